@@ -1,0 +1,28 @@
+// Package fault draws injected faults: a delay, an abort, or both (Envoy
+// extensions.filters.http.fault.v3.HTTPFault, gRFC A33).
+//
+// This package makes no promise of a stable API.
+package fault
+
+import "time"
+
+// Million is the denominator of every Fraction.
+const Million = 1_000_000
+
+// Fraction is a probability in millionths; Million and more is always.
+type Fraction uint32
+
+// Policy is the fault configuration of a route. It is not written after it was
+// built. The zero Policy injects nothing.
+type Policy struct {
+	Delay         time.Duration
+	DelayFraction Fraction
+
+	// AbortHTTP is the HTTP status of an abort, or 0.
+	AbortHTTP int
+	// AbortGRPC is the gRPC status code of an abort, or -1.
+	AbortGRPC     int
+	AbortFraction Fraction
+	// MaxActive bounds the faults that are active at once; 0 means no limit.
+	MaxActive uint32
+}

@@ -1,0 +1,34 @@
+// Package retry decides whether an attempt that ended is tried again, and
+// after which backoff. It is told what happened and draws from the random
+// source it is given; it keeps no clock.
+//
+// This package makes no promise of a stable API.
+package retry
+
+import (
+	"time"
+
+	"github.com/meshframe/meshframe/mesh/outcome"
+)
+
+// Policy is a retry policy (Envoy route.v3.RetryPolicy, gRFC A44). It is not
+// written after it was built.
+type Policy struct {
+	// On are the conditions that make an attempt retriable.
+	On outcome.Condition
+	// StatusCodes are the HTTP statuses that are retried if On holds
+	// outcome.RetriableStatusCodes.
+	StatusCodes []int
+	// NumRetries is the greatest number of retries after the first attempt.
+	NumRetries uint32
+	// PerTryTimeout bounds each attempt; 0 means only the call's own deadline.
+	PerTryTimeout time.Duration
+	// BaseInterval and MaxInterval shape the backoff before retry n: uniform in
+	// [0, min(BaseInterval*2^(n-1), MaxInterval)). Defaults 25 ms and ten times
+	// the base (Envoy retry_back_off).
+	BaseInterval, MaxInterval time.Duration
+	// AvoidPreviousHosts avoids hosts that were already tried (Envoy's
+	// previous_hosts predicate), for at most HostSelectionAttempts re-picks.
+	AvoidPreviousHosts    bool
+	HostSelectionAttempts uint32
+}

@@ -1,0 +1,172 @@
+package snapshot
+
+import (
+	"time"
+
+	"github.com/meshframe/meshframe/mesh/breaker"
+	"github.com/meshframe/meshframe/mesh/fault"
+	"github.com/meshframe/meshframe/mesh/outlier"
+	"github.com/meshframe/meshframe/mesh/pick"
+	"github.com/meshframe/meshframe/mesh/retry"
+	"github.com/meshframe/meshframe/mesh/route"
+)
+
+// The types of this file are what decoders write and Build reads: one xDS
+// resource each, validated, with every default filled in. Nothing writes to
+// them after they were handed over; an unchanged pointer means an unchanged
+// resource, which is what makes building incremental.
+
+// Listener is an LDS resource: for clients an API listener, for servers the
+// inbound listener of one address.
+type Listener struct {
+	Name string
+	// RouteConfigName is the RDS resource to use; empty when Routes is inline.
+	RouteConfigName string
+	Routes          *RouteConfiguration
+	// MaxStreamDuration is the HTTP connection manager's; 0 means none.
+	MaxStreamDuration time.Duration
+	// Fault is the fault filter's own configuration, nil when the filter is not
+	// in the chain: then per-route faults have no effect either.
+	Fault *fault.Policy
+	// Inbound is set for listeners with filter chains (server side).
+	Inbound bool
+}
+
+// RouteConfiguration is an RDS resource.
+type RouteConfiguration struct {
+	Name         string
+	VirtualHosts []*VirtualHost
+}
+
+// VirtualHost is one virtual host.
+type VirtualHost struct {
+	Name    string
+	Domains []string
+	Routes  []*Route
+	Retry   *retry.Policy // for routes without their own; nil means none
+	Fault   *fault.Policy // overrides the listener's; nil means not set
+	// AttemptCount asks for the x-envoy-attempt-count request header.
+	AttemptCount bool
+	// Refused says why this virtual host could not be read at all. Build keeps
+	// its last good version; without one, its calls fail with this error.
+	Refused error
+}
+
+// Route is one route of a virtual host.
+type Route struct {
+	Name  string
+	Match route.Match
+	// Clusters are the destinations; weights are relative. One entry for a
+	// single cluster. Empty when Unsupported or Refused is set.
+	Clusters []ClusterWeight
+	// Timeout is the total deadline of a call including its retries (Envoy
+	// RouteAction.timeout or max_stream_duration, in gRPC's precedence); 0
+	// means none.
+	Timeout time.Duration
+	// MaxGRPCTimeout bounds the caller's own deadline when HasMaxGRPCTimeout
+	// is set; 0 then means the caller's deadline is used as it is (gRFC A31).
+	HasMaxGRPCTimeout bool
+	MaxGRPCTimeout    time.Duration
+	Retry             *retry.Policy
+	Fault             *fault.Policy
+	// Refused says why the route could not be read although its match could.
+	// Build keeps the last good version of the same identity; without one, the
+	// calls it catches fail with this error.
+	Refused error
+}
+
+// ClusterWeight is one destination of a route.
+type ClusterWeight struct {
+	Cluster string
+	Weight  uint32
+	Fault   *fault.Policy // overrides the route's; nil means not set
+}
+
+// Discovery says where the endpoints of a cluster come from.
+type Discovery uint8
+
+// The kinds of discovery (Envoy Cluster.DiscoveryType).
+const (
+	EDS Discovery = iota
+	Static
+	StrictDNS
+	LogicalDNS
+)
+
+// Cluster is a CDS resource.
+type Cluster struct {
+	Name      string
+	Discovery Discovery
+	// ServiceName is the EDS resource to use; default the cluster's name.
+	ServiceName string
+	// Assignment holds the inline endpoints of Static, StrictDNS and
+	// LogicalDNS clusters; for DNS their addresses are host:port to resolve.
+	Assignment *ClusterLoadAssignment
+	// DNSRefreshRate is how often DNS clusters resolve again; default 5 s.
+	DNSRefreshRate time.Duration
+	LB             pick.Config
+	Limits         breaker.Limits
+	Outlier        *outlier.Config // nil means off
+	ConnectTimeout time.Duration   // default 5 s
+	// Refused says why the resource could not be read. Build keeps the last
+	// good version; without one, the calls that draw it fail with this error.
+	Refused error
+}
+
+// Locality is where endpoints are.
+type Locality struct{ Region, Zone, SubZone string }
+
+// ClusterLoadAssignment is an EDS resource.
+type ClusterLoadAssignment struct {
+	Name       string
+	Localities []LocalityEndpoints
+	// OverprovisioningFactor in percent; default 140.
+	OverprovisioningFactor uint32
+	Refused                error
+}
+
+// LocalityEndpoints are the endpoints of one locality and priority.
+type LocalityEndpoints struct {
+	Locality  Locality
+	Priority  uint32
+	Weight    uint32
+	Endpoints []Endpoint
+}
+
+// Health is the health that the control plane reports.
+type Health uint8
+
+// The health states that matter to picking. Draining endpoints get no new
+// calls; connections to them stay until their calls end.
+const (
+	Healthy Health = iota
+	Unhealthy
+	Draining
+	Degraded
+)
+
+// Endpoint is one endpoint.
+type Endpoint struct {
+	Address  string // host:port, IPv6 in brackets; a path for Unix sockets as unix:PATH
+	Hostname string
+	Weight   uint32 // at least 1
+	Health   Health
+}
+
+// Update is everything about one target (one listener name), joined. It is
+// complete: resources that the target no longer uses are absent.
+type Update struct {
+	Target    string
+	Authority string // of the target's channel: host:port
+	Listener  *Listener
+	Routes    *RouteConfiguration
+	// Clusters by name. A name that a route uses and that is absent here does
+	// not exist or has not arrived: calls that draw it fail with Missing[name].
+	Clusters map[string]*Cluster
+	// Endpoints by cluster name (resolved ones for DNS clusters).
+	Endpoints map[string]*ClusterLoadAssignment
+	Missing   map[string]error
+	// Err, when set, is why the target has no configuration (the listener or
+	// route configuration does not exist, say): every call fails with it.
+	Err error
+}
