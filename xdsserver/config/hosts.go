@@ -1,0 +1,34 @@
+package config
+
+import "strings"
+
+// DefaultDomain is the domain of the cluster where nothing else is said.
+const DefaultDomain = "cluster.local"
+
+// ResolveHost makes a host of the configuration fully qualified by Istio's rule: a name without a dot is a service of
+// the object's own namespace and becomes name.namespace.svc.domain; a name with a dot and a wildcard stay as they are.
+func ResolveHost(host, namespace, domain string) string {
+	if host == "" || host == "*" || strings.Contains(host, ".") {
+		return host
+	}
+	if namespace == "" {
+		namespace = DefaultNamespace
+	}
+	return host + "." + namespace + ".svc." + domain
+}
+
+// Candidates lists, in order of preference, the fully qualified names that a caller in a namespace may mean by a host:
+// what Kubernetes' search path would try. "reviews" means the service in the caller's namespace, "reviews.prod" and
+// "reviews.prod.svc" may be a name of their own or a service in the namespace prod.
+func Candidates(host, namespace, domain string) []string {
+	switch parts := strings.Split(host, "."); {
+	case len(parts) == 1:
+		return []string{ResolveHost(host, namespace, domain)}
+	case len(parts) == 2:
+		return []string{host, host + ".svc." + domain}
+	case len(parts) == 3 && parts[2] == "svc":
+		return []string{host, host + "." + domain}
+	default:
+		return []string{host}
+	}
+}

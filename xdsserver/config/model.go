@@ -1,0 +1,111 @@
+package config
+
+import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	networking "istio.io/api/networking/v1alpha3"
+)
+
+// Model is the whole configuration, valid, with defaults filled in and short names resolved. It is immutable and safe
+// for concurrent use. Every list is in Istio's order of precedence: oldest first, then by name, then by namespace;
+// objects without a creation time come first.
+type Model struct {
+	Domain           string // of the cluster, "cluster.local"
+	VirtualServices  []*VirtualService
+	DestinationRules []*DestinationRule
+	ServiceEntries   []*ServiceEntry
+	WorkloadEntries  []*WorkloadEntry
+	Services         []*Service
+	EndpointSlices   []*EndpointSlice
+	// Other holds the objects that were accepted and are not served: Gateway, Sidecar, Telemetry and so on, and under
+	// Options.AllowUnenforced the security policies.
+	Other []*Object
+	// Kept names the files whose present content was refused and whose previous objects are in force instead.
+	Kept []string
+
+	files map[string][]*Object // what each file contributes
+}
+
+// VirtualService is a routing rule with every host fully qualified.
+type VirtualService struct {
+	*Meta
+	// Spec has Hosts, Gateways and every destination resolved as Hosts and Gateways below. Content identity: see the
+	// package comment. Must not be written to.
+	Spec     *networking.VirtualService
+	Hosts    []string // fully qualified, wildcards as written
+	Gateways []string // "mesh" or "namespace/name"; never empty
+	ExportTo Visibility
+}
+
+// InMesh reports whether the rule applies to calls between services (its gateways are absent or name "mesh").
+func (v *VirtualService) InMesh() bool {
+	return slices.Contains(v.Gateways, MeshGateway)
+}
+
+// MeshGateway is the reserved gateway name that stands for all clients in the mesh.
+const MeshGateway = "mesh"
+
+// DestinationRule is a traffic policy for one host.
+type DestinationRule struct {
+	*Meta
+	Spec     *networking.DestinationRule // Host resolved; must not be written to
+	Host     string                      // fully qualified, wildcards as written
+	ExportTo Visibility
+}
+
+// ServiceEntry declares services outside of any registry.
+type ServiceEntry struct {
+	*Meta
+	Spec     *networking.ServiceEntry // must not be written to
+	Hosts    []string
+	ExportTo Visibility
+}
+
+// WorkloadEntry declares one workload.
+type WorkloadEntry struct {
+	*Meta
+	Spec *networking.WorkloadEntry // must not be written to
+}
+
+// Service is a Kubernetes Service.
+type Service struct {
+	*Meta
+	Spec     *corev1.Service // the whole object; must not be written to
+	Host     string          // name.namespace.svc.domain
+	ExportTo Visibility      // from the annotation networking.istio.io/exportTo
+}
+
+// EndpointSlice is a Kubernetes EndpointSlice.
+type EndpointSlice struct {
+	*Meta
+	Spec *discoveryv1.EndpointSlice // the whole object; must not be written to
+	Host string                     // of the Service that it belongs to, "" when it names none
+}
+
+// Visibility says which namespaces an object is exported to: Istio's exportTo. The zero value is everywhere.
+type Visibility struct {
+	restricted bool
+	namespaces []string // with "." resolved
+}
+
+// In reports whether the object can be seen from a namespace.
+func (v Visibility) In(namespace string) bool {
+	return !v.restricted || slices.Contains(v.namespaces, namespace)
+}
+
+// Everywhere reports whether the object can be seen from every namespace.
+func (v Visibility) Everywhere() bool { return !v.restricted }
+
+// Options say how Build treats the configuration.
+type Options struct {
+	// Domain is the cluster's domain; "" means cluster.local.
+	Domain string
+	// AllowUnenforced turns the errors about security policies that nothing enforces yet into warnings.
+	AllowUnenforced bool
+	// Previous is the model in force, nil at the start. Build takes from it the objects of files that it refuses and the
+	// pointers of objects that did not change.
+	Previous *Model
+}
