@@ -1,0 +1,108 @@
+package xdsclient
+
+import (
+	"fmt"
+	"time"
+)
+
+// Status is a copy of the client's state, for debug pages, metrics and CSDS.
+type Status struct {
+	// Servers has one entry per entry of Config.Servers, in that order.
+	Servers []ServerStatus
+	// Resources are the subscribed resources, by type URL and name.
+	Resources []ResourceStatus
+}
+
+// ServerStatus is the state of the connection to one server.
+type ServerStatus struct {
+	// URI is Server.URI.
+	URI string
+	// Protocol is the variant in use or last tried; Auto before the first.
+	Protocol Protocol
+	// Connected says whether a stream is open, Since since when it is or is
+	// not. Values are stale when it has not been for long.
+	Connected bool
+	Since     time.Time
+	// LastResponse is when the server last sent anything; zero: never.
+	LastResponse time.Time
+	// LastError is why the last attempt or stream ended. It is nil once the
+	// server has answered again.
+	LastError error
+	// Failures counts attempts that ended without a response, since the last
+	// response. NextAttempt is when the next one is due; zero when none is.
+	Failures    int
+	NextAttempt time.Time
+	// Types are the resource types spoken about on this connection, by URL.
+	Types []TypeStatus
+}
+
+// TypeStatus is the protocol state of one resource type with one server.
+type TypeStatus struct {
+	// TypeURL and Name are those of the ResourceType.
+	TypeURL, Name string
+	// Version is the version last accepted as a whole: version_info in
+	// state-of-the-world, system_version_info in delta.
+	Version string
+	// Nonce is that of the last response of the current stream.
+	Nonce string
+	// LastNACK describes the last refusal sent; zero when there was none.
+	LastNACK NACKStatus
+}
+
+// NACKStatus describes a refusal that was sent to a server.
+type NACKStatus struct {
+	// Version and Nonce are those of the refused response.
+	Version, Nonce string
+	// Detail is the text that was sent.
+	Detail string
+	// At is when it was sent, Count how many were sent since the client began.
+	At    time.Time
+	Count int
+}
+
+// ResourceStatus is what is known of one resource.
+type ResourceStatus struct {
+	// TypeURL and Name identify the resource.
+	TypeURL, Name string
+	// State tells the outcome of the last that was heard of it.
+	State ResourceState
+	// Version is that of the value at hand, "" when there is none.
+	Version string
+	// Updated is when State last changed or a new version arrived.
+	Updated time.Time
+	// Err is the reason of the last refusal or absence; nil in State Accepted
+	// and Requested.
+	Err error
+	// Watchers is the number of watches.
+	Watchers int
+}
+
+// ResourceState is where a subscription stands.
+type ResourceState uint8
+
+const (
+	// Requested: the server has not answered yet.
+	Requested ResourceState = iota
+	// Accepted: the last version was accepted as a whole.
+	Accepted
+	// Refused: the last version was refused, as a whole or in part; an earlier
+	// one or the rest of it may be in use.
+	Refused
+	// Missing: the resource does not exist.
+	Missing
+)
+
+// String returns the name of the state, such as "accepted".
+func (s ResourceState) String() string {
+	switch s {
+	case Requested:
+		return "requested"
+	case Accepted:
+		return "accepted"
+	case Refused:
+		return "refused"
+	case Missing:
+		return "missing"
+	}
+	return fmt.Sprintf("ResourceState(%d)", uint8(s))
+}
