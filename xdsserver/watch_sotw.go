@@ -1,0 +1,108 @@
+package xdsserver
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// sotwWatch is a watch of the state-of-the-world protocol, and its own token like deltaWatch.
+type sotwWatch struct {
+	watch
+	request  *cache.Request
+	out      chan cache.Response
+	known    map[string]string // what go-control-plane has on record; in a session the links know better
+	response *discoveryv3.DiscoveryResponse
+	returned map[string]string // outside of a session: go-control-plane's record after the response
+}
+
+var _ cache.Response = (*sotwWatch)(nil)
+
+// stale: of types whose responses are partial, the client cannot be told that a resource is gone.
+func (w *sotwWatch) stale(l *link) bool {
+	return l.entry.version() != l.sent && (w.table.fullState || l.entry.cur != nil)
+}
+
+func (w *sotwWatch) enqueue() bool {
+	select {
+	case w.out <- w:
+		return true
+	default:
+		return false
+	}
+}
+
+// freeze: go-control-plane never looks at the token of a watch that it has ended.
+func (w *sotwWatch) freeze() { w.queued = false }
+
+// take makes the response out of what the client should hear of now.
+func (w *sotwWatch) take() {
+	send := w.dirty
+	if w.table.fullState {
+		send = w.links
+	}
+	var sum uint64
+	var gone []*link
+	all := make([]*discoveryv3.Resource, 0, len(send))
+	for _, l := range send {
+		if w.stale(l) {
+			l.sent = l.entry.version()
+		}
+		switch cur := l.entry.cur; {
+		case cur != nil:
+			sum ^= cur.hash
+			all = append(all, cur.wire)
+		case !l.named:
+			gone = append(gone, l)
+		}
+	}
+	w.clean()
+	for _, l := range gone {
+		w.unlink(l)
+	}
+	slices.SortFunc(all, func(a, b *discoveryv3.Resource) int { return strings.Compare(a.Name, b.Name) })
+	resp := &discoveryv3.DiscoveryResponse{TypeUrl: w.table.typeURL, VersionInfo: versionOf(sum, all), Resources: make([]*anypb.Any, len(all))}
+	for i, r := range all {
+		resp.Resources[i] = r.Resource
+	}
+	w.response = resp
+	if w.peers == nil {
+		w.returned = w.versions()
+	}
+	w.queued, w.open = false, false
+}
+
+// GetDiscoveryResponse makes the response of a token the first time it is called and returns it.
+func (w *sotwWatch) GetDiscoveryResponse() (*discoveryv3.DiscoveryResponse, error) {
+	w.cache.mu.Lock()
+	defer w.cache.mu.Unlock()
+	if w.queued {
+		w.take()
+		w.peers.fireAll()
+	}
+	return w.response, nil
+}
+
+// GetRequest returns the latest request.
+func (w *sotwWatch) GetRequest() *discoveryv3.DiscoveryRequest { return w.request }
+
+// GetVersion returns the version of the response.
+func (w *sotwWatch) GetVersion() (string, error) { return w.GetResponseVersion(), nil }
+
+// GetResponseVersion returns the version of the response.
+func (w *sotwWatch) GetResponseVersion() string { return w.response.GetVersionInfo() }
+
+// GetReturnedResources returns what go-control-plane should have on record.
+func (w *sotwWatch) GetReturnedResources() map[string]string {
+	if w.peers == nil {
+		return w.returned
+	}
+	return w.known
+}
+
+// GetContext returns no particular context.
+func (w *sotwWatch) GetContext() context.Context { return context.Background() }
