@@ -32,4 +32,9 @@ type Config struct {
 	FailurePercentageMinimumHosts  uint32 // default 5
 	FailurePercentageRequestVolume uint32 // default 50
 	EnforcingFailurePercentage     uint32
+
+	// The same two detectors over local-origin results, when split; they share
+	// the thresholds above.
+	EnforcingLocalOriginSuccessRate       uint32
+	EnforcingFailurePercentageLocalOrigin uint32
 }

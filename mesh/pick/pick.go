@@ -29,7 +29,8 @@ type Config struct {
 // knows it.
 type ConnState uint8
 
-// The connection states (gRPC connectivity).
+// The connection states (gRPC connectivity). A host that failed should stay
+// Failed until it is Ready again, so that it is not waited for meanwhile.
 const (
 	Idle ConnState = iota
 	Connecting

@@ -134,15 +134,15 @@ type LocalityEndpoints struct {
 }
 
 // Health is the health that the control plane reports.
-type Health uint8
+type Health = pick.Health
 
 // The health states that matter to picking. Draining endpoints get no new
 // calls; connections to them stay until their calls end.
 const (
-	Healthy Health = iota
-	Unhealthy
-	Draining
-	Degraded
+	Healthy   = pick.Healthy
+	Unhealthy = pick.Unhealthy
+	Draining  = pick.Draining
+	Degraded  = pick.Degraded
 )
 
 // Endpoint is one endpoint.

@@ -1,0 +1,70 @@
+package breaker
+
+import "sync/atomic"
+
+// State counts what a cluster has in use. It holds its limits exactly: however
+// many goroutines try at once, never more than the limit are admitted, and none
+// is refused while there is room. The zero State is empty and ready; it must
+// not be copied. All methods are safe for concurrent use and take no lock.
+//
+// Limits come with each call and not with the State, because the State outlives
+// the configuration: a limit that shrinks below what is in use refuses until
+// enough has ended.
+type State struct {
+	requests, pending, retries gauge
+}
+
+// TryRequest admits one attempt unless Limits.MaxRequests are active. If it
+// returns true the caller must call DoneRequest when the attempt has ended.
+func (s *State) TryRequest(l *Limits) bool { return s.requests.try(l.MaxRequests) }
+
+// DoneRequest ends what TryRequest admitted.
+func (s *State) DoneRequest() { s.requests.done() }
+
+// TryPending admits one attempt to wait for a connection unless
+// Limits.MaxPendingRequests wait. If it returns true the caller must call
+// DonePending when the attempt has a connection or gives up.
+func (s *State) TryPending(l *Limits) bool { return s.pending.try(l.MaxPendingRequests) }
+
+// DonePending ends what TryPending admitted.
+func (s *State) DonePending() { s.pending.done() }
+
+// TryRetry admits one retry unless Limits.MaxRetries are active. If it returns
+// true the caller must call DoneRetry when the retry has ended.
+func (s *State) TryRetry(l *Limits) bool { return s.retries.try(l.MaxRetries) }
+
+// DoneRetry ends what TryRetry admitted.
+func (s *State) DoneRetry() { s.retries.done() }
+
+// Requests is the number of active attempts.
+func (s *State) Requests() int64 { return s.requests.n.Load() }
+
+// Pending is the number of attempts that wait for a connection.
+func (s *State) Pending() int64 { return s.pending.n.Load() }
+
+// Retries is the number of active retries.
+func (s *State) Retries() int64 { return s.retries.n.Load() }
+
+// gauge is a counter with an upper bound.
+type gauge struct{ n atomic.Int64 }
+
+// try adds one unless that would pass the limit. It compares and swaps rather
+// than add and take back: a refused addition would refuse others in the moment
+// it is counted.
+func (g *gauge) try(limit uint32) bool {
+	if limit == Unlimited {
+		g.n.Add(1)
+		return true
+	}
+	for {
+		n := g.n.Load()
+		if n >= int64(limit) {
+			return false
+		}
+		if g.n.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (g *gauge) done() { g.n.Add(-1) }

@@ -1,0 +1,66 @@
+package mesh
+
+import (
+	"context"
+	"time"
+
+	"github.com/meshframe/meshframe/mesh/outcome"
+	"github.com/meshframe/meshframe/mesh/pick"
+	"github.com/meshframe/meshframe/mesh/snapshot"
+)
+
+// Call is the record of one call, from decision to outcome. The edge that
+// receives the call creates it and carries it in the call's context; the edge
+// that connects reads the decision from it and writes down what was picked and
+// how the attempt ended.
+//
+// A Call is used by one goroutine at a time: attempts of a call follow each
+// other.
+type Call struct {
+	Decision Decision
+
+	// Observe asks for Last to be written when an attempt ends. It costs an
+	// allocation for each attempt, so only calls whose retry policy needs more
+	// than the status set it.
+	Observe bool
+	// Retries is how many attempts came before the present one.
+	Retries uint32
+	// Tried are the hosts of the attempts that failed.
+	Tried []*pick.HostState
+
+	// Picked and PickedHost are what the present attempt was sent to; nil until
+	// then.
+	Picked     *snapshot.Upstream
+	PickedHost int
+	// Pending reports that the call counts against the cluster's limit of
+	// pending requests.
+	Pending bool
+	// Last is how the last attempt ended, if it got as far as a pick.
+	Last outcome.Attempt
+	// Pushback is what the server of the last attempt asked for: negative not
+	// to retry, positive to wait that long; 0 is no wish.
+	Pushback time.Duration
+}
+
+// callKey is the context key of the Call; an empty struct, so that looking it
+// up allocates nothing.
+type callKey struct{}
+
+// IsCallKey reports whether key asks a context for its Call. A context type
+// that embeds a Call answers it from its Value method.
+func IsCallKey(key any) bool { _, ok := key.(callKey); return ok }
+
+// CallFrom returns the Call that ctx carries, or nil.
+func CallFrom(ctx context.Context) *Call {
+	c, _ := ctx.Value(callKey{}).(*Call)
+	return c
+}
+
+// Host returns the state of the host that the present attempt was sent to, or
+// nil.
+func (c *Call) Host() *pick.HostState {
+	if c.Picked == nil {
+		return nil
+	}
+	return &c.Picked.Hosts[c.PickedHost].State.HostState
+}

@@ -1,0 +1,221 @@
+package snapshot
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/meshframe/meshframe/mesh/fault"
+	"github.com/meshframe/meshframe/mesh/route"
+)
+
+// Snapshot is everything that calls to one target are decided from. It is
+// immutable and safe for concurrent use.
+type Snapshot struct {
+	Target    string
+	Authority string
+	// Generation counts the snapshots of the target, from 1.
+	Generation uint64
+	// Upstreams are the clusters that routes can draw, each once.
+	Upstreams []*Upstream
+	// Err is why every call fails: the target has no configuration.
+	Err error
+
+	routes *routeSet
+	extra  map[string]*Upstream // upstreams that are not of the own virtual host
+}
+
+// routeSet is the compiled routes of a snapshot. It depends on listener and
+// routes only, so snapshots that differ in clusters share it.
+type routeSet struct {
+	rc       *RouteConfiguration
+	defaults defaults
+	specs    []*hostSpec
+	own      *VirtualHostEntry // of the target's authority; nil if none
+	ownSpec  *hostSpec
+
+	// Other virtual hosts are compiled when a call first names them.
+	mu     sync.Mutex
+	others sync.Map // *hostSpec -> *VirtualHostEntry
+}
+
+// Build joins an update into a snapshot. prev is the target's previous
+// snapshot, or nil: what did not change is taken from it, and so is the last
+// good version of what was refused. active counts the target's active faults.
+// The live state is attached; when the snapshot replaced prev, release it with
+// Release.
+func Build(prev *Snapshot, u *Update, states *States, active *fault.Counter) *Snapshot {
+	if prev == nil {
+		prev = &Snapshot{}
+	}
+	s := &Snapshot{
+		Target: u.Target, Authority: u.Authority, Err: u.Err,
+		Generation: prev.Generation + 1,
+	}
+	if s.Err == nil {
+		s.routes = buildRoutes(prev.routes, u, active)
+		s.buildUpstreams(prev, u, states)
+	}
+	return s
+}
+
+// Release frees the live state of the upstreams of prev that next, the
+// snapshot that took its place (nil: none did), does not have.
+func Release(prev, next *Snapshot, states *States) {
+	if prev == nil {
+		return
+	}
+	for _, u := range prev.Upstreams {
+		if next == nil || !slices.Contains(next.Upstreams, u) {
+			states.release(u)
+		}
+	}
+}
+
+// VirtualHost returns the virtual host that serves an authority, or nil. An
+// empty authority is the target's.
+func (s *Snapshot) VirtualHost(authority string) *VirtualHostEntry {
+	if authority == "" || authority == s.Authority {
+		return s.routes.own
+	}
+	return s.routes.other(authority)
+}
+
+// Draw chooses one of the route's clusters by weight, with the fault policy
+// that then applies (nil: none). h is the route's virtual host. The upstream is
+// nil if the route has no destination, or (only where h is not the target's
+// own virtual host) if the snapshot does not have the cluster.
+func (s *Snapshot) Draw(h *VirtualHostEntry, r *RouteEntry, rnd func() uint64) (cluster string, u *Upstream, f *fault.Injector) {
+	if len(r.destinations) == 0 {
+		return "", nil, nil
+	}
+	d := r.draw(rnd)
+	name := h.names[d.cluster]
+	if h == s.routes.own {
+		return name, s.Upstreams[d.cluster], d.fault
+	}
+	return name, s.upstream(name), d.fault
+}
+
+// ClusterNames returns the clusters that a target needs, sorted: those that the
+// virtual host of the authority can draw (gRFC A27), including those of last
+// good versions that are kept from prev. An empty authority stands for all
+// virtual hosts.
+func ClusterNames(prev *Snapshot, l *Listener, rc *RouteConfiguration, authority string) []string {
+	var before []*hostSpec
+	if prev != nil && prev.routes != nil {
+		before = prev.routes.specs
+	}
+	if rc == nil && l != nil {
+		rc = l.Routes
+	}
+	specs := resolveHosts(before, rc)
+	if authority != "" {
+		specs = []*hostSpec{specFor(specs, authority)}
+	}
+	var names []string
+	for _, spec := range specs {
+		if spec != nil {
+			names = append(names, spec.clusterNames()...)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func buildRoutes(prev *routeSet, u *Update, active *fault.Counter) *routeSet {
+	set := &routeSet{rc: u.Routes, defaults: defaults{active: active}}
+	if l := u.Listener; l != nil {
+		set.defaults.fault, set.defaults.inbound = l.Fault, l.Inbound
+		set.defaults.maxStreamDuration = l.MaxStreamDuration
+		if set.rc == nil {
+			set.rc = l.Routes
+		}
+	}
+	var before []*hostSpec
+	if prev != nil {
+		if prev.rc == set.rc && prev.defaults == set.defaults {
+			return prev
+		}
+		before = prev.specs
+	}
+	set.specs = resolveHosts(before, set.rc)
+	if set.ownSpec = specFor(set.specs, u.Authority); set.ownSpec != nil {
+		set.own = compileHost(set.ownSpec, set.defaults)
+	}
+	return set
+}
+
+func (r *routeSet) other(authority string) *VirtualHostEntry {
+	i := route.FindHost(domainLists(r.specs), authority)
+	if i < 0 {
+		return nil
+	}
+	spec := r.specs[i]
+	if spec == r.ownSpec {
+		return r.own
+	}
+	if h, ok := r.others.Load(spec); ok {
+		return h.(*VirtualHostEntry)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	h, _ := r.others.LoadOrStore(spec, compileHost(spec, r.defaults))
+	return h.(*VirtualHostEntry)
+}
+
+func (s *Snapshot) buildUpstreams(prev *Snapshot, u *Update, states *States) {
+	last := make(map[string]*Upstream, len(prev.Upstreams))
+	for _, up := range prev.Upstreams {
+		last[up.Name] = up
+	}
+	add := func(name string) *Upstream {
+		up := newUpstream(last[name], name, u)
+		if up != last[name] {
+			up.attach(states)
+		}
+		s.Upstreams = append(s.Upstreams, up)
+		return up
+	}
+	own := map[string]bool{}
+	if s.routes.own != nil {
+		for _, name := range s.routes.own.names {
+			own[name] = true
+			add(name)
+		}
+	}
+	if len(u.Clusters) == 0 {
+		return
+	}
+	for _, name := range extraNames(own, u) {
+		if s.extra == nil {
+			s.extra = map[string]*Upstream{}
+		}
+		s.extra[name] = add(name)
+	}
+}
+
+// extraNames are the clusters of an update that the own virtual host does not
+// draw, sorted.
+func extraNames(own map[string]bool, u *Update) []string {
+	var names []string
+	for name := range u.Clusters {
+		if !own[name] {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// upstream returns the upstream of a name, or nil.
+func (s *Snapshot) upstream(name string) *Upstream {
+	if up, ok := s.extra[name]; ok {
+		return up
+	}
+	for _, up := range s.Upstreams {
+		if up.Name == name {
+			return up
+		}
+	}
+	return nil
+}

@@ -1,0 +1,162 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"time"
+
+	"github.com/meshframe/meshframe/mesh/fault"
+	"github.com/meshframe/meshframe/mesh/retry"
+	"github.com/meshframe/meshframe/mesh/route"
+)
+
+var (
+	errNoCluster     = errors.New("the cluster does not exist or has not arrived")
+	errNoDestination = errors.New("the route has no destination with a weight above zero")
+)
+
+// VirtualHostEntry is a compiled virtual host. It is immutable.
+type VirtualHostEntry struct {
+	Name         string
+	AttemptCount bool
+	// Err is why every call fails: the virtual host was refused and has no last
+	// good version.
+	Err error
+
+	table  *route.Table
+	routes []*RouteEntry
+	names  []string // clusters that routes can draw; RouteEntry refers to them by index
+}
+
+// Find returns the first route that the request meets, or nil.
+func (h *VirtualHostEntry) Find(r *route.Request, rnd func() uint64) *RouteEntry {
+	if i := h.table.Find(r, rnd); i >= 0 {
+		return h.routes[i]
+	}
+	return nil
+}
+
+// RouteEntry is a compiled route. It is immutable.
+type RouteEntry struct {
+	Name  string
+	Match *route.Match
+	// Timeout is in force for the route: its own, else the listener's; 0 is none.
+	Timeout           time.Duration
+	HasMaxGRPCTimeout bool
+	MaxGRPCTimeout    time.Duration
+	Retry             *retry.Policy // its own, else the virtual host's; nil is none
+	// Err is why calls that the route catches fail: it was refused and has no
+	// last good version, or it leads nowhere.
+	Err error
+
+	destinations []destination // without those of weight 0
+	total        uint64        // sum of their weights
+}
+
+// destination is one weighted cluster of a route.
+type destination struct {
+	cluster int    // index in VirtualHostEntry.names
+	end     uint64 // running sum of the weights
+	fault   *fault.Injector
+}
+
+// draw chooses a destination by weight.
+func (r *RouteEntry) draw(rnd func() uint64) *destination {
+	if len(r.destinations) == 1 {
+		return &r.destinations[0]
+	}
+	share, _ := bits.Mul64(rnd(), r.total)
+	i := 0
+	for r.destinations[i].end <= share {
+		i++
+	}
+	return &r.destinations[i]
+}
+
+// defaults are what a listener sets for all routes.
+type defaults struct {
+	fault             *fault.Policy
+	maxStreamDuration time.Duration
+	inbound           bool
+	active            *fault.Counter
+}
+
+// compileHost compiles a virtual host in force.
+func compileHost(spec *hostSpec, d defaults) *VirtualHostEntry {
+	h := &VirtualHostEntry{Name: spec.name, AttemptCount: spec.source.AttemptCount, Err: spec.err}
+	h.names = spec.clusterNames()
+	slots := make(map[string]int, len(h.names))
+	for i, name := range h.names {
+		slots[name] = i
+	}
+	matches := make([]route.Match, len(spec.routes))
+	h.routes = make([]*RouteEntry, len(spec.routes))
+	for i, r := range spec.routes {
+		matches[i] = r.Match
+		h.routes[i] = compileRoute(spec.source, r, slots, d)
+	}
+	h.table = route.Compile(matches)
+	return h
+}
+
+func compileRoute(vh *VirtualHost, r *Route, slots map[string]int, d defaults) *RouteEntry {
+	e := &RouteEntry{
+		Name: r.Name, Match: &r.Match, Timeout: r.Timeout,
+		HasMaxGRPCTimeout: r.HasMaxGRPCTimeout, MaxGRPCTimeout: r.MaxGRPCTimeout,
+		Retry: effectiveRetry(r.Retry, vh.Retry),
+	}
+	if e.Timeout == 0 {
+		e.Timeout = d.maxStreamDuration
+	}
+	if r.Refused != nil {
+		e.Err = fmt.Errorf("refused: %w", r.Refused)
+		return e
+	}
+	injectors := map[*fault.Policy]*fault.Injector{}
+	for i := range r.Clusters {
+		c := &r.Clusters[i]
+		if c.Weight == 0 {
+			continue
+		}
+		e.total += uint64(c.Weight)
+		policy := effectiveFault(d.fault, vh.Fault, r.Fault, c.Fault)
+		if _, ok := injectors[policy]; !ok {
+			injectors[policy] = fault.NewInjector(policy, d.active)
+		}
+		e.destinations = append(e.destinations,
+			destination{cluster: slots[c.Cluster], end: e.total, fault: injectors[policy]})
+	}
+	if e.total == 0 && !d.inbound {
+		e.Err = errNoDestination
+	}
+	return e
+}
+
+// effectiveRetry returns the policy of a route, else that of its virtual host;
+// nil if it does nothing.
+func effectiveRetry(own, inherited *retry.Policy) *retry.Policy {
+	p := own
+	if p == nil {
+		p = inherited
+	}
+	if p == nil || (p.NumRetries == 0 || p.On == 0) && p.PerTryTimeout == 0 {
+		return nil
+	}
+	return p
+}
+
+// effectiveFault returns the most specific policy. Without the listener's
+// filter there is none.
+func effectiveFault(listener *fault.Policy, specific ...*fault.Policy) *fault.Policy {
+	if listener == nil {
+		return nil
+	}
+	policy := listener
+	for _, p := range specific {
+		if p != nil {
+			policy = p
+		}
+	}
+	return policy
+}
