@@ -1,0 +1,278 @@
+package decode_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+
+	"github.com/meshframe/meshframe/mesh/breaker"
+	"github.com/meshframe/meshframe/mesh/outlier"
+	"github.com/meshframe/meshframe/mesh/pick"
+	"github.com/meshframe/meshframe/mesh/snapshot"
+	"github.com/meshframe/meshframe/resolver/decode"
+)
+
+// eds is the smallest cluster that is accepted, with further fields.
+func eds(fields string) string {
+	return `{` + join(`"name": "c", "type": "EDS", "eds_cluster_config": {"eds_config": {"ads": {}}}`, fields) + `}`
+}
+
+// edsValue is what eds("") becomes.
+func edsValue(fn func(*snapshot.Cluster)) *snapshot.Cluster {
+	c := &snapshot.Cluster{
+		Name: "c", ServiceName: "c",
+		LB:             pick.Config{Policy: pick.RoundRobin, ChoiceCount: 2, PanicThreshold: 50},
+		Limits:         breaker.NoLimits,
+		ConnectTimeout: 5 * time.Second, DNSRefreshRate: 5 * time.Second,
+	}
+	fn(c)
+	return c
+}
+
+func policies(list string) string {
+	return `"load_balancing_policy": {"policies": [` + list + `]}`
+}
+
+func policy(name, fields string) string {
+	return `{"typed_extension_config": {"name": "p", "typed_config": {` +
+		join(`"@type": "type.googleapis.com/envoy.extensions.load_balancing_policies.`+name+`"`, fields) + `}}}`
+}
+
+func TestCluster(t *testing.T) {
+	const roundRobin, random = "round_robin.v3.RoundRobin", "random.v3.Random"
+	for _, tt := range []struct {
+		name, json string
+		want       func(*snapshot.Cluster)
+		notes      []string
+	}{
+		{name: "defaults", json: eds(``), want: func(*snapshot.Cluster) {}},
+		{
+			name: "self, service name",
+			json: `{"name": "c", "type": "EDS", "eds_cluster_config": {"eds_config": {"self": {}}, "service_name": "s"}}`,
+			want: func(c *snapshot.Cluster) { c.ServiceName = "s" },
+		},
+		{
+			name: "timing",
+			json: eds(`"connect_timeout": "1.5s", "dns_refresh_rate": "7s"`),
+			want: func(c *snapshot.Cluster) {
+				c.ConnectTimeout, c.DNSRefreshRate = 1500*time.Millisecond, 7*time.Second
+			},
+		},
+		{
+			name: "least request",
+			json: eds(`"lb_policy": "LEAST_REQUEST", "least_request_lb_config": {"choice_count": 5, "slow_start_config": {}}`),
+			want: func(c *snapshot.Cluster) { c.LB.Policy, c.LB.ChoiceCount = pick.LeastRequest, 5 },
+			notes: []string{
+				`least_request_lb_config.slow_start_config: is not honoured yet`,
+			},
+		},
+		{name: "random", json: eds(`"lb_policy": "RANDOM"`), want: func(c *snapshot.Cluster) { c.LB.Policy = pick.Random }},
+		{
+			name:  "ring hash",
+			json:  eds(`"lb_policy": "RING_HASH", "ring_hash_lb_config": {"minimum_ring_size": 1024}`),
+			want:  func(*snapshot.Cluster) {},
+			notes: []string{`lb_policy: RING_HASH is not honoured yet: round robin is used, without affinity`},
+		},
+		{
+			name:  "maglev",
+			json:  eds(`"lb_policy": "MAGLEV"`),
+			want:  func(*snapshot.Cluster) {},
+			notes: []string{`lb_policy: MAGLEV is not honoured yet: round robin is used, without affinity`},
+		},
+		{name: "panic off", json: eds(`"common_lb_config": {"healthy_panic_threshold": {}}`), want: func(c *snapshot.Cluster) { c.LB.PanicThreshold = 0 }},
+		{
+			name:  "panic",
+			json:  eds(`"common_lb_config": {"healthy_panic_threshold": {"value": 33.4}, "zone_aware_lb_config": {}}`),
+			want:  func(c *snapshot.Cluster) { c.LB.PanicThreshold = 33 },
+			notes: []string{`common_lb_config.zone_aware_lb_config: is not honoured yet`},
+		},
+		{
+			name: "typed policy wins over lb_policy",
+			json: eds(`"lb_policy": "MAGLEV", ` + policies(policy(random, ``))),
+			want: func(c *snapshot.Cluster) { c.LB.Policy = pick.Random },
+		},
+		{
+			name: "first known policy",
+			json: eds(policies(policy("maglev.v3.Maglev", ``) + "," + policy("least_request.v3.LeastRequest", `"choice_count": 3`) + "," + policy(random, ``))),
+			want: func(c *snapshot.Cluster) { c.LB.Policy, c.LB.ChoiceCount = pick.LeastRequest, 3 },
+		},
+		{
+			name:  "degraded policy",
+			json:  eds(policies(policy("ring_hash.v3.RingHash", ``))),
+			want:  func(*snapshot.Cluster) {},
+			notes: []string{`load_balancing_policy.policies[0] "p": envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash is not honoured yet: round robin is used`},
+		},
+		{
+			name: "wrr_locality",
+			json: eds(policies(policy("wrr_locality.v3.WrrLocality", `"endpoint_picking_policy": {"policies": [`+policy(roundRobin, `"slow_start_config": {}`)+`]}`))),
+			want: func(*snapshot.Cluster) {},
+			notes: []string{
+				`load_balancing_policy.policies[0] "p": endpoint_picking_policy.policies[0] "p": slow_start_config: is not honoured yet`,
+			},
+		},
+		{
+			name: "circuit breakers",
+			json: eds(`"circuit_breakers": {"thresholds": [{"priority": "HIGH", "max_requests": 1}, {"max_requests": 5, "max_retries": 0, "retry_budget": {}}, {"max_requests": 6}]}`),
+			want: func(c *snapshot.Cluster) {
+				c.Limits = breaker.Limits{MaxConnections: breaker.Unlimited, MaxPendingRequests: breaker.Unlimited, MaxRequests: 5}
+			},
+			notes: []string{
+				`circuit_breakers.thresholds[0]: is not honoured: only the first of priority DEFAULT is`,
+				`circuit_breakers.thresholds[1].retry_budget: is not honoured yet`,
+				`circuit_breakers.thresholds[2]: is not honoured: only the first of priority DEFAULT is`,
+			},
+		},
+		{
+			name: "outlier detection, defaults",
+			json: eds(`"outlier_detection": {}`),
+			want: func(c *snapshot.Cluster) { c.Outlier = outlierDefaults() },
+		},
+		{
+			name: "outlier detection, as Istio",
+			json: eds(`"outlier_detection": {"consecutive_5xx": 3, "consecutive_gateway_failure": 4, "enforcing_consecutive_gateway_failure": 100,
+				"interval": "1s", "base_ejection_time": "400s", "max_ejection_percent": 100, "enforcing_success_rate": 0,
+				"split_external_local_origin_errors": true, "consecutive_local_origin_failure": 7, "enforcing_consecutive_local_origin_failure": 50,
+				"max_ejection_time_jitter": "1s"}`),
+			want: func(c *snapshot.Cluster) {
+				o := outlierDefaults()
+				o.Consecutive5xx, o.ConsecutiveGateway, o.EnforcingConsecutiveGateway = 3, 4, 100
+				o.Interval, o.BaseEjectionTime, o.MaxEjectionTime = time.Second, 400*time.Second, 400*time.Second
+				o.MaxEjectionPercent, o.EnforcingSuccessRate = 100, 0
+				o.SplitLocalOrigin, o.ConsecutiveLocalOrigin, o.EnforcingConsecutiveLocal = true, 7, 50
+				c.Outlier = o
+			},
+			notes: []string{`outlier_detection.max_ejection_time_jitter: is not honoured yet`},
+		},
+		{
+			name: "plain transport socket",
+			json: eds(`"transport_socket": {"name": "raw", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"}}`),
+			want: func(*snapshot.Cluster) {},
+		},
+		{
+			name: "static",
+			json: `{"name": "c", "type": "STATIC", "load_assignment": {"endpoints": [{"lb_endpoints": [` + lbEndpoint("::1", 80) + `]}]}}`,
+			want: func(c *snapshot.Cluster) {
+				c.Discovery, c.ServiceName, c.Assignment = snapshot.Static, "", inline("[::1]:80")
+			},
+		},
+		{
+			name: "strict dns",
+			json: `{"name": "c", "type": "STRICT_DNS", "load_assignment": {"endpoints": [{"lb_endpoints": [` + lbEndpoint("a.example", 80) + `,` + lbEndpoint("b.example", 80) + `]}]}}`,
+			want: func(c *snapshot.Cluster) {
+				c.Discovery, c.ServiceName, c.Assignment = snapshot.StrictDNS, "", inline("a.example:80", "b.example:80")
+			},
+		},
+		{
+			name: "logical dns",
+			json: `{"name": "c", "type": "LOGICAL_DNS", "load_assignment": {"endpoints": [{"lb_endpoints": [` + lbEndpoint("a.example", 80) + `]}]}}`,
+			want: func(c *snapshot.Cluster) {
+				c.Discovery, c.ServiceName, c.Assignment = snapshot.LogicalDNS, "", inline("a.example:80")
+			},
+		},
+		{
+			name:  "not honoured",
+			json:  eds(`"health_checks": [{}], "metadata": {"filter_metadata": {"istio": {"x": "y"}}}`),
+			want:  func(*snapshot.Cluster) {},
+			notes: []string{`health_checks: is not honoured yet`},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			check(t, &clusterv3.Cluster{}, tt.json, decode.Cluster, verdict[*snapshot.Cluster]{value: edsValue(tt.want), notes: tt.notes})
+		})
+	}
+}
+
+func outlierDefaults() *outlier.Config {
+	return &outlier.Config{
+		Interval: 10 * time.Second, BaseEjectionTime: 30 * time.Second, MaxEjectionTime: 300 * time.Second, MaxEjectionPercent: 10,
+		Consecutive5xx: 5, EnforcingConsecutive5xx: 100, ConsecutiveGateway: 5,
+		ConsecutiveLocalOrigin: 5, EnforcingConsecutiveLocal: 100,
+		SuccessRateMinimumHosts: 5, SuccessRateRequestVolume: 100, SuccessRateStdevFactor: 1900, EnforcingSuccessRate: 100,
+		FailurePercentageThreshold: 85, FailurePercentageMinimumHosts: 5, FailurePercentageRequestVolume: 50,
+	}
+}
+
+// inline is an assignment of one locality named after the cluster.
+func inline(addresses ...string) *snapshot.ClusterLoadAssignment {
+	l := snapshot.LocalityEndpoints{Weight: 1}
+	for _, a := range addresses {
+		l.Endpoints = append(l.Endpoints, snapshot.Endpoint{Address: a, Weight: 1})
+	}
+	return &snapshot.ClusterLoadAssignment{Name: "c", OverprovisioningFactor: 140, Localities: []snapshot.LocalityEndpoints{l}}
+}
+
+// A cluster that cannot be read is one whose calls fail with the reason.
+func TestClusterRefused(t *testing.T) {
+	endpoints := func(kind, list string) string {
+		return `{"name": "c", "type": "` + kind + `", "load_assignment": {"endpoints": [{"lb_endpoints": [` + list + `]}]}}`
+	}
+	nested := policy("round_robin.v3.RoundRobin", ``)
+	for range 16 {
+		nested = policy("wrr_locality.v3.WrrLocality", `"endpoint_picking_policy": {"policies": [`+nested+`]}`)
+	}
+	for _, tt := range []struct{ name, json, want string }{
+		{"aggregate", `{"name": "c", "cluster_type": {"name": "envoy.clusters.aggregate"}}`, `cluster_type: "envoy.clusters.aggregate" is not supported`},
+		{"original dst", `{"name": "c", "type": "ORIGINAL_DST"}`, `type: ORIGINAL_DST is not supported`},
+		{"eds not on this stream", `{"name": "c", "type": "EDS", "eds_cluster_config": {"eds_config": {"path": "x"}}}`, `eds_cluster_config.eds_config: must be ads or self`},
+		{"eds config absent", `{"name": "c", "type": "EDS"}`, `eds_cluster_config.eds_config: must be ads or self`},
+		{"no assignment", `{"name": "c", "type": "STATIC"}`, `load_assignment: must be set`},
+		{"bad assignment", endpoints("STATIC", lbEndpoint("", 80)), `load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address.address: "" is neither an IP address nor a host name`},
+		{"logical dns, two", endpoints("LOGICAL_DNS", lbEndpoint("a", 80)+","+lbEndpoint("b", 80)), `load_assignment: must have exactly one locality with one endpoint for LOGICAL_DNS`},
+		{"cluster provided", eds(`"lb_policy": "CLUSTER_PROVIDED"`), `lb_policy: CLUSTER_PROVIDED is not supported`},
+		{"choice count", eds(`"lb_policy": "LEAST_REQUEST", "least_request_lb_config": {"choice_count": 1}`), `least_request_lb_config.choice_count: is 1, must be at least 2`},
+		{"no known policy", eds(policies(`{"typed_extension_config": {"name": "x"}}`)), `load_balancing_policy.policies: none of them is supported`},
+		{"panic", eds(`"common_lb_config": {"healthy_panic_threshold": {"value": 101}}`), `common_lb_config.healthy_panic_threshold: is 101, must be between 0 and 100`},
+		{"panic NaN", eds(`"common_lb_config": {"healthy_panic_threshold": {"value": "NaN"}}`), `common_lb_config.healthy_panic_threshold: is NaN, must be between 0 and 100`},
+		{"percent", eds(`"outlier_detection": {"max_ejection_percent": 101}`), `outlier_detection.max_ejection_percent: is 101, must be between 0 and 100`},
+		{"interval", eds(`"outlier_detection": {"interval": "0s"}`), `outlier_detection.interval: is 0, must be positive`},
+		{"ejection times", eds(`"outlier_detection": {"max_ejection_time": "1s"}`), `outlier_detection.max_ejection_time: is 1s, less than base_ejection_time 30s`},
+		{"connect timeout", eds(`"connect_timeout": "-1s"`), `connect_timeout: is -1s, must not be negative`},
+		{"subsets", eds(`"lb_subset_config": {"subset_selectors": [{"keys": ["k"]}]}`), `lb_subset_config: is not supported`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			check(t, &clusterv3.Cluster{}, tt.json, decode.Cluster, verdict[*snapshot.Cluster]{
+				err: tt.want, value: &snapshot.Cluster{Name: "c", Refused: text(tt.want)},
+			})
+		})
+	}
+	t.Run("nesting", func(t *testing.T) {
+		got := decode.Cluster("", marshal(t, &clusterv3.Cluster{}, eds(policies(nested))))
+		if got.Err == nil || got.Value.Refused == nil {
+			t.Errorf("accepted: %+v", got.Value)
+		}
+	})
+}
+
+// Leaving TLS out would be plaintext in silence, and so would be keeping the
+// version before it.
+func TestClusterThatAsksForTLSIsDenied(t *testing.T) {
+	const tls = `{"name": "tls", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"}}`
+	for json, want := range map[string]string{
+		eds(`"transport_socket": ` + tls): `transport_socket: "tls": TLS is not supported yet`,
+		eds(`"transport_socket_matches": [{"name": "m", "transport_socket": ` + tls + `}]`): `transport_socket_matches[0] "m": TLS is not supported yet`,
+	} {
+		check(t, &clusterv3.Cluster{}, json, decode.Cluster, verdict[*snapshot.Cluster]{
+			err: want, value: &snapshot.Cluster{Name: "c", Refused: text(want)},
+		})
+		wantDenial(t, decode.Cluster("", marshal(t, &clusterv3.Cluster{}, json)).Value.Refused)
+	}
+}
+
+// A control plane refuses a cluster by metadata; that is no reason to NACK.
+func TestClusterRefusedByControlPlane(t *testing.T) {
+	json := eds(`"lb_policy": "CLUSTER_PROVIDED", "metadata": {"filter_metadata": {"meshframe": {"error": "reviews.yaml:3: tls is not supported"}}}`)
+	check(t, &clusterv3.Cluster{}, json, decode.Cluster, verdict[*snapshot.Cluster]{
+		value: &snapshot.Cluster{Name: "c", Refused: text("reviews.yaml:3: tls is not supported")},
+	})
+	wantDenial(t, decode.Cluster("", marshal(t, &clusterv3.Cluster{}, json)).Value.Refused)
+}
+
+func wantDenial(t *testing.T, err error) {
+	t.Helper()
+	var denial interface{ Deny() bool }
+	if !errors.As(err, &denial) || !denial.Deny() {
+		t.Errorf("%v is not a Denial", err)
+	}
+}

@@ -1,0 +1,79 @@
+package decode_test
+
+import (
+	"regexp"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	// Types that only appear inside Any in these tests.
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/maglev/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/ring_hash/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+
+	"github.com/meshframe/meshframe/resolver/decode"
+)
+
+// verdict is what a case expects of a Result, errors as text.
+type verdict[T any] struct {
+	value  T
+	unused bool // not usable
+	err    string
+	notes  []string
+}
+
+// check decodes the resource that a protojson literal describes.
+func check[T any, M proto.Message](t *testing.T, m M, json string, fn func(string, []byte) decode.Result[T], want verdict[T]) {
+	t.Helper()
+	got := fn("", marshal(t, m, json))
+	if got.Usable == want.unused {
+		t.Errorf("Usable = %v, err %v", got.Usable, got.Err)
+	}
+	if text := errText(got.Err); text != want.err {
+		t.Errorf("Err:\n got %s\nwant %s", text, want.err)
+	}
+	if diff := cmp.Diff(want.notes, got.Notes); diff != "" {
+		t.Errorf("Notes (-want +got):\n%s", diff)
+	}
+	if !want.unused {
+		if diff := cmp.Diff(want.value, got.Value, byText...); diff != "" {
+			t.Errorf("Value (-want +got):\n%s", diff)
+		}
+	}
+}
+
+var byText = []cmp.Option{
+	cmp.Comparer(func(a, b *regexp.Regexp) bool { return a == b || a != nil && b != nil && a.String() == b.String() }),
+	cmp.Comparer(func(a, b error) bool { return errText(a) == errText(b) }),
+}
+
+func errText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func marshal[M proto.Message](t testing.TB, m M, json string) []byte {
+	t.Helper()
+	if err := protojson.Unmarshal([]byte(json), m); err != nil {
+		t.Fatalf("test literal: %v", err)
+	}
+	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+// text is an error that compares by its text.
+type text string
+
+func (e text) Error() string { return string(e) }
