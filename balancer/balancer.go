@@ -1,0 +1,287 @@
+// Package balancer is the gRPC balancer "meshframe": it keeps one connection
+// for each endpoint of the snapshot and lets mesh/pick choose among them. No
+// algorithm lives here. In the flow it stands between the decision, which the
+// client interceptor carries in the call's context, and the attempt.
+//
+// This package makes no promise of a stable API.
+package balancer
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	grpcbalancer "google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+	grpcresolver "google.golang.org/grpc/resolver"
+
+	"github.com/meshframe/meshframe/mesh"
+	"github.com/meshframe/meshframe/mesh/pick"
+	"github.com/meshframe/meshframe/mesh/snapshot"
+	"github.com/meshframe/meshframe/resolver/watch"
+)
+
+// Name is the balancer's name in gRPC's registry and in service configs.
+const Name = "meshframe"
+
+// ServiceConfig is a gRPC service config that selects this balancer.
+const ServiceConfig = `{"loadBalancingConfig":[{"` + Name + `":{}}]}`
+
+// retireInterval is how often connections of clusters that left the snapshot
+// are looked at: they stay until the calls that were decided for them end.
+const retireInterval = time.Second
+
+func init() { grpcbalancer.Register(builder{}) }
+
+type builder struct{}
+
+func (builder) Name() string { return Name }
+
+func (builder) Build(cc grpcbalancer.ClientConn, _ grpcbalancer.BuildOptions) grpcbalancer.Balancer {
+	return &meshBalancer{cc: cc, conns: map[string]*conn{}}
+}
+
+// conn is the one connection to an address.
+type conn struct {
+	sub   grpcbalancer.SubConn
+	state pick.ConnState
+	err   error // why state is Failed
+}
+
+// meshBalancer owns the connections of one channel.
+type meshBalancer struct {
+	cc grpcbalancer.ClientConn
+
+	mu      sync.Mutex
+	closed  bool
+	engine  *mesh.Engine
+	snap    *snapshot.Snapshot
+	err     error            // the resolver's, while there is no snapshot
+	conns   map[string]*conn // by address
+	retired []*snapshot.Upstream
+	timer   *time.Timer
+	pickers map[*snapshot.ClusterState]*clusterPicker
+}
+
+// UpdateClientConnState takes the snapshot that the resolver published.
+func (b *meshBalancer) UpdateClientConnState(s grpcbalancer.ClientConnState) error {
+	p, ok := s.ResolverState.Attributes.Value(watch.PublishedKey{}).(watch.Published)
+	if !ok {
+		return grpcbalancer.ErrBadResolverState
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil
+	}
+	b.retire(p.Snapshot)
+	b.engine, b.snap, b.err = p.Engine, p.Snapshot, nil
+	b.rebuild()
+	return nil
+}
+
+// ResolverError keeps what was good; without any configuration calls fail with
+// err.
+func (b *meshBalancer) ResolverError(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed || b.snap != nil {
+		return
+	}
+	b.err = err
+	b.cc.UpdateState(grpcbalancer.State{ConnectivityState: connectivity.TransientFailure, Picker: errorPicker{err}})
+}
+
+// UpdateSubConnState is not called: every SubConn has its own listener.
+func (b *meshBalancer) UpdateSubConnState(grpcbalancer.SubConn, grpcbalancer.SubConnState) {}
+
+// ExitIdle connects every connection that is idle.
+func (b *meshBalancer) ExitIdle() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.conns {
+		if c.state == pick.Idle {
+			c.sub.Connect()
+		}
+	}
+}
+
+// Close shuts the connections down; calls on them end first.
+func (b *meshBalancer) Close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	if b.timer != nil {
+		b.timer.Stop()
+	}
+	for _, c := range b.conns {
+		c.sub.Shutdown()
+	}
+	clear(b.conns)
+}
+
+// retire remembers the upstreams that next no longer has and that calls still
+// hold, and forgets those that came back or fell out of use.
+func (b *meshBalancer) retire(next *snapshot.Snapshot) {
+	old := b.retired
+	if b.snap != nil {
+		old = append(slices.Clone(old), b.snap.Upstreams...)
+	}
+	b.retired = slices.DeleteFunc(slices.Clone(old), func(u *snapshot.Upstream) bool {
+		return !u.State.InUse() || slices.ContainsFunc(next.Upstreams, func(n *snapshot.Upstream) bool { return n.State == u.State })
+	})
+}
+
+// rebuild reconciles the connections with the upstreams and publishes a picker.
+func (b *meshBalancer) rebuild() {
+	wanted := map[string]bool{}
+	for _, u := range b.upstreams() {
+		for i := range u.Hosts {
+			wanted[u.Hosts[i].Address] = true
+		}
+	}
+	for addr, c := range b.conns {
+		if !wanted[addr] {
+			delete(b.conns, addr)
+			c.sub.Shutdown()
+		}
+	}
+	for addr := range wanted {
+		if b.conns[addr] == nil {
+			b.connect(addr)
+		}
+	}
+	if len(b.retired) > 0 && b.timer == nil {
+		b.timer = time.AfterFunc(retireInterval, b.sweep)
+	}
+	b.pickers = make(map[*snapshot.ClusterState]*clusterPicker, len(b.snap.Upstreams)+len(b.retired))
+	for _, u := range b.upstreams() {
+		b.pickers[u.State] = b.newClusterPicker(u)
+	}
+	b.publish()
+}
+
+func (b *meshBalancer) upstreams() []*snapshot.Upstream {
+	if len(b.retired) == 0 {
+		return b.snap.Upstreams
+	}
+	return append(slices.Clone(b.snap.Upstreams), b.retired...)
+}
+
+// sweep drops retired upstreams whose last call has ended.
+func (b *meshBalancer) sweep() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.timer = nil
+	if b.closed {
+		return
+	}
+	b.retire(b.snap)
+	b.rebuild()
+}
+
+// connect creates the connection to addr and starts it.
+func (b *meshBalancer) connect(addr string) {
+	c := &conn{}
+	sub, err := b.cc.NewSubConn(
+		[]grpcresolver.Address{{Addr: addr}},
+		grpcbalancer.NewSubConnOptions{StateListener: func(s grpcbalancer.SubConnState) { b.connState(addr, c, s) }},
+	)
+	if err != nil { // the channel is closing
+		return
+	}
+	c.sub = sub
+	b.conns[addr] = c
+	sub.Connect()
+}
+
+// connState notes a connection's new state. A failed connection counts as
+// failed until it is ready again, so that fail-fast calls fail with its error
+// rather than wait out every attempt to connect (as gRPC's round_robin does).
+func (b *meshBalancer) connState(addr string, c *conn, s grpcbalancer.SubConnState) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed || b.conns[addr] != c {
+		return
+	}
+	next := c.state
+	switch s.ConnectivityState {
+	case connectivity.Ready:
+		next, c.err = pick.Ready, nil
+	case connectivity.TransientFailure:
+		next, c.err = pick.Failed, s.ConnectionError
+	case connectivity.Connecting:
+		if c.state != pick.Failed {
+			next = pick.Connecting
+		}
+	case connectivity.Idle:
+		c.sub.Connect()
+		if c.state != pick.Failed {
+			next = pick.Connecting
+		}
+	}
+	if next == c.state && next != pick.Failed {
+		return
+	}
+	c.state = next
+	b.connChanged(addr)
+}
+
+// connChanged rebuilds the pickers of the upstreams that name addr.
+func (b *meshBalancer) connChanged(addr string) {
+	pickers := make(map[*snapshot.ClusterState]*clusterPicker, len(b.pickers))
+	for s, p := range b.pickers {
+		if slices.ContainsFunc(p.up.Hosts, func(h snapshot.Host) bool { return h.Address == addr }) {
+			p = b.newClusterPicker(p.up)
+		}
+		pickers[s] = p
+	}
+	b.pickers = pickers
+	b.publish()
+}
+
+// publish hands gRPC a picker over the present pickers of the clusters. The
+// channel is ready if any cluster has a ready connection.
+func (b *meshBalancer) publish() {
+	b.cc.UpdateState(grpcbalancer.State{
+		ConnectivityState: b.connectivity(),
+		Picker:            &picker{engine: b.engine, snap: b.snap, clusters: b.pickers},
+	})
+}
+
+func (b *meshBalancer) connectivity() connectivity.State {
+	state := connectivity.TransientFailure
+	for _, c := range b.conns {
+		switch c.state {
+		case pick.Ready:
+			return connectivity.Ready
+		case pick.Connecting, pick.Idle:
+			state = connectivity.Connecting
+		}
+	}
+	return state
+}
+
+func (b *meshBalancer) newClusterPicker(u *snapshot.Upstream) *clusterPicker {
+	p := &clusterPicker{engine: b.engine, up: u, hosts: make([]host, len(u.Hosts))}
+	states := make([]pick.ConnState, len(u.Hosts))
+	var failures []error
+	for i := range u.Hosts {
+		c := b.conns[u.Hosts[i].Address]
+		if c == nil {
+			states[i] = pick.Failed
+			continue
+		}
+		states[i] = c.state
+		p.hosts[i].sub = c.sub
+		p.hosts[i].done = p.doneFunc(i)
+		if c.err != nil && len(failures) == 0 {
+			failures = append(failures, fmt.Errorf("%s: %w", u.Hosts[i].Address, c.err))
+		}
+	}
+	p.picker = u.NewPicker(states)
+	p.setErrors(errors.Join(failures...))
+	return p
+}

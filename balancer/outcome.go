@@ -1,0 +1,111 @@
+package balancer
+
+import (
+	"strconv"
+	"time"
+
+	grpcbalancer "google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/meshframe/meshframe/mesh/outcome"
+)
+
+// httpOf maps gRPC status codes to the HTTP statuses that Envoy reads them as.
+var httpOf = [...]int{
+	codes.OK: 200, codes.Canceled: 499, codes.Unknown: 500, codes.InvalidArgument: 400, codes.DeadlineExceeded: 504,
+	codes.NotFound: 404, codes.AlreadyExists: 409, codes.PermissionDenied: 403, codes.ResourceExhausted: 429,
+	codes.FailedPrecondition: 400, codes.Aborted: 409, codes.OutOfRange: 400, codes.Unimplemented: 501,
+	codes.Internal: 500, codes.Unavailable: 503, codes.DataLoss: 500, codes.Unauthenticated: 401,
+}
+
+// httpStatus is the HTTP status that a gRPC status code is read as.
+func httpStatus(c codes.Code) int {
+	if int(c) < len(httpOf) {
+		return httpOf[c]
+	}
+	return 500
+}
+
+// conditionOf are the conditions that a gRPC status fulfils, whoever set it.
+var conditionOf = [...]outcome.Condition{
+	codes.Canceled:          outcome.GRPCCancelled,
+	codes.DeadlineExceeded:  outcome.GRPCDeadlineExceeded | outcome.Server5xx | outcome.GatewayError,
+	codes.Aborted:           outcome.Retriable4xx,
+	codes.AlreadyExists:     outcome.Retriable4xx,
+	codes.ResourceExhausted: outcome.GRPCResourceExhausted,
+	codes.Unknown:           outcome.Server5xx,
+	codes.Unimplemented:     outcome.Server5xx,
+	codes.Internal:          outcome.GRPCInternal | outcome.Server5xx,
+	codes.Unavailable:       outcome.GRPCUnavailable | outcome.Server5xx | outcome.GatewayError,
+	codes.DataLoss:          outcome.Server5xx,
+}
+
+// started reports whether the call got as far as the transport: gRPC calls
+// Done with an empty DoneInfo when the picked connection was gone.
+func started(info grpcbalancer.DoneInfo) bool {
+	return info.Err != nil || info.Trailer != nil || info.BytesSent || info.BytesReceived
+}
+
+// attemptOf reads the end of an attempt from what the transport saw:
+//
+//	status  bytes received  bytes sent   conditions beside the status's own
+//	error   yes             any          none: the server answered
+//	error   no              yes          reset
+//	error   no              no           reset, reset-before-request, refused-stream
+//
+// A local deadline or cancellation is not a reset.
+func attemptOf(info grpcbalancer.DoneInfo) outcome.Attempt {
+	code := status.Code(info.Err)
+	a := outcome.Attempt{GRPCStatus: int(code), HTTPStatus: httpStatus(code)}
+	if code == codes.OK {
+		return a
+	}
+	if int(code) < len(conditionOf) {
+		a.Conditions = conditionOf[code]
+	}
+	if info.BytesReceived {
+		return a
+	}
+	a.LocalOrigin = true
+	switch {
+	case code == codes.Canceled || code == codes.DeadlineExceeded:
+	case info.BytesSent:
+		a.Conditions |= outcome.Reset
+	default:
+		a.Conditions |= outcome.Reset | outcome.ResetBeforeRequest | outcome.RefusedStream
+	}
+	return a
+}
+
+// pushbackOf reads gRPC's retry pushback (gRFC A6): absent is 0, a number of
+// milliseconds is that long (at least a nanosecond, to tell 0 from absent), and
+// everything else forbids a retry.
+func pushbackOf(trailer metadata.MD) time.Duration {
+	v := trailer["grpc-retry-pushback-ms"]
+	if len(v) == 0 {
+		return 0
+	}
+	ms, err := strconv.ParseInt(v[0], 10, 32)
+	if len(v) > 1 || err != nil || ms < 0 {
+		return -1
+	}
+	return max(time.Duration(ms)*time.Millisecond, 1)
+}
+
+// report tells the engine of an attempt. Calls that their caller gave up say
+// nothing about the host.
+func (p *clusterPicker) report(i int, a *outcome.Attempt) {
+	if a.LocalOrigin && codes.Code(a.GRPCStatus) == codes.Canceled {
+		return
+	}
+	p.engine.Report(p.up, i, a, time.Now())
+}
+
+// errorPicker fails every pick; calls that wait for ready wait.
+type errorPicker struct{ err error }
+
+func (p errorPicker) Pick(grpcbalancer.PickInfo) (grpcbalancer.PickResult, error) {
+	return grpcbalancer.PickResult{}, p.err
+}

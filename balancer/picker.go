@@ -1,0 +1,167 @@
+package balancer
+
+import (
+	"fmt"
+	"math/rand/v2"
+
+	grpcbalancer "google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/meshframe/meshframe/mesh"
+	"github.com/meshframe/meshframe/mesh/outcome"
+	"github.com/meshframe/meshframe/mesh/pick"
+	"github.com/meshframe/meshframe/mesh/snapshot"
+)
+
+// picker is what gRPC asks for a connection. It is immutable; the counters it
+// touches belong to the engine.
+type picker struct {
+	engine   *mesh.Engine
+	snap     *snapshot.Snapshot
+	clusters map[*snapshot.ClusterState]*clusterPicker
+}
+
+// Pick follows the decision that the call carries. A call without one (made
+// around the interceptor) is decided here.
+func (p *picker) Pick(info grpcbalancer.PickInfo) (grpcbalancer.PickResult, error) {
+	call := mesh.CallFrom(info.Ctx)
+	if call == nil {
+		return p.pickUndecided(info)
+	}
+	cp := p.clusters[call.Decision.Upstream.State]
+	if cp == nil {
+		// The decision was made on a newer snapshot than this picker's.
+		return grpcbalancer.PickResult{}, grpcbalancer.ErrNoSubConnAvailable
+	}
+	return cp.pick(call)
+}
+
+func (p *picker) pickUndecided(info grpcbalancer.PickInfo) (grpcbalancer.PickResult, error) {
+	var call mesh.Call
+	p.engine.Decide(p.snap, &mesh.Request{Authority: p.snap.Authority, Path: info.FullMethodName, Method: "POST", Scheme: "http", IsGRPC: true}, &call.Decision)
+	if call.Decision.Err != nil {
+		return grpcbalancer.PickResult{}, call.Decision.Err
+	}
+	cp := p.clusters[call.Decision.Upstream.State]
+	if cp == nil {
+		return grpcbalancer.PickResult{}, grpcbalancer.ErrNoSubConnAvailable
+	}
+	return cp.pick(&call)
+}
+
+// host is a host of an upstream as seen from one channel.
+type host struct {
+	sub  grpcbalancer.SubConn
+	done func(grpcbalancer.DoneInfo) // made once, so that a pick allocates nothing
+}
+
+// clusterPicker picks among the hosts of one upstream.
+type clusterPicker struct {
+	engine *mesh.Engine
+	up     *snapshot.Upstream
+	picker *pick.Picker
+	hosts  []host
+
+	errUnavailable, errNoHosts error
+}
+
+func (p *clusterPicker) setErrors(last error) {
+	p.errNoHosts = fmt.Errorf("cluster %q has no endpoints", p.up.Name)
+	if p.up.Err != nil {
+		p.errNoHosts = fmt.Errorf("cluster %q: %w", p.up.Name, p.up.Err)
+	}
+	p.errUnavailable = fmt.Errorf("cluster %q: no endpoint can be reached", p.up.Name)
+	if last != nil {
+		p.errUnavailable = fmt.Errorf("cluster %q: no endpoint can be reached; last error: %w", p.up.Name, last)
+	}
+}
+
+func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
+	in := pick.Input{Rand: rand.Uint64}
+	if len(call.Tried) > 0 {
+		in.Tried, in.MaxRepicks = call.Tried, int(call.Decision.Retry.HostSelectionAttempts)
+	}
+	i, verdict := p.picker.Pick(&in)
+	switch verdict {
+	case pick.Picked:
+		return p.picked(call, i)
+	case pick.Connect:
+		p.hosts[i].sub.Connect()
+		return p.queue(call)
+	case pick.Queue:
+		return p.queue(call)
+	case pick.NoHosts:
+		call.Last = outcome.Attempt{GRPCStatus: int(codes.Unavailable), HTTPStatus: 503, LocalOrigin: true, Conditions: outcome.GRPCUnavailable | outcome.Server5xx | outcome.GatewayError}
+		return grpcbalancer.PickResult{}, p.errNoHosts
+	default:
+		call.Last = outcome.Attempt{GRPCStatus: int(codes.Unavailable), HTTPStatus: 503, LocalOrigin: true, Conditions: outcome.ConnectFailure | outcome.GRPCUnavailable | outcome.Server5xx | outcome.GatewayError}
+		return grpcbalancer.PickResult{}, p.errUnavailable
+	}
+}
+
+// queue makes the call wait for the next picker, within the cluster's limit of
+// pending requests.
+func (p *clusterPicker) queue(call *mesh.Call) (grpcbalancer.PickResult, error) {
+	if !call.Pending {
+		if !p.up.State.Breaker.TryPending(&p.up.Cluster.Limits) {
+			return grpcbalancer.PickResult{}, p.overflow(call, "pending requests")
+		}
+		call.Pending = true
+	}
+	return grpcbalancer.PickResult{}, grpcbalancer.ErrNoSubConnAvailable
+}
+
+func (p *clusterPicker) picked(call *mesh.Call, i int) (grpcbalancer.PickResult, error) {
+	if call.Pending {
+		call.Pending = false
+		p.up.State.Breaker.DonePending()
+	}
+	if !p.up.State.Breaker.TryRequest(&p.up.Cluster.Limits) {
+		p.picker.Done(i)
+		return grpcbalancer.PickResult{}, p.overflow(call, "requests")
+	}
+	call.Picked, call.PickedHost = p.up, i
+	r := grpcbalancer.PickResult{SubConn: p.hosts[i].sub, Done: p.hosts[i].done}
+	if call.Observe {
+		r.Done = func(info grpcbalancer.DoneInfo) { p.observe(call, i, info) }
+	}
+	return r, nil
+}
+
+// overflow is the error of a call that a circuit breaker refuses. It is a
+// status, so that it ends the call even if that would wait for ready.
+func (p *clusterPicker) overflow(call *mesh.Call, what string) error {
+	call.Last = outcome.Attempt{GRPCStatus: int(codes.Unavailable), HTTPStatus: 503, LocalOrigin: true, Conditions: outcome.Overflow}
+	return status.Errorf(codes.Unavailable, "cluster %q: circuit breaker open: too many %s", p.up.Name, what)
+}
+
+// doneFunc is the end of an attempt at host i that no call looks at.
+func (p *clusterPicker) doneFunc(i int) func(grpcbalancer.DoneInfo) {
+	return func(info grpcbalancer.DoneInfo) {
+		p.release(i)
+		if p.up.Cluster.Outlier == nil || !started(info) {
+			return
+		}
+		a := attemptOf(info)
+		p.report(i, &a)
+	}
+}
+
+// observe is the end of an attempt whose call wants to know how it ended.
+func (p *clusterPicker) observe(call *mesh.Call, i int, info grpcbalancer.DoneInfo) {
+	p.release(i)
+	if !started(info) {
+		return
+	}
+	call.Last = attemptOf(info)
+	call.Pushback = pushbackOf(info.Trailer)
+	if p.up.Cluster.Outlier != nil {
+		p.report(i, &call.Last)
+	}
+}
+
+func (p *clusterPicker) release(i int) {
+	p.picker.Done(i)
+	p.up.State.Breaker.DoneRequest()
+}

@@ -1,0 +1,245 @@
+package interceptors
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/metadata"
+
+	"github.com/meshframe/meshframe/mesh"
+)
+
+// call is the context of one call: the caller's context, the decision, and the
+// deadline that the route set. One object carries them all because contexts
+// stacked for each would cost an allocation and a look-up step apiece.
+type call struct {
+	context.Context // the caller's
+	mesh.Call
+
+	client *Client
+	acquired,
+	fault bool // a fault of this call is active
+
+	// Outgoing metadata, read when the first header matcher asks.
+	md     metadata.MD
+	mdRead bool
+
+	// The deadline of the route, if it ends before the caller's own. Without
+	// one, done is nil and the caller's context speaks.
+	deadline time.Time
+	timer    *deadlineTimer
+	stop     func() bool // stops following the caller's context
+	done     chan struct{}
+
+	mu    sync.Mutex
+	err   error
+	first func() // what to run when the context ends; the first of them
+	rest  map[*func()]struct{}
+}
+
+// Value answers the engine's question for the call.
+func (c *call) Value(key any) any {
+	if mesh.IsCallKey(key) {
+		return &c.Call
+	}
+	return c.Context.Value(key)
+}
+
+// Deadline is the route's or the caller's, whichever comes first.
+func (c *call) Deadline() (time.Time, bool) {
+	if c.done == nil {
+		return c.Context.Deadline()
+	}
+	return c.deadline, true
+}
+
+// Done is closed at the deadline, when the caller gives up, or when the call
+// has ended.
+func (c *call) Done() <-chan struct{} {
+	if c.done == nil {
+		return c.Context.Done()
+	}
+	return c.done
+}
+
+// Err says why Done is closed.
+func (c *call) Err() error {
+	if c.done == nil {
+		return c.Context.Err()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// AfterFunc runs f in its own goroutine once the context has ended. The
+// context package calls it instead of starting a goroutine for each context
+// that is derived from this one.
+func (c *call) AfterFunc(f func()) (stop func() bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.err != nil:
+		go f()
+		return func() bool { return false }
+	case c.first == nil:
+		c.first = f
+		return c.stopFirst
+	}
+	if c.rest == nil {
+		c.rest = map[*func()]struct{}{}
+	}
+	c.rest[&f] = struct{}{}
+	return func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		_, ok := c.rest[&f]
+		delete(c.rest, &f)
+		return ok
+	}
+}
+
+func (c *call) stopFirst() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ok := c.first != nil && c.err == nil
+	c.first = nil
+	return ok
+}
+
+// limit gives the call a deadline of its own, d from now, unless the caller's
+// comes first.
+func (c *call) limit(d time.Duration) {
+	deadline := time.Now().Add(d)
+	if own, ok := c.Context.Deadline(); ok && own.Before(deadline) {
+		return
+	}
+	c.deadline, c.done = deadline, make(chan struct{})
+	if c.Context.Done() != nil {
+		c.stop = context.AfterFunc(c.Context, c.callerDone)
+	}
+	c.timer = c.client.timer()
+	c.timer.start(c, d)
+}
+
+func (c *call) callerDone() { c.cancel(c.Context.Err()) }
+
+// cancel ends the context, once.
+func (c *call) cancel(err error) {
+	c.mu.Lock()
+	if c.err != nil {
+		c.mu.Unlock()
+		return
+	}
+	c.err = err
+	first, rest := c.first, c.rest
+	c.first, c.rest = nil, nil
+	close(c.done)
+	c.mu.Unlock()
+	if first != nil {
+		go first()
+	}
+	for f := range rest {
+		go (*f)()
+	}
+}
+
+// release gives back what the call holds: its cluster, its place among the
+// pending requests, its fault, its timer.
+func (c *call) release() {
+	if c.Pending {
+		c.Pending = false
+		c.Decision.Upstream.State.Breaker.DonePending()
+	}
+	if c.acquired {
+		c.acquired = false
+		c.Decision.Upstream.State.Release()
+	}
+	c.endFault()
+	if c.done == nil {
+		return
+	}
+	if c.timer.stop() {
+		c.client.timers.Put(c.timer)
+	}
+	if c.stop != nil {
+		c.stop()
+	}
+	c.cancel(context.Canceled)
+}
+
+func (c *call) endFault() {
+	if c.fault {
+		c.fault = false
+		c.Decision.Fault.Done()
+	}
+}
+
+// Header answers the engine's matchers: what goes out as a header, and the
+// headers that gRPC adds by itself. Binary headers never match (gRFC A28).
+func (c *call) Header(name string) (string, bool) {
+	switch name {
+	case "content-type":
+		return "application/grpc", true
+	case "user-agent":
+		return c.client.userAgent, true
+	}
+	if strings.HasSuffix(name, "-bin") {
+		return "", false
+	}
+	if !c.mdRead {
+		c.md, _ = metadata.FromOutgoingContext(c.Context)
+		c.mdRead = true
+	}
+	switch v := c.md[name]; len(v) {
+	case 0:
+		return "", false
+	case 1:
+		return v[0], true
+	default:
+		return strings.Join(v, ","), true
+	}
+}
+
+// deadlineTimer is a timer that is used by one call after another: creating
+// one for each call is a good part of what a deadline costs.
+type deadlineTimer struct {
+	t *time.Timer
+	c atomic.Pointer[call]
+}
+
+func (c *Client) timer() *deadlineTimer {
+	t, _ := c.timers.Get().(*deadlineTimer)
+	if t == nil {
+		t = &deadlineTimer{}
+	}
+	return t
+}
+
+func (t *deadlineTimer) start(c *call, d time.Duration) {
+	t.c.Store(c)
+	if t.t == nil {
+		t.t = time.AfterFunc(d, t.fire)
+		return
+	}
+	t.t.Reset(d)
+}
+
+// stop reports whether the timer can be used again: it cannot once it has
+// fired, because its function may still be running.
+func (t *deadlineTimer) stop() bool {
+	if !t.t.Stop() {
+		return false
+	}
+	t.c.Store(nil)
+	return true
+}
+
+func (t *deadlineTimer) fire() {
+	if c := t.c.Load(); c != nil {
+		c.cancel(context.DeadlineExceeded)
+	}
+}

@@ -1,0 +1,289 @@
+package interceptors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/meshframe/meshframe/mesh"
+	"github.com/meshframe/meshframe/mesh/fault"
+	"github.com/meshframe/meshframe/resolver/watch"
+)
+
+// attemptCountHeader is the request header that counts attempts (Envoy
+// include_request_attempt_count).
+const attemptCountHeader = "x-envoy-attempt-count"
+
+// Client is the client side of one channel. Its methods are interceptors and
+// safe for concurrent use.
+type Client struct {
+	target    *watch.Target
+	engine    *mesh.Engine
+	scheme    string
+	userAgent string
+	timers    sync.Pool
+}
+
+// ClientOptions describe a channel.
+type ClientOptions struct {
+	// UserAgent is what User-Agent matchers see; default gRPC's own.
+	UserAgent string
+	// Scheme is what :scheme matchers see: "http" (the default) without
+	// transport security, "https" with it.
+	Scheme string
+}
+
+// NewClient returns the interceptors of a channel to t.
+func NewClient(t *watch.Target, o ClientOptions) *Client {
+	c := &Client{target: t, engine: t.Engine(), scheme: o.Scheme, userAgent: o.UserAgent}
+	if c.scheme == "" {
+		c.scheme = "http"
+	}
+	if c.userAgent == "" {
+		c.userAgent = "grpc-go/" + grpc.Version
+	}
+	return c
+}
+
+// begin decides a call: it waits for configuration, draws route and cluster,
+// sets the deadline and injects faults. An error is what the caller gets.
+func (c *Client) begin(ctx context.Context, cc *grpc.ClientConn, method string, opts []grpc.CallOption) (*call, error) {
+	k := &call{Context: ctx, client: c}
+	if err := k.decide(cc, method, opts); err != nil {
+		return nil, err
+	}
+	d := &k.Decision
+	if t := c.timeout(ctx, d); t > 0 {
+		k.limit(t)
+	}
+	if d.Fault != nil {
+		if err := k.inject(); err != nil {
+			k.release()
+			return nil, err
+		}
+	}
+	return k, nil
+}
+
+// timeout is the deadline that the route sets: its own, or the caller's
+// bounded by the greatest that the route admits (gRFC A31).
+func (c *Client) timeout(ctx context.Context, d *mesh.Decision) time.Duration {
+	t := d.Timeout
+	if !d.HasMaxGRPCTimeout {
+		return t
+	}
+	own, ok := ctx.Deadline()
+	if !ok {
+		return t
+	}
+	if d.MaxGRPCTimeout == 0 {
+		return 0 // the caller's deadline, as it is
+	}
+	return min(d.MaxGRPCTimeout, time.Until(own))
+}
+
+// decide takes the decision from the newest snapshot, and holds on to its
+// cluster. It looks again when the snapshot changed meanwhile: the balancer
+// drops clusters that nobody holds.
+func (k *call) decide(cc *grpc.ClientConn, method string, opts []grpc.CallOption) error {
+	t := k.client.target
+	for {
+		s := t.Snapshot()
+		if s == nil {
+			if err := k.await(cc, opts); err != nil {
+				return err
+			}
+			continue
+		}
+		r := mesh.Request{Authority: s.Authority, Path: method, Method: "POST", Scheme: k.client.scheme, Headers: k, IsGRPC: true}
+		k.client.engine.Decide(s, &r, &k.Decision)
+		if err := k.Decision.Err; err != nil {
+			if again, err := k.undecided(cc, opts, err); !again {
+				return err
+			}
+			continue
+		}
+		k.Decision.Upstream.State.Acquire()
+		k.acquired = true
+		if t.Snapshot() == s {
+			k.Observe = k.Decision.Retry != nil
+			return nil
+		}
+		k.Decision.Upstream.State.Release()
+		k.acquired = false
+	}
+}
+
+// undecided turns a failed decision into the call's error. A target that does
+// not exist may appear yet: calls that wait for ready wait for it.
+func (k *call) undecided(cc *grpc.ClientConn, opts []grpc.CallOption, err error) (again bool, _ error) {
+	var re *mesh.RouteError
+	if errors.As(err, &re) && re.Kind == mesh.NoConfig && waitsForReady(opts) {
+		_, _, changed := k.client.target.Current()
+		if s := k.client.target.Snapshot(); s != nil && s.Err == nil {
+			return true, nil
+		}
+		cc.Connect()
+		select {
+		case <-changed:
+			return true, nil
+		case <-k.Context.Done():
+			return false, k.gaveUp(err)
+		}
+	}
+	return false, status.Error(codes.Unavailable, err.Error())
+}
+
+// await waits until there is a snapshot. Fail-fast calls fail as soon as it is
+// known that there is none to be had for now.
+func (k *call) await(cc *grpc.ClientConn, opts []grpc.CallOption) error {
+	// An idle channel has no resolver, and without one nobody subscribes.
+	cc.Connect()
+	wait := waitsForReady(opts)
+	for {
+		p, err, changed := k.client.target.Current()
+		switch {
+		case p.Snapshot != nil:
+			return nil
+		case err != nil && (!wait || errors.Is(err, watch.ErrClosed)):
+			return status.Errorf(codes.Unavailable, "no configuration for %q: %v", k.client.target.Name(), err)
+		}
+		select {
+		case <-changed:
+		case <-k.Context.Done():
+			if err == nil {
+				err = errors.New("waiting for the control plane's first answer")
+			}
+			return k.gaveUp(fmt.Errorf("no configuration for %q: %w", k.client.target.Name(), err))
+		}
+	}
+}
+
+// gaveUp is the error of a call whose caller's context ended while it waited
+// for why.
+func (k *call) gaveUp(why error) error {
+	code := codes.Canceled
+	if errors.Is(k.Context.Err(), context.DeadlineExceeded) {
+		code = codes.DeadlineExceeded
+	}
+	return status.Errorf(code, "%v; %v", k.Context.Err(), why)
+}
+
+func waitsForReady(opts []grpc.CallOption) bool {
+	wait := false
+	for _, o := range opts {
+		if f, ok := o.(grpc.FailFastCallOption); ok {
+			wait = !f.FailFast
+		}
+	}
+	return wait
+}
+
+// inject draws the route's fault. It precedes the first attempt and is not
+// retried (gRFC A33).
+func (k *call) inject() error {
+	delay, abort, active := k.Decision.Fault.Draw(rand.Uint64)
+	if !active {
+		return nil
+	}
+	k.fault = true
+	if delay > 0 {
+		if err := k.sleep(delay); err != nil {
+			return err
+		}
+	}
+	k.endFault()
+	if abort == (fault.Abort{}) {
+		return nil
+	}
+	return status.Error(abortCode(abort), "fault filter abort")
+}
+
+// abortCode is the gRPC status of an abort: the one configured, or the one
+// that gRPC gives to an HTTP status without a grpc-status.
+func abortCode(a fault.Abort) codes.Code {
+	if a.HTTP == 0 {
+		return codes.Code(a.GRPC)
+	}
+	switch a.HTTP {
+	case 200:
+		return codes.OK
+	case 400:
+		return codes.Internal
+	case 401:
+		return codes.Unauthenticated
+	case 403:
+		return codes.PermissionDenied
+	case 404:
+		return codes.Unimplemented
+	case 429, 502, 503, 504:
+		return codes.Unavailable
+	}
+	return codes.Unknown
+}
+
+// sleep waits for d within the call's deadline.
+func (k *call) sleep(d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-k.Done():
+		return status.FromContextError(k.Err()).Err()
+	}
+}
+
+// counted adds the request header that says which attempt this is, where the
+// route asks for it.
+func (k *call) counted(ctx context.Context) context.Context {
+	if !k.Decision.AttemptCount {
+		return ctx
+	}
+	return metadata.AppendToOutgoingContext(ctx, attemptCountHeader, strconv.Itoa(int(k.Retries)+1))
+}
+
+// Unary is a grpc.UnaryClientInterceptor.
+func (c *Client) Unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	k, err := c.begin(ctx, cc, method, opts)
+	if err != nil {
+		finish(opts, err)
+		return err
+	}
+	defer k.release()
+	if k.Decision.Retry == nil {
+		return invoker(k.counted(k), method, req, reply, cc, opts...)
+	}
+	u := unary{call: k, method: method, req: req, reply: reply, cc: cc, invoker: invoker, opts: opts}
+	return u.run()
+}
+
+// Stream is a grpc.StreamClientInterceptor.
+func (c *Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	k, err := c.begin(ctx, cc, method, opts)
+	if err != nil {
+		finish(opts, err)
+		return nil, err
+	}
+	k.Observe = false
+	// The call ends when gRPC says so, whether or not the stream was created.
+	return streamer(k.counted(k), desc, cc, method, append(opts[:len(opts):len(opts)], grpc.OnFinish(func(error) { k.release() }))...)
+}
+
+// finish tells the caller's OnFinish options of a call that gRPC never saw.
+func finish(opts []grpc.CallOption, err error) {
+	for _, o := range opts {
+		if f, ok := o.(grpc.OnFinishCallOption); ok {
+			f.OnFinish(err)
+		}
+	}
+}

@@ -1,0 +1,147 @@
+package interceptors
+
+import (
+	"context"
+	"math/rand/v2"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/meshframe/meshframe/mesh/outcome"
+)
+
+// unary makes the attempts of a unary call.
+type unary struct {
+	*call
+	method     string
+	req, reply any
+	cc         *grpc.ClientConn
+	invoker    grpc.UnaryInvoker
+	opts       []grpc.CallOption
+
+	out      *results // set when the caller's options must hear of the winner only
+	retrying bool     // the attempt under way counts against the limit of retries
+}
+
+// results are the caller's options that an attempt writes to. Every attempt
+// writes here, and only the last is copied out.
+type results struct {
+	header, trailer metadata.MD
+	peer            peer.Peer
+	opts            []grpc.CallOption // for the attempts
+}
+
+func (u *unary) run() error {
+	if reports(u.opts) {
+		u.out = &results{}
+		u.out.replace(u.opts)
+	}
+	err := u.attempt()
+	for err != nil && u.again(err) {
+		err = u.attempt()
+	}
+	u.endRetry()
+	if u.out != nil {
+		u.out.copyOut(u.opts)
+		finish(u.opts, err)
+	}
+	return err
+}
+
+// attempt makes one attempt, within the per-try timeout if there is one.
+func (u *unary) attempt() error {
+	u.Last, u.Picked = outcome.Attempt{}, nil
+	opts := u.opts
+	if u.out != nil {
+		opts = u.out.opts
+	}
+	perTry := u.Decision.Retry.PerTryTimeout
+	if perTry == 0 {
+		return u.invoker(u.counted(u.call), u.method, u.req, u.reply, u.cc, opts...)
+	}
+	ctx, cancel := context.WithTimeout(u.counted(u.call), perTry)
+	defer cancel()
+	err := u.invoker(ctx, u.method, u.req, u.reply, u.cc, opts...)
+	if err != nil && ctx.Err() == context.DeadlineExceeded && u.call.Err() == nil {
+		u.Last.Conditions = outcome.PerTryTimeout | outcome.Reset | outcome.Server5xx | outcome.GatewayError
+	}
+	return err
+}
+
+// again decides whether err is followed by another attempt, and waits for its
+// backoff.
+func (u *unary) again(err error) bool {
+	p := u.Decision.Retry
+	if u.Last.Conditions == 0 {
+		u.Last.GRPCStatus = int(status.Code(err))
+	}
+	if u.Retries >= p.NumRetries || u.call.Err() != nil || !p.Retriable(&u.Last) || u.Pushback < 0 {
+		return false
+	}
+	u.endRetry()
+	if up := u.Decision.Upstream; up.Cluster != nil {
+		if u.retrying = up.State.Breaker.TryRetry(&up.Cluster.Limits); !u.retrying {
+			return false
+		}
+	}
+	u.Retries++
+	if h := u.Host(); h != nil && p.AvoidPreviousHosts {
+		u.Tried = append(u.Tried, h)
+	}
+	wait := p.Backoff(int(u.Retries), rand.Uint64)
+	if u.Pushback > 0 {
+		wait, u.Pushback = u.Pushback, 0
+	}
+	return u.sleep(wait) == nil
+}
+
+func (u *unary) endRetry() {
+	if u.retrying {
+		u.retrying = false
+		u.Decision.Upstream.State.Breaker.DoneRetry()
+	}
+}
+
+// reports reports whether opts hold an option that attempts write to.
+func reports(opts []grpc.CallOption) bool {
+	for _, o := range opts {
+		switch o.(type) {
+		case grpc.HeaderCallOption, grpc.TrailerCallOption, grpc.PeerCallOption, grpc.OnFinishCallOption:
+			return true
+		}
+	}
+	return false
+}
+
+// replace fills r.opts with opts, their reporting ones redirected to r.
+func (r *results) replace(opts []grpc.CallOption) {
+	for _, o := range opts {
+		switch o.(type) {
+		case grpc.HeaderCallOption:
+			o = grpc.Header(&r.header)
+		case grpc.TrailerCallOption:
+			o = grpc.Trailer(&r.trailer)
+		case grpc.PeerCallOption:
+			o = grpc.Peer(&r.peer)
+		case grpc.OnFinishCallOption:
+			continue
+		}
+		r.opts = append(r.opts, o)
+	}
+}
+
+// copyOut gives the caller what the last attempt wrote.
+func (r *results) copyOut(opts []grpc.CallOption) {
+	for _, o := range opts {
+		switch o := o.(type) {
+		case grpc.HeaderCallOption:
+			*o.HeaderAddr = r.header
+		case grpc.TrailerCallOption:
+			*o.TrailerAddr = r.trailer
+		case grpc.PeerCallOption:
+			*o.PeerAddr = r.peer
+		}
+	}
+}

@@ -1,0 +1,244 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/meshframe/meshframe/mesh/snapshot"
+)
+
+// cluster is the subscription to a cluster and to its endpoints. Its fields
+// are guarded by the target's mutex.
+type cluster struct {
+	t         *Target
+	resource  *sub[*snapshot.Cluster]
+	endpoints *sub[*snapshot.ClusterLoadAssignment] // of the newest version; nil unless EDS
+	dns       *lookup                               // of the newest version; nil unless DNS
+
+	// used is the newest version that has been answered in full: a cluster that
+	// changes where its endpoints come from keeps the old ones until the new
+	// are known.
+	used struct {
+		cluster   *snapshot.Cluster
+		endpoints *snapshot.ClusterLoadAssignment
+	}
+}
+
+var errWaiting = errors.New("no answer from the control plane yet")
+
+func newCluster(t *Target, name string) *cluster {
+	return &cluster{t: t, resource: subscribe(t, t.m.clusters, name)}
+}
+
+func (c *cluster) close() {
+	c.resource.close()
+	c.endpoints.close()
+	c.dns.close()
+}
+
+// advance follows the newest version of the cluster to its endpoints.
+func (c *cluster) advance() {
+	if !c.resource.known {
+		if c.resource.missing != nil {
+			c.used.cluster, c.used.endpoints = nil, nil
+			c.endpoints.close()
+			c.dns.close()
+			c.endpoints, c.dns = nil, nil
+		}
+		return
+	}
+	v := c.resource.value
+	if v.Refused == nil {
+		c.follow(v)
+	}
+	if c.settled() {
+		c.used.cluster, c.used.endpoints = v, c.assignment(v)
+	}
+}
+
+// follow subscribes to where the endpoints of v come from.
+func (c *cluster) follow(v *snapshot.Cluster) {
+	if v.Discovery != snapshot.EDS {
+		c.endpoints.close()
+		c.endpoints = nil
+	} else if name := serviceName(v); c.endpoints == nil || c.endpoints.name != name {
+		c.endpoints.close()
+		c.endpoints = subscribe(c.t, c.t.m.endpoints, name)
+	}
+	isDNS := v.Discovery == snapshot.StrictDNS || v.Discovery == snapshot.LogicalDNS
+	if c.dns != nil && (!isDNS || c.dns.of != v) {
+		c.dns.close()
+		c.dns = nil
+	}
+	if isDNS && c.dns == nil {
+		c.dns = newLookup(c.t, v)
+	}
+}
+
+func serviceName(v *snapshot.Cluster) string {
+	if v.ServiceName != "" {
+		return v.ServiceName
+	}
+	return v.Name
+}
+
+// settled reports whether the newest version has been answered in full.
+func (c *cluster) settled() bool {
+	if !c.resource.known {
+		return c.resource.settled()
+	}
+	switch v := c.resource.value; {
+	case v.Refused != nil || v.Discovery == snapshot.Static:
+		return true
+	case v.Discovery == snapshot.EDS:
+		return c.endpoints != nil && c.endpoints.settled()
+	default:
+		return c.dns != nil && c.dns.of == v && (c.dns.result != nil || c.dns.err != nil)
+	}
+}
+
+func (c *cluster) assignment(v *snapshot.Cluster) *snapshot.ClusterLoadAssignment {
+	switch {
+	case v.Refused != nil && c.endpoints != nil:
+		return c.endpoints.value // of the last good version, which the engine keeps
+	case v.Refused != nil:
+		return c.used.endpoints
+	case v.Discovery == snapshot.Static:
+		return v.Assignment
+	case v.Discovery == snapshot.EDS:
+		return c.endpoints.value
+	default:
+		return c.dns.result
+	}
+}
+
+// err says why calls that draw the cluster fail, or nil.
+func (c *cluster) err() error {
+	switch {
+	case c.resource.missing != nil:
+		return c.resource.missing
+	case c.used.cluster != nil:
+		switch v := c.used.cluster; {
+		case v.Refused == nil && v.Discovery == snapshot.EDS && c.endpoints != nil && !c.endpoints.known:
+			return errors.Join(c.endpoints.missing, c.endpoints.refused)
+		case c.dns != nil && c.dns.result == nil:
+			return c.dns.err
+		}
+		return nil
+	case c.resource.refused != nil:
+		return c.resource.refused
+	default:
+		return errWaiting
+	}
+}
+
+// lookup resolves the addresses of one version of a DNS cluster, again and
+// again. It owns a goroutine, which the Manager waits for.
+type lookup struct {
+	of     *snapshot.Cluster
+	cancel context.CancelFunc
+
+	// guarded by the target's mutex
+	result *snapshot.ClusterLoadAssignment // the last good answer
+	err    error
+}
+
+func newLookup(t *Target, of *snapshot.Cluster) *lookup {
+	l := &lookup{of: of}
+	var ctx context.Context
+	ctx, l.cancel = context.WithCancel(t.m.ctx)
+	t.m.wg.Go(func() { l.run(ctx, t) })
+	return l
+}
+
+func (l *lookup) close() {
+	if l != nil {
+		l.cancel()
+	}
+}
+
+func (l *lookup) run(ctx context.Context, t *Target) {
+	rate := l.of.DNSRefreshRate
+	if rate <= 0 {
+		rate = 5 * time.Second
+	}
+	for {
+		result, again, err := resolve(ctx, t.m.cfg.LookupHost, l.of.Assignment)
+		if ctx.Err() != nil {
+			return
+		}
+		l.deliver(ctx, t, result, err)
+		if !again {
+			return
+		}
+		timer := time.NewTimer(rate)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+	}
+}
+
+// deliver notes an answer that differs from the last; a failure keeps the last
+// good answer.
+func (l *lookup) deliver(ctx context.Context, t *Target, result *snapshot.ClusterLoadAssignment, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if ctx.Err() != nil || t.join == nil || (err == nil && l.result != nil && slices.EqualFunc(l.result.Localities, result.Localities, sameEndpoints)) {
+		return
+	}
+	if err != nil && l.err != nil {
+		return
+	}
+	if l.err = err; err == nil {
+		l.result = result
+	}
+	t.join.evaluate()
+}
+
+func sameEndpoints(a, b snapshot.LocalityEndpoints) bool {
+	return slices.Equal(a.Endpoints, b.Endpoints)
+}
+
+// resolve replaces host names by their addresses. again reports whether there
+// was a name, whose addresses may change.
+func resolve(ctx context.Context, lookupHost func(context.Context, string) ([]string, error), in *snapshot.ClusterLoadAssignment) (out *snapshot.ClusterLoadAssignment, again bool, err error) {
+	c := *in
+	c.Localities = slices.Clone(in.Localities)
+	for i := range c.Localities {
+		var eps []snapshot.Endpoint
+		for _, e := range c.Localities[i].Endpoints {
+			host, port, err := net.SplitHostPort(e.Address)
+			if err != nil {
+				return nil, again, fmt.Errorf("address %q: %w", e.Address, err)
+			}
+			if _, err := netip.ParseAddr(host); err == nil {
+				eps = append(eps, e)
+				continue
+			}
+			again = true
+			addrs, err := lookupHost(ctx, host)
+			if err != nil {
+				return nil, again, err
+			}
+			slices.Sort(addrs)
+			for _, a := range slices.Compact(addrs) {
+				r := e
+				r.Address = net.JoinHostPort(a, port)
+				if r.Hostname == "" {
+					r.Hostname = host
+				}
+				eps = append(eps, r)
+			}
+		}
+		c.Localities[i].Endpoints = eps
+	}
+	return &c, again, nil
+}

@@ -1,0 +1,170 @@
+package watch
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/meshframe/meshframe/mesh"
+	"github.com/meshframe/meshframe/mesh/snapshot"
+)
+
+// Target is one name that calls go to. Its methods are safe for concurrent
+// use.
+type Target struct {
+	m    *Manager
+	name string
+
+	current atomic.Pointer[snapshot.Snapshot] // what calls read
+
+	mu      sync.Mutex
+	leases  int
+	linger  *time.Timer
+	overdue *time.Timer   // while there is no configuration
+	join    *join         // nil while there is no subscription
+	err     error         // why there is no snapshot, or why it may be stale
+	changed chan struct{} // closed when current or err changes
+}
+
+// Published is a snapshot with the engine that decides on it: what a resolver
+// hands to a balancer.
+type Published struct {
+	Engine   *mesh.Engine
+	Snapshot *snapshot.Snapshot
+}
+
+// PublishedKey is the key under which a resolver's attributes carry a
+// Published.
+type PublishedKey struct{}
+
+// Name returns the target's name, such as "reviews:9080".
+func (t *Target) Name() string { return t.name }
+
+// Engine returns the engine that decides for the target.
+func (t *Target) Engine() *mesh.Engine { return t.m.cfg.Engine }
+
+// Snapshot returns the newest snapshot, or nil while there is none. It costs
+// one atomic load.
+func (t *Target) Snapshot() *snapshot.Snapshot { return t.current.Load() }
+
+// Current returns the newest snapshot, the last error (why there is no
+// snapshot, or why it may be stale; nil when all is well), and a channel that
+// is closed when either changes.
+func (t *Target) Current() (Published, error, <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return Published{Engine: t.m.cfg.Engine, Snapshot: t.current.Load()}, t.err, t.changed
+}
+
+// Lease keeps a target subscribed.
+type Lease struct {
+	t    *Target
+	once sync.Once
+}
+
+// Acquire subscribes, or joins the subscription that there is.
+func (t *Target) Acquire() *Lease {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.leases++
+	if t.linger != nil {
+		t.linger.Stop()
+		t.linger = nil
+	}
+	if t.join == nil && t.m.ctx.Err() == nil {
+		t.subscribe()
+	}
+	return &Lease{t: t}
+}
+
+// Target returns the leased target.
+func (l *Lease) Target() *Target { return l.t }
+
+// Release gives the lease back. The subscription ends when the last lease has
+// been back for the Manager's Linger. Release may be called twice.
+func (l *Lease) Release() {
+	l.once.Do(func() {
+		t := l.t
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.leases--; t.leases == 0 && t.join != nil {
+			t.linger = time.AfterFunc(t.m.cfg.Linger, t.expire)
+		}
+	})
+}
+
+func (t *Target) subscribe() {
+	name := strings.ReplaceAll(t.m.cfg.ListenerTemplate, "%s", t.name)
+	if t.current.Load() == nil {
+		t.overdue = time.AfterFunc(t.m.cfg.WarmTimeout, t.noteOverdue)
+	}
+	t.join = newJoin(t, name)
+}
+
+// noteOverdue lets fail-fast calls fail when nothing was heard at all.
+func (t *Target) noteOverdue() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.current.Load() == nil && t.err == nil && t.join != nil {
+		t.setError(fmt.Errorf("no configuration after %v", t.m.cfg.WarmTimeout))
+	}
+}
+
+// expire ends the subscription of a target that nobody borrows.
+func (t *Target) expire() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.leases > 0 || t.join == nil {
+		return
+	}
+	t.unsubscribe()
+	t.current.Store(nil)
+	t.err = nil
+	t.m.cfg.Engine.Drop(t.name)
+	t.notify()
+}
+
+func (t *Target) unsubscribe() {
+	t.join.close()
+	t.join = nil
+	if t.overdue != nil {
+		t.overdue.Stop()
+	}
+}
+
+// close ends the target with its Manager.
+func (t *Target) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.linger != nil {
+		t.linger.Stop()
+	}
+	if t.join != nil {
+		t.unsubscribe()
+	}
+	t.setError(ErrClosed)
+}
+
+// publish makes s what calls read.
+func (t *Target) publish(s *snapshot.Snapshot) {
+	if t.overdue != nil {
+		t.overdue.Stop()
+	}
+	t.current.Store(s)
+	t.err = nil
+	t.notify()
+	t.m.noteApplied()
+}
+
+// setError notes err, which takes no snapshot away.
+func (t *Target) setError(err error) {
+	t.err = err
+	t.notify()
+}
+
+func (t *Target) notify() {
+	close(t.changed)
+	t.changed = make(chan struct{})
+}
