@@ -2,8 +2,9 @@ package xdsclient
 
 import "fmt"
 
-// ServerError says that a control plane could not be reached, or that its
-// stream ended before it answered.
+// ServerError says that a control plane could not be reached, that its stream
+// ended before it answered, or that it answered with an error for a resource
+// (gRFC A88).
 type ServerError struct {
 	// Server is the URI of the server.
 	Server string
@@ -25,8 +26,7 @@ type RefusedError struct {
 	Version string
 	// Server is the URI of the server that sent it.
 	Server string
-	// Err is the reason: what Decode answered, or the server's own error for
-	// this resource (gRFC A88).
+	// Err is the reason: what Decode answered, or that the envelope was bad.
 	Err error
 }
 

@@ -24,9 +24,9 @@ type ResourceType[T any] struct {
 	// (state-of-the-world): then Decoded.Name must be set, even for a resource
 	// that is refused, if it can be read at all.
 	//
-	// Decode is called for one resource at a time, never while a callback of
-	// this client waits for it; it must not call the client. A panic refuses
-	// the resource.
+	// Decode runs on the goroutine that receives from the server, for one
+	// resource at a time, and must not call the client. Bytes that were decoded
+	// before are not decoded again. A panic refuses the resource.
 	Decode func(name string, body []byte) Decoded[T]
 }
 
@@ -76,9 +76,9 @@ type Watcher[T any] interface {
 	// not answer. An earlier value is void. err is a *MissingError.
 	Missing(name string, err error, done func())
 
-	// Error says that no new version could be had: the connection failed
-	// (*ServerError), or a version was refused as a whole (*RefusedError).
-	// An earlier value stays good.
+	// Error says that no new version could be had: the connection failed or the
+	// server reported an error (*ServerError), or a version was refused as a
+	// whole (*RefusedError). An earlier value stays good.
 	Error(name string, err error, done func())
 }
 

@@ -1,7 +1,9 @@
 package xdsclient
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -70,8 +72,7 @@ type ResourceStatus struct {
 	Version string
 	// Updated is when State last changed or a new version arrived.
 	Updated time.Time
-	// Err is the reason of the last refusal or absence; nil in State Accepted
-	// and Requested.
+	// Err is why State is Refused or Missing, else nil.
 	Err error
 	// Watchers is the number of watches.
 	Watchers int
@@ -85,8 +86,9 @@ const (
 	Requested ResourceState = iota
 	// Accepted: the last version was accepted as a whole.
 	Accepted
-	// Refused: the last version was refused, as a whole or in part; an earlier
-	// one or the rest of it may be in use.
+	// Refused: the last version was refused, as a whole or in part, or the
+	// server reported an error; an earlier version or the rest of the last may
+	// be in use.
 	Refused
 	// Missing: the resource does not exist.
 	Missing
@@ -105,4 +107,45 @@ func (s ResourceState) String() string {
 		return "missing"
 	}
 	return fmt.Sprintf("ResourceState(%d)", uint8(s))
+}
+
+// Status returns a copy of the client's state. It does not block.
+func (c *Client) Status() Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := Status{Servers: []ServerStatus{c.server.status()}}
+	for _, s := range c.cfg.Servers[1:] {
+		out.Servers = append(out.Servers, ServerStatus{URI: s.URI, Protocol: c.cfg.Protocol})
+	}
+	for _, e := range c.order {
+		for _, s := range e.subs {
+			out.Resources = append(out.Resources, s.status())
+		}
+	}
+	slices.SortFunc(out.Resources, func(a, b ResourceStatus) int {
+		return cmp.Or(cmp.Compare(a.TypeURL, b.TypeURL), cmp.Compare(a.Name, b.Name))
+	})
+	return out
+}
+
+// status is the server's part of Status. Client.mu is held.
+func (s *server) status() ServerStatus {
+	out := s.health
+	for url, m := range s.memory {
+		t := TypeStatus{TypeURL: url, Name: s.c.types[url].name, Version: m.accepted, LastNACK: m.nack}
+		if s.stream != nil && s.stream.talks[url] != nil {
+			t.Nonce = s.stream.talks[url].nonce
+		}
+		out.Types = append(out.Types, t)
+	}
+	slices.SortFunc(out.Types, func(a, b TypeStatus) int { return cmp.Compare(a.TypeURL, b.TypeURL) })
+	return out
+}
+
+// status is the resource's part of Status. Client.mu is held.
+func (s *subscription) status() ResourceStatus {
+	return ResourceStatus{
+		TypeURL: s.entry.url, Name: s.name,
+		State: s.state, Version: s.version, Updated: s.updated, Err: s.err, Watchers: len(s.watches),
+	}
 }

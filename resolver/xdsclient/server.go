@@ -1,0 +1,342 @@
+package xdsclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"net/url"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+const (
+	userAgent = "meshframe"
+	// featureWrapped tells servers that state-of-the-world resources may come
+	// in a wrapper that gives their name.
+	featureWrapped = "xds.config.resource-in-sotw"
+
+	keepaliveTime    = 5 * time.Minute
+	keepaliveTimeout = 20 * time.Second
+	maxMessage       = 256 << 20
+)
+
+// server is the connection to one control plane: it opens streams one after the
+// other. Whatever a fallback server would need of its own is in here.
+type server struct {
+	c    *Client
+	cfg  Server
+	node *corev3.Node
+	wake chan struct{} // one slot: something is to be sent
+
+	// Only run touches these.
+	cc      *grpc.ClientConn // nil: to be made
+	sotw    bool             // this connection has no delta
+	attempt int              // attempts that failed in a row
+
+	// Guarded by Client.mu.
+	stream *stream            // nil: none is open
+	memory map[string]*memory // by type URL; survives the stream
+	health ServerStatus       // without Types
+	outage *ServerError       // what watches are told; nil once the server has answered
+}
+
+// memory is what is remembered about a type and a server beyond one stream.
+type memory struct {
+	accepted string // version last accepted as a whole
+	by       Protocol
+	nack     NACKStatus
+}
+
+func newServer(c *Client, cfg Server) (*server, error) {
+	s := &server{
+		c: c, cfg: cfg,
+		node:   withFeatures(c.cfg.Node),
+		wake:   make(chan struct{}, 1),
+		memory: map[string]*memory{},
+		health: ServerStatus{URI: cfg.URI, Protocol: c.cfg.Protocol, Since: time.Now()},
+	}
+	var err error
+	s.cc, err = s.newConn() // also validates cfg
+	return s, err
+}
+
+// withFeatures returns a copy of the node that says who is asking.
+func withFeatures(n *corev3.Node) *corev3.Node {
+	n, _ = proto.Clone(n).(*corev3.Node)
+	if n == nil {
+		n = &corev3.Node{}
+	}
+	if n.GetUserAgentName() == "" {
+		n.UserAgentName = userAgent
+	}
+	for _, f := range n.GetClientFeatures() {
+		if f == featureWrapped {
+			return n
+		}
+	}
+	n.ClientFeatures = append(n.ClientFeatures, featureWrapped)
+	return n
+}
+
+// newConn makes a connection that has not been opened yet.
+func (s *server) newConn() (*grpc.ClientConn, error) {
+	opts := []grpc.DialOption{
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
+		grpc.WithDisableServiceConfig(),
+	}
+	if s.cfg.Credentials != nil {
+		opts = append(opts, grpc.WithTransportCredentials(s.cfg.Credentials))
+	}
+	target := s.cfg.URI
+	if s.cfg.Dialer != nil {
+		opts = append(opts, grpc.WithContextDialer(s.cfg.Dialer))
+		if !hasScheme(target) {
+			target = "passthrough:///" + target
+		}
+	}
+	return grpc.NewClient(target, append(opts, s.cfg.DialOptions...)...)
+}
+
+// hasScheme reports whether a target names a resolver.
+func hasScheme(target string) bool {
+	u, err := url.Parse(target)
+	return err == nil && resolver.Get(u.Scheme) != nil
+}
+
+// poke has the sender look for work. It never blocks.
+func (s *server) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run keeps a stream open while anything is watched, until ctx ends.
+func (s *server) run(ctx context.Context) {
+	defer s.disconnect()
+	for {
+		if !s.waitWanted(ctx) {
+			return
+		}
+		began := time.Now()
+		answered, err := s.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if s.fallBack(err, answered) {
+			continue
+		}
+		if !sleep(ctx, s.failed(err, answered, time.Since(began))) {
+			return
+		}
+	}
+}
+
+// waitWanted waits until something is watched.
+func (s *server) waitWanted(ctx context.Context) bool {
+	for !s.c.anyWanted() {
+		select {
+		case <-s.wake:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return ctx.Err() == nil
+}
+
+// protocol is the one to try next.
+func (s *server) protocol() Protocol {
+	switch {
+	case s.c.cfg.Protocol != Auto:
+		return s.c.cfg.Protocol
+	case s.sotw:
+		return StateOfTheWorld
+	}
+	return Delta
+}
+
+// session opens a stream and works on it until it ends. answered says whether
+// it brought a response.
+func (s *server) session(ctx context.Context) (answered bool, err error) {
+	if s.cc == nil {
+		if s.cc, err = s.newConn(); err != nil {
+			return false, err
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w, err := open(ctx, s.cc, s.protocol())
+	if err != nil {
+		return false, &streamError{"cannot connect", err}
+	}
+	st := s.begin(s.protocol())
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		st.sendAll(ctx, w)
+	}()
+	err = st.receiveAll(ctx, w)
+	cancel()
+	<-sent
+	s.end(st)
+	return st.answered, &streamError{"the stream ended", err}
+}
+
+// fallBack reports whether err says that the server does not know delta, and
+// notes it.
+func (s *server) fallBack(err error, answered bool) bool {
+	if answered || s.protocol() != Delta || s.c.cfg.Protocol != Auto || status.Code(errors.Unwrap(err)) != codes.Unimplemented {
+		return false
+	}
+	s.c.log.Info("xds server does not implement delta; using state-of-the-world", "server", s.cfg.URI)
+	s.sotw = true
+	return true
+}
+
+// failed notes the end of a stream, or that there was none, and answers how
+// long to wait.
+func (s *server) failed(err error, answered bool, lived time.Duration) time.Duration {
+	if status.Code(errors.Unwrap(err)) == codes.Unavailable || s.cc != nil && s.cc.GetState() != connectivity.Ready {
+		s.disconnect()
+	}
+	b := s.c.cfg.Backoff
+	if answered || lived >= b.MaxDelay {
+		s.attempt = 0
+		delay := max(0, s.delay()-lived)
+		s.c.log.Info("xds stream ended", "server", s.cfg.URI, "error", err, "retry_in", delay)
+		s.note(err, delay)
+		return delay
+	}
+	delay := s.delay()
+	s.attempt++
+	s.c.log.Warn("xds server is not available", "server", s.cfg.URI, "error", err, "retry_in", delay)
+	s.note(err, delay)
+	s.tellAll(&ServerError{Server: s.cfg.URI, Err: err})
+	return delay
+}
+
+// delay is the time before the next attempt, by gRPC's connection backoff.
+func (s *server) delay() time.Duration {
+	b := s.c.cfg.Backoff
+	d := float64(b.BaseDelay) * math.Pow(b.Multiplier, float64(s.attempt))
+	d = min(d, float64(b.MaxDelay))
+	return time.Duration(max(0, d*(1+b.Jitter*(2*rand.Float64()-1))))
+}
+
+// disconnect closes the connection: the next one is made afresh, so that this
+// client alone decides when to try again.
+func (s *server) disconnect() {
+	if s.cc == nil {
+		return
+	}
+	if err := s.cc.Close(); err != nil {
+		s.c.log.Debug("closing xds connection", "server", s.cfg.URI, "error", err)
+	}
+	s.cc, s.sotw = nil, false
+}
+
+// begin publishes a new stream.
+func (s *server) begin(p Protocol) *stream {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.stream = newStream(s, p)
+	s.health.Protocol, s.health.Connected, s.health.Since = p, true, time.Now()
+	s.health.NextAttempt = time.Time{}
+	s.c.log.Info("xds stream opened", "server", s.cfg.URI, "protocol", p.String())
+	return s.stream
+}
+
+// end withdraws a stream, and forgets the resources that nobody wants: there is
+// no one left to unsubscribe from.
+func (s *server) end(st *stream) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	st.stopExpiry()
+	s.stream = nil
+	s.health.Connected, s.health.Since = false, time.Now()
+	for _, e := range s.c.order {
+		e.dropUnwanted()
+	}
+}
+
+// note records a failure for Status.
+func (s *server) note(err error, delay time.Duration) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.health.LastError, s.health.Failures = err, s.attempt
+	s.health.NextAttempt = time.Now().Add(delay)
+}
+
+// answered notes that the server has spoken. Client.mu is held.
+func (s *server) answered() {
+	s.outage = nil
+	s.health.LastError, s.health.Failures, s.health.LastResponse = nil, 0, time.Now()
+}
+
+// tellAll tells every watch about a failure, unless it is the one they know.
+func (s *server) tellAll(err *ServerError) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if s.outage == nil || s.outage.Error() != err.Error() {
+		s.outage = err
+	}
+	for _, e := range s.c.order {
+		for _, name := range e.names() {
+			for _, w := range e.subs[name].watches {
+				s.tellOutage(w)
+			}
+		}
+	}
+}
+
+// tellOutage tells one watch about the failure of the moment, if there is one
+// that it was not told. Client.mu is held.
+func (s *server) tellOutage(w *watch) {
+	if s.stream != nil || s.outage == nil || w.told == s.outage || !w.outageDue.CompareAndSwap(false, true) {
+		return
+	}
+	w.told = s.outage
+	s.c.calls.push(call{w: w, kind: callOutage, err: s.outage})
+}
+
+// streamError says what was going on when a stream failed.
+type streamError struct {
+	what string
+	err  error // io.EOF, or with a gRPC status
+}
+
+func (e *streamError) Error() string {
+	if errors.Is(e.err, io.EOF) {
+		return e.what + ": closed by the server"
+	}
+	if st, ok := status.FromError(e.err); ok {
+		return fmt.Sprintf("%s: %v: %s", e.what, st.Code(), st.Message())
+	}
+	return e.what + ": " + e.err.Error()
+}
+
+func (e *streamError) Unwrap() error { return e.err }
+
+// sleep waits; it answers false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

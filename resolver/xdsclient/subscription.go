@@ -1,0 +1,164 @@
+package xdsclient
+
+import (
+	"bytes"
+	"hash/maphash"
+	"slices"
+	"strings"
+	"time"
+)
+
+// typeEntry is what the client knows of one resource type. Client.mu guards
+// the maps and what they hold.
+type typeEntry struct {
+	anyType // fixed at birth
+
+	subs map[string]*subscription
+	// changed are the names whose subscription may differ from what the server
+	// was told on the current stream.
+	changed map[string]struct{}
+	// byBody finds resources by the hash of their bytes, so that in the
+	// state-of-the-world protocol, which repeats every resource without its
+	// name, an unchanged one need not be decoded.
+	byBody map[uint64]*subscription
+}
+
+func newTypeEntry(t anyType) *typeEntry {
+	if t.name == "" {
+		t.name = t.url[strings.LastIndexAny(t.url, "./")+1:]
+	}
+	return &typeEntry{
+		anyType: t,
+		subs:    map[string]*subscription{},
+		changed: map[string]struct{}{},
+		byBody:  map[uint64]*subscription{},
+	}
+}
+
+// subscription is one resource that is, or is about to be, subscribed to. It
+// lives as long as the server believes in it: without watches until the
+// unsubscription goes out, so that a new watch in between finds the value that
+// the server will not send again.
+type subscription struct {
+	entry   *typeEntry // fixed at birth
+	name    string     // fixed at birth
+	watches []*watch
+
+	state   ResourceState
+	updated time.Time
+
+	// The value at hand.
+	value    any
+	hasValue bool
+	body     []byte // what value was decoded from
+	version  string // the version of value
+
+	// accepted is the last version accepted as a whole, and by which protocol:
+	// the other one does not know it.
+	accepted   string
+	acceptedBy Protocol
+
+	// err is why state is Refused or Missing. It belongs to value if partial.
+	err     error
+	partial bool
+	refused []byte // the body that was refused
+
+	kept bool // a deletion was ignored
+}
+
+// wanted reports whether anyone watches.
+func (s *subscription) wanted() bool { return len(s.watches) > 0 }
+
+// answered reports whether the server has said what it knows of the resource.
+func (s *subscription) answered() bool {
+	if m, ok := s.err.(*MissingError); ok {
+		return !m.Expired
+	}
+	return s.state != Requested
+}
+
+// holds reports whether the value at hand is fine and was decoded from body.
+func (s *subscription) holds(body []byte) bool {
+	return s.hasValue && s.state == Accepted && bytes.Equal(s.body, body)
+}
+
+// refuses reports whether body is what was refused last.
+func (s *subscription) refuses(body []byte) bool {
+	return s.state == Refused && s.refused != nil && bytes.Equal(s.refused, body)
+}
+
+var seed = maphash.MakeSeed()
+
+// setValue replaces the value at hand.
+func (s *subscription) setValue(v any, body []byte, version string) {
+	s.clearValue()
+	s.value, s.body, s.version, s.hasValue = v, body, version, true
+	s.entry.byBody[maphash.Bytes(seed, body)] = s
+}
+
+// clearValue forgets the value at hand.
+func (s *subscription) clearValue() {
+	if !s.hasValue {
+		return
+	}
+	if h := maphash.Bytes(seed, s.body); s.entry.byBody[h] == s {
+		delete(s.entry.byBody, h)
+	}
+	s.value, s.body, s.version, s.hasValue = nil, nil, "", false
+}
+
+// find returns the resource whose good value was decoded from body, or nil.
+func (e *typeEntry) find(body []byte) *subscription {
+	if s := e.byBody[maphash.Bytes(seed, body)]; s != nil && s.holds(body) {
+		return s
+	}
+	return nil
+}
+
+// drop forgets a resource.
+func (e *typeEntry) drop(s *subscription) {
+	s.clearValue()
+	delete(e.subs, s.name)
+}
+
+// dropUnwanted forgets the resources that nobody watches, when no server
+// believes in them.
+func (e *typeEntry) dropUnwanted() {
+	clear(e.changed)
+	for _, s := range e.subs {
+		if !s.wanted() {
+			e.drop(s)
+		}
+	}
+}
+
+// names returns the watched names, sorted.
+func (e *typeEntry) names() []string {
+	names := make([]string, 0, len(e.subs))
+	for n, s := range e.subs {
+		if s.wanted() {
+			names = append(names, n)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// news are the callbacks that tell a watch what is known of the resource.
+func (s *subscription) news(w *watch) []call {
+	var out []call
+	if s.hasValue {
+		u := Update[any]{Name: s.name, Value: s.value, Version: s.version}
+		if s.partial {
+			u.Err = s.err
+		}
+		out = append(out, call{w: w, kind: callUpdate, u: u})
+	}
+	switch {
+	case s.state == Missing:
+		out = append(out, call{w: w, kind: callMissing, err: s.err})
+	case s.state == Refused && !s.partial:
+		out = append(out, call{w: w, kind: callError, err: s.err})
+	}
+	return out
+}
