@@ -27,7 +27,6 @@ func (st *stream) handle(r *response) *hold {
 	defer h.release()
 	t, list := st.look(r)
 	if t == nil {
-		st.s.c.log.Warn("xds response of a type that was not asked for", "server", st.s.cfg.URI, "type", r.typeURL)
 		return h
 	}
 	for i := range list {
@@ -49,6 +48,10 @@ func (st *stream) look(r *response) (*talk, []reading) {
 	st.s.answered()
 	t := st.talks[r.typeURL]
 	if t == nil {
+		if !st.puzzled {
+			st.puzzled = true
+			c.log.Warn("xds response of a type that was not asked for", "server", st.s.cfg.URI, "type", r.typeURL)
+		}
 		return nil, nil
 	}
 	t.nonce = r.nonce
@@ -294,7 +297,7 @@ func (a *applying) refuse(name string, reason error) {
 func (a *applying) reply() {
 	re := reply{nonce: a.r.nonce, version: a.r.version}
 	if len(a.refusals) == 0 {
-		a.t.mem.accepted = a.r.version
+		a.t.mem.accepted[a.st.proto] = a.r.version
 	} else {
 		re.refusal = detail(a.refusals)
 		if re.refusal != a.t.mem.nack.Detail {

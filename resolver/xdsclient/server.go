@@ -53,8 +53,9 @@ type server struct {
 
 // memory is what is remembered about a type and a server beyond one stream.
 type memory struct {
-	accepted string // version last accepted as a whole
-	by       Protocol
+	// accepted is the version last accepted as a whole, by protocol: one's
+	// versions mean nothing to the other.
+	accepted [StateOfTheWorld + 1]string
 	nack     NACKStatus
 }
 

@@ -132,7 +132,7 @@ func (c *Client) Status() Status {
 func (s *server) status() ServerStatus {
 	out := s.health
 	for url, m := range s.memory {
-		t := TypeStatus{TypeURL: url, Name: s.c.types[url].name, Version: m.accepted, LastNACK: m.nack}
+		t := TypeStatus{TypeURL: url, Name: s.c.types[url].name, Version: m.accepted[out.Protocol], LastNACK: m.nack}
 		if s.stream != nil && s.stream.talks[url] != nil {
 			t.Nonce = s.stream.talks[url].nonce
 		}

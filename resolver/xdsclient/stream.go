@@ -17,6 +17,7 @@ type stream struct {
 	expiries []expiry         // in order of time
 	timer    *time.Timer      // for expiries[0]; nil when there is none
 	held     bool             // watchers are being waited for
+	puzzled  bool             // a response of an unknown type was logged
 	answered bool
 }
 
@@ -164,7 +165,7 @@ func (st *stream) begin(e *typeEntry, batch []*request) []*request {
 	if len(names) == 0 {
 		return batch
 	}
-	t := &talk{entry: e, mem: st.s.remember(e.url, st.proto), known: map[string]struct{}{}, first: map[string]struct{}{}}
+	t := &talk{entry: e, mem: st.s.remember(e.url), known: map[string]struct{}{}, first: map[string]struct{}{}}
 	st.talks[e.url] = t
 	r := &request{typeURL: e.url}
 	for _, n := range names {
@@ -178,21 +179,18 @@ func (st *stream) begin(e *typeEntry, batch []*request) []*request {
 	} else {
 		r.names = names
 		if e.allAnswered() {
-			r.version = t.mem.accepted
+			r.version = t.mem.accepted[st.proto]
 		}
 	}
 	return append(batch, r)
 }
 
 // remember returns the memory of a type.
-func (s *server) remember(url string, p Protocol) *memory {
+func (s *server) remember(url string) *memory {
 	m := s.memory[url]
 	if m == nil {
 		m = &memory{}
 		s.memory[url] = m
-	}
-	if m.by != p {
-		m.by, m.accepted = p, "" // one protocol's versions mean nothing to the other
 	}
 	return m
 }
@@ -252,7 +250,7 @@ func (st *stream) replyRequests(t *talk, r *reply) []*request {
 	if st.proto == Delta {
 		return []*request{m}
 	}
-	m.version, m.names = t.mem.accepted, slices.Sorted(maps.Keys(t.known))
+	m.version, m.names = t.mem.accepted[st.proto], slices.Sorted(maps.Keys(t.known))
 	if r.refusal == "" {
 		m.version = r.version
 	}
@@ -291,7 +289,7 @@ func (st *stream) planChanges(t *talk, batch []*request) []*request {
 		return batch
 	}
 	if st.proto == StateOfTheWorld {
-		r.names, r.version, r.nonce = slices.Sorted(maps.Keys(t.known)), t.mem.accepted, t.nonce
+		r.names, r.version, r.nonce = slices.Sorted(maps.Keys(t.known)), t.mem.accepted[st.proto], t.nonce
 		t.unsure = true
 	}
 	return append(batch, r)
