@@ -13,7 +13,7 @@ import (
 )
 
 // httpOf maps gRPC status codes to the HTTP statuses that Envoy reads them as.
-var httpOf = [...]int{
+var httpOf = [...]int32{
 	codes.OK: 200, codes.Canceled: 499, codes.Unknown: 500, codes.InvalidArgument: 400, codes.DeadlineExceeded: 504,
 	codes.NotFound: 404, codes.AlreadyExists: 409, codes.PermissionDenied: 403, codes.ResourceExhausted: 429,
 	codes.FailedPrecondition: 400, codes.Aborted: 409, codes.OutOfRange: 400, codes.Unimplemented: 501,
@@ -21,7 +21,7 @@ var httpOf = [...]int{
 }
 
 // httpStatus is the HTTP status that a gRPC status code is read as.
-func httpStatus(c codes.Code) int {
+func httpStatus(c codes.Code) int32 {
 	if int(c) < len(httpOf) {
 		return httpOf[c]
 	}
@@ -58,7 +58,7 @@ func started(info grpcbalancer.DoneInfo) bool {
 // A local deadline or cancellation is not a reset.
 func attemptOf(info grpcbalancer.DoneInfo) outcome.Attempt {
 	code := status.Code(info.Err)
-	a := outcome.Attempt{GRPCStatus: int(code), HTTPStatus: httpStatus(code)}
+	a := outcome.Attempt{GRPCStatus: int32(code), HTTPStatus: httpStatus(code)}
 	if code == codes.OK {
 		return a
 	}

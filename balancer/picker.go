@@ -92,10 +92,10 @@ func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
 	case pick.Queue:
 		return p.queue(call)
 	case pick.NoHosts:
-		call.Last = outcome.Attempt{GRPCStatus: int(codes.Unavailable), HTTPStatus: 503, LocalOrigin: true, Conditions: outcome.GRPCUnavailable | outcome.Server5xx | outcome.GatewayError}
+		call.Last = outcome.Attempt{GRPCStatus: int32(codes.Unavailable), HTTPStatus: 503, LocalOrigin: true, Conditions: outcome.GRPCUnavailable | outcome.Server5xx | outcome.GatewayError}
 		return grpcbalancer.PickResult{}, p.errNoHosts
 	default:
-		call.Last = outcome.Attempt{GRPCStatus: int(codes.Unavailable), HTTPStatus: 503, LocalOrigin: true, Conditions: outcome.ConnectFailure | outcome.GRPCUnavailable | outcome.Server5xx | outcome.GatewayError}
+		call.Last = outcome.Attempt{GRPCStatus: int32(codes.Unavailable), HTTPStatus: 503, LocalOrigin: true, Conditions: outcome.ConnectFailure | outcome.GRPCUnavailable | outcome.Server5xx | outcome.GatewayError}
 		return grpcbalancer.PickResult{}, p.errUnavailable
 	}
 }
@@ -121,7 +121,7 @@ func (p *clusterPicker) picked(call *mesh.Call, i int) (grpcbalancer.PickResult,
 		p.picker.Done(i)
 		return grpcbalancer.PickResult{}, p.overflow(call, "requests")
 	}
-	call.Picked, call.PickedHost = p.up, i
+	call.Picked, call.PickedHost = p.up, int32(i)
 	r := grpcbalancer.PickResult{SubConn: p.hosts[i].sub, Done: p.hosts[i].done}
 	if call.Observe {
 		r.Done = func(info grpcbalancer.DoneInfo) { p.observe(call, i, info) }
@@ -132,7 +132,7 @@ func (p *clusterPicker) picked(call *mesh.Call, i int) (grpcbalancer.PickResult,
 // overflow is the error of a call that a circuit breaker refuses. It is a
 // status, so that it ends the call even if that would wait for ready.
 func (p *clusterPicker) overflow(call *mesh.Call, what string) error {
-	call.Last = outcome.Attempt{GRPCStatus: int(codes.Unavailable), HTTPStatus: 503, LocalOrigin: true, Conditions: outcome.Overflow}
+	call.Last = outcome.Attempt{GRPCStatus: int32(codes.Unavailable), HTTPStatus: 503, LocalOrigin: true, Conditions: outcome.Overflow}
 	return status.Errorf(codes.Unavailable, "cluster %q: circuit breaker open: too many %s", p.up.Name, what)
 }
 

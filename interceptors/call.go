@@ -2,6 +2,7 @@ package interceptors
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,24 +21,46 @@ type call struct {
 	mesh.Call
 
 	client *Client
-	acquired,
-	fault bool // a fault of this call is active
-
-	// Outgoing metadata, read when the first header matcher asks.
-	md     metadata.MD
-	mdRead bool
+	md     metadata.MD // outgoing metadata, read when the first header matcher asks
 
 	// The deadline of the route, if it ends before the caller's own. Without
 	// one, done is nil and the caller's context speaks.
-	deadline time.Time
+	deadline time.Duration // since epoch
 	timer    *deadlineTimer
 	stop     func() bool // stops following the caller's context
 	done     chan struct{}
 
 	mu    sync.Mutex
-	err   error
 	first func() // what to run when the context ends; the first of them
 	rest  map[*func()]struct{}
+	end   end // guarded by mu
+
+	mdRead   bool
+	acquired bool // the call holds its cluster
+	fault    bool // a fault of this call is active
+}
+
+// epoch is what deadlines are measured from: a duration is a third of the size
+// of a time, and keeps its monotonic reading.
+var epoch = time.Now()
+
+// end says why a context has ended.
+type end uint8
+
+const (
+	notEnded end = iota
+	canceled
+	deadlineExceeded
+)
+
+func (e end) err() error {
+	switch e {
+	case canceled:
+		return context.Canceled
+	case deadlineExceeded:
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
 // Value answers the engine's question for the call.
@@ -53,7 +76,7 @@ func (c *call) Deadline() (time.Time, bool) {
 	if c.done == nil {
 		return c.Context.Deadline()
 	}
-	return c.deadline, true
+	return epoch.Add(c.deadline), true
 }
 
 // Done is closed at the deadline, when the caller gives up, or when the call
@@ -72,7 +95,7 @@ func (c *call) Err() error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.err
+	return c.end.err()
 }
 
 // AfterFunc runs f in its own goroutine once the context has ended. The
@@ -82,7 +105,7 @@ func (c *call) AfterFunc(f func()) (stop func() bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.err != nil:
+	case c.end != notEnded:
 		go f()
 		return func() bool { return false }
 	case c.first == nil:
@@ -105,7 +128,7 @@ func (c *call) AfterFunc(f func()) (stop func() bool) {
 func (c *call) stopFirst() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ok := c.first != nil && c.err == nil
+	ok := c.first != nil
 	c.first = nil
 	return ok
 }
@@ -113,8 +136,8 @@ func (c *call) stopFirst() bool {
 // limit gives the call a deadline of its own, d from now, unless the caller's
 // comes first.
 func (c *call) limit(d time.Duration) {
-	deadline := time.Now().Add(d)
-	if own, ok := c.Context.Deadline(); ok && own.Before(deadline) {
+	deadline := time.Since(epoch) + d
+	if own, ok := c.Context.Deadline(); ok && own.Sub(epoch) < deadline {
 		return
 	}
 	c.deadline, c.done = deadline, make(chan struct{})
@@ -125,16 +148,22 @@ func (c *call) limit(d time.Duration) {
 	c.timer.start(c, d)
 }
 
-func (c *call) callerDone() { c.cancel(c.Context.Err()) }
+func (c *call) callerDone() {
+	if errors.Is(c.Context.Err(), context.DeadlineExceeded) {
+		c.cancel(deadlineExceeded)
+		return
+	}
+	c.cancel(canceled)
+}
 
 // cancel ends the context, once.
-func (c *call) cancel(err error) {
+func (c *call) cancel(why end) {
 	c.mu.Lock()
-	if c.err != nil {
+	if c.end != notEnded {
 		c.mu.Unlock()
 		return
 	}
-	c.err = err
+	c.end = why
 	first, rest := c.first, c.rest
 	c.first, c.rest = nil, nil
 	close(c.done)
@@ -168,7 +197,7 @@ func (c *call) release() {
 	if c.stop != nil {
 		c.stop()
 	}
-	c.cancel(context.Canceled)
+	c.cancel(canceled)
 }
 
 func (c *call) endFault() {
@@ -240,6 +269,6 @@ func (t *deadlineTimer) stop() bool {
 
 func (t *deadlineTimer) fire() {
 	if c := t.c.Load(); c != nil {
-		c.cancel(context.DeadlineExceeded)
+		c.cancel(deadlineExceeded)
 	}
 }

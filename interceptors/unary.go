@@ -75,7 +75,7 @@ func (u *unary) attempt() error {
 func (u *unary) again(err error) bool {
 	p := u.Decision.Retry
 	if u.Last.Conditions == 0 {
-		u.Last.GRPCStatus = int(status.Code(err))
+		u.Last.GRPCStatus = int32(status.Code(err))
 	}
 	if u.Retries >= p.NumRetries || u.call.Err() != nil || !p.Retriable(&u.Last) || u.Pushback < 0 {
 		return false

@@ -23,18 +23,18 @@ type Call struct {
 	// allocation for each attempt, so only calls whose retry policy needs more
 	// than the status set it.
 	Observe bool
-	// Retries is how many attempts came before the present one.
-	Retries uint32
-	// Tried are the hosts of the attempts that failed.
-	Tried []*pick.HostState
-
-	// Picked and PickedHost are what the present attempt was sent to; nil until
-	// then.
-	Picked     *snapshot.Upstream
-	PickedHost int
 	// Pending reports that the call counts against the cluster's limit of
 	// pending requests.
 	Pending bool
+	// Retries is how many attempts came before the present one.
+	Retries uint32
+	// PickedHost is the index of the host that the present attempt was sent to.
+	PickedHost int32
+	// Tried are the hosts of the attempts that failed.
+	Tried []*pick.HostState
+
+	// Picked is the cluster that the present attempt was sent to; nil until then.
+	Picked *snapshot.Upstream
 	// Last is how the last attempt ended, if it got as far as a pick.
 	Last outcome.Attempt
 	// Pushback is what the server of the last attempt asked for: negative not

@@ -27,11 +27,11 @@ type Decision struct {
 	// MaxGRPCTimeout bounds the caller's own deadline if HasMaxGRPCTimeout; 0
 	// then means the caller's deadline is used as it is (gRFC A31).
 	HasMaxGRPCTimeout bool
-	MaxGRPCTimeout    time.Duration
-	Retry             *retry.Policy   // nil: none
-	Fault             *fault.Injector // nil: none
 	// AttemptCount asks for the x-envoy-attempt-count request header.
-	AttemptCount bool
+	AttemptCount   bool
+	MaxGRPCTimeout time.Duration
+	Retry          *retry.Policy   // nil: none
+	Fault          *fault.Injector // nil: none
 	// Err is a *RouteError if the call cannot be sent anywhere.
 	Err error
 }

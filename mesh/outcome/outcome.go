@@ -39,9 +39,9 @@ type Attempt struct {
 	// HTTPStatus is the response status as an HTTP client would read it: the
 	// real one for HTTP, the gRPC status mapped to HTTP for gRPC. 0 if there
 	// was no response.
-	HTTPStatus int
+	HTTPStatus int32
 	// GRPCStatus is the gRPC status code, or -1 for calls that are not gRPC.
-	GRPCStatus int
+	GRPCStatus int32
 	// Conditions are the retry conditions that hold.
 	Conditions Condition
 	// LocalOrigin reports that the failure was seen on this side and not

@@ -34,7 +34,7 @@ func (p *Policy) Retriable(a *outcome.Attempt) bool {
 		return true
 	}
 	return on&outcome.RetriableStatusCodes != 0 && a.HTTPStatus != 0 &&
-		slices.Contains(p.StatusCodes, a.HTTPStatus)
+		slices.Contains(p.StatusCodes, int(a.HTTPStatus))
 }
 
 // Backoff is how long to wait before the given retry, which counts from 1:
