@@ -58,8 +58,8 @@ const (
 	pseudoScheme
 )
 
-func newHeaderName(name string) headerName {
-	n := headerName{name: name}
+func newHeaderName(name string) *headerName {
+	n := &headerName{name: name}
 	switch name {
 	case ":path":
 		n.pseudo = pseudoPath

@@ -1,22 +1,34 @@
 package route
 
-import "math/bits"
+import "math"
 
-// Table finds the first of an ordered list of matches that a request meets. It
-// is never written after Compile and safe for concurrent use.
+// Table finds the first of an ordered list of matches that a request meets,
+// without trying those that the request's path or headers rule out. It is
+// never written after Compile and is safe for concurrent use.
+//
+// Paths are kept in a radix tree: every route hangs at the text that a path
+// must begin with, so a walk along the path passes all routes whose path
+// condition can hold. The routes at one place are grouped by the value of a
+// header that they compare exactly (see group). Each group knows the first
+// index it holds; groups are searched in that order and only while they can
+// still improve on what was found, which keeps "first match wins" exact.
 type Table struct {
-	matches []Match
-	names   [][]headerName
+	paths  *node // case-sensitive
+	folded *node // ignoring case; keys in lower case; nil if there are none
 }
 
-// Compile prepares the matches, in their order. The slice must not be written
-// afterwards.
+// none is greater than every index.
+const none = math.MaxInt32
+
+// Compile prepares the matches, in their order.
 func Compile(matches []Match) *Table {
-	t := &Table{matches: matches, names: make([][]headerName, len(matches))}
+	b := builder{folded: pathBuilder{fold: true}, names: map[string]*headerName{}}
 	for i := range matches {
-		for j := range matches[i].Headers {
-			t.names[i] = append(t.names[i], newHeaderName(matches[i].Headers[j].Name))
-		}
+		b.add(int32(i), &matches[i])
+	}
+	t := &Table{paths: b.paths.build()}
+	if b.folded.used() {
+		t.folded = b.folded.build()
 	}
 	return t
 }
@@ -25,35 +37,80 @@ func Compile(matches []Match) *Table {
 // runtime fraction is considered with that probability, drawn from rnd each
 // time and only when everything else of it holds.
 func (t *Table) Find(r *Request, rnd func() uint64) int {
-	path, query := r.split()
-	for i := range t.matches {
-		if m := &t.matches[i]; m.matchesPath(path) && m.holds(r, t.names[i], query, rnd) {
-			return i
-		}
+	l := lookup{request: *r, rnd: rnd}
+	l.path, l.query = r.split()
+	best := t.paths.find(&l, none, false)
+	if t.folded != nil {
+		best = t.folded.find(&l, best, true)
 	}
-	return -1
+	if best == none {
+		return -1
+	}
+	return int(best)
 }
 
-// holds reports whether everything but the path matches.
-func (m *Match) holds(r *Request, names []headerName, query string, rnd func() uint64) bool {
+// lookup is one request while it is being matched.
+type lookup struct {
+	request     Request // by value: a pointer would move the caller's to the heap
+	path, query string
+	rnd         func() uint64
+
+	// The header that was read last, for the next condition on it.
+	name  *headerName
+	value string
+	ok    bool
+}
+
+func (l *lookup) header(n *headerName) (value string, ok bool) {
+	if l.name != n {
+		l.name = n
+		l.value, l.ok = l.request.header(n)
+	}
+	return l.value, l.ok
+}
+
+// builder sorts matches into the trees. Header names are interned, so that
+// lookup can compare them by pointer.
+type builder struct {
+	paths, folded pathBuilder
+	names         map[string]*headerName
+}
+
+func (b *builder) add(index int32, m *Match) {
+	c := candidate{index: index, query: m.Query, fraction: million}
+	if m.HasFraction {
+		c.fraction = m.Fraction
+	}
 	for i := range m.Headers {
-		if !m.Headers[i].matches(r, &names[i]) {
-			return false
-		}
+		h := &m.Headers[i]
+		c.headers = append(c.headers, condition{name: b.name(h.Name), match: h})
 	}
-	for i := range m.Query {
-		if r.IsGRPC || !m.Query[i].matches(query) {
-			return false
-		}
+	tree := &b.paths
+	if m.IgnoreCase && m.Path != PathRegex {
+		tree = &b.folded
 	}
-	return !m.HasFraction || drawn(m.Fraction, rnd)
+	switch m.Path {
+	case PathExact:
+		tree.exact(m.Value, c)
+	case PathRegex:
+		if m.Regex == nil {
+			return // never matches
+		}
+		c.path = m.Regex
+		tree.prefix(literalPrefix(m.Regex), c)
+	case PathSeparatedPrefix:
+		tree.exact(m.Value, c)
+		tree.prefix(m.Value+"/", c)
+	default:
+		tree.prefix(m.Value, c)
+	}
 }
 
-// drawn reports whether an event of the given probability in millionths happens.
-func drawn(fraction uint32, rnd func() uint64) bool {
-	if fraction >= 1_000_000 {
-		return true
+func (b *builder) name(name string) *headerName {
+	n, ok := b.names[name]
+	if !ok {
+		n = newHeaderName(name)
+		b.names[name] = n
 	}
-	n, _ := bits.Mul64(rnd(), 1_000_000)
-	return n < uint64(fraction)
+	return n
 }

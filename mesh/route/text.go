@@ -41,9 +41,9 @@ func (m *StringMatch) matches(s string) bool {
 	return false
 }
 
-// matches reports whether the header of the request meets the condition.
-func (m *HeaderMatch) matches(r *Request, n *headerName) bool {
-	value, ok := r.header(n)
+// holds reports whether a header of the given value, or one that is absent,
+// meets the condition.
+func (m *HeaderMatch) holds(value string, ok bool) bool {
 	if !ok && !m.TreatMissingAsEmpty {
 		return m.Invert && m.Kind == StringPresent
 	}
@@ -96,4 +96,18 @@ func lower(c byte) byte {
 		return c + 'a' - 'A'
 	}
 	return c
+}
+
+// lowerText is s with its upper-case letters lowered; s itself if it has none.
+func lowerText(s string) string {
+	for i := range len(s) {
+		if lower(s[i]) != s[i] {
+			b := []byte(s)
+			for j := i; j < len(b); j++ {
+				b[j] = lower(b[j])
+			}
+			return string(b)
+		}
+	}
+	return s
 }

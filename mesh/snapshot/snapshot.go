@@ -2,10 +2,8 @@ package snapshot
 
 import (
 	"slices"
-	"sync"
 
 	"github.com/meshframe/meshframe/mesh/fault"
-	"github.com/meshframe/meshframe/mesh/route"
 )
 
 // Snapshot is everything that calls to one target are decided from. It is
@@ -22,20 +20,6 @@ type Snapshot struct {
 
 	routes *routeSet
 	extra  map[string]*Upstream // upstreams that are not of the own virtual host
-}
-
-// routeSet is the compiled routes of a snapshot. It depends on listener and
-// routes only, so snapshots that differ in clusters share it.
-type routeSet struct {
-	rc       *RouteConfiguration
-	defaults defaults
-	specs    []*hostSpec
-	own      *VirtualHostEntry // of the target's authority; nil if none
-	ownSpec  *hostSpec
-
-	// Other virtual hosts are compiled when a call first names them.
-	mu     sync.Mutex
-	others sync.Map // *hostSpec -> *VirtualHostEntry
 }
 
 // Build joins an update into a snapshot. prev is the target's previous
@@ -71,13 +55,9 @@ func Release(prev, next *Snapshot, states *States) {
 	}
 }
 
-// VirtualHost returns the virtual host that serves an authority, or nil. An
-// empty authority is the target's.
+// VirtualHost returns the virtual host that serves an authority, or nil.
 func (s *Snapshot) VirtualHost(authority string) *VirtualHostEntry {
-	if authority == "" || authority == s.Authority {
-		return s.routes.own
-	}
-	return s.routes.other(authority)
+	return s.routes.host(authority)
 }
 
 // Draw chooses one of the route's clusters by weight, with the fault policy
@@ -120,47 +100,6 @@ func ClusterNames(prev *Snapshot, l *Listener, rc *RouteConfiguration, authority
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
-}
-
-func buildRoutes(prev *routeSet, u *Update, active *fault.Counter) *routeSet {
-	set := &routeSet{rc: u.Routes, defaults: defaults{active: active}}
-	if l := u.Listener; l != nil {
-		set.defaults.fault, set.defaults.inbound = l.Fault, l.Inbound
-		set.defaults.maxStreamDuration = l.MaxStreamDuration
-		if set.rc == nil {
-			set.rc = l.Routes
-		}
-	}
-	var before []*hostSpec
-	if prev != nil {
-		if prev.rc == set.rc && prev.defaults == set.defaults {
-			return prev
-		}
-		before = prev.specs
-	}
-	set.specs = resolveHosts(before, set.rc)
-	if set.ownSpec = specFor(set.specs, u.Authority); set.ownSpec != nil {
-		set.own = compileHost(set.ownSpec, set.defaults)
-	}
-	return set
-}
-
-func (r *routeSet) other(authority string) *VirtualHostEntry {
-	i := route.FindHost(domainLists(r.specs), authority)
-	if i < 0 {
-		return nil
-	}
-	spec := r.specs[i]
-	if spec == r.ownSpec {
-		return r.own
-	}
-	if h, ok := r.others.Load(spec); ok {
-		return h.(*VirtualHostEntry)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	h, _ := r.others.LoadOrStore(spec, compileHost(spec, r.defaults))
-	return h.(*VirtualHostEntry)
 }
 
 func (s *Snapshot) buildUpstreams(prev *Snapshot, u *Update, states *States) {

@@ -1,0 +1,162 @@
+package route
+
+import (
+	"slices"
+	"strings"
+)
+
+// node is a place in the radix tree of paths. The text from the root to it is
+// what a path must begin with to get here.
+type node struct {
+	label    string  // text from the parent to here
+	first    int32   // least index in this subtree
+	prefix   *group  // routes for every path that gets here; nil if none
+	exact    *group  // routes for the path that ends here; nil if none
+	keys     string  // first bytes of the children's labels
+	children []*node // parallel to keys
+}
+
+// find returns the least index below best whose route the request meets, or
+// best.
+func (n *node) find(l *lookup, best int32, fold bool) int32 {
+	// Groups on the way are searched by their first index, so that a cheap
+	// early route saves looking at a dear late one.
+	var found [8]*group
+	count := 0
+	rest := l.path
+	for n != nil && n.first < best {
+		g := n.prefix
+		if rest == "" && n.exact != nil {
+			best = n.exact.find(l, best)
+		}
+		if g != nil && g.first < best {
+			if count == len(found) {
+				best = g.find(l, best)
+			} else {
+				insert(found[:count+1], g)
+				count++
+			}
+		}
+		if rest == "" {
+			break
+		}
+		n, rest = n.child(rest, fold)
+	}
+	for _, g := range found[:count] {
+		best = g.find(l, best)
+	}
+	return best
+}
+
+// insert puts g into a list of groups sorted by first, whose last place is free.
+func insert(list []*group, g *group) {
+	i := len(list) - 1
+	for ; i > 0 && list[i-1].first > g.first; i-- {
+		list[i] = list[i-1]
+	}
+	list[i] = g
+}
+
+// child returns the node that the rest of a path leads to, and what remains
+// behind it.
+func (n *node) child(rest string, fold bool) (*node, string) {
+	c := rest[0]
+	if fold {
+		c = lower(c)
+	}
+	i := strings.IndexByte(n.keys, c)
+	if i < 0 {
+		return nil, ""
+	}
+	next := n.children[i]
+	if !hasPrefix(rest, next.label, fold) {
+		return nil, ""
+	}
+	return next, rest[len(next.label):]
+}
+
+// pathBuilder collects the candidates of one tree.
+type pathBuilder struct {
+	fold  bool
+	texts map[string]*place
+}
+
+// place holds the candidates of one text.
+type place struct{ prefix, exact []candidate }
+
+func (b *pathBuilder) used() bool { return len(b.texts) > 0 }
+
+func (b *pathBuilder) at(text string) *place {
+	if b.fold {
+		text = lowerText(text)
+	}
+	if b.texts == nil {
+		b.texts = map[string]*place{}
+	}
+	p, ok := b.texts[text]
+	if !ok {
+		p = &place{}
+		b.texts[text] = p
+	}
+	return p
+}
+
+func (b *pathBuilder) prefix(text string, c candidate) {
+	p := b.at(text)
+	p.prefix = append(p.prefix, c)
+}
+
+func (b *pathBuilder) exact(text string, c candidate) {
+	p := b.at(text)
+	p.exact = append(p.exact, c)
+}
+
+// build makes the tree; its root stands for the empty text.
+func (b *pathBuilder) build() *node {
+	texts := make([]string, 0, len(b.texts))
+	for text := range b.texts {
+		texts = append(texts, text)
+	}
+	slices.Sort(texts)
+	return b.node(texts, 0, 0)
+}
+
+// node makes the node that the first depth bytes of the texts lead to, which
+// they share; texts are sorted. labelled is how many of these the parent has.
+func (b *pathBuilder) node(texts []string, labelled, depth int) *node {
+	n := &node{first: none}
+	if len(texts) == 0 {
+		return n
+	}
+	n.label = texts[0][labelled:depth]
+	if len(texts[0]) == depth {
+		p := b.texts[texts[0]]
+		n.prefix, n.exact = newGroup(p.prefix), newGroup(p.exact)
+		n.first = min(n.prefix.least(), n.exact.least())
+		texts = texts[1:]
+	}
+	var keys []byte
+	for len(texts) > 0 {
+		key := texts[0][depth]
+		end := 1
+		for end < len(texts) && texts[end][depth] == key {
+			end++
+		}
+		child := b.node(texts[:end], depth, depth+shared(texts[0][depth:], texts[end-1][depth:]))
+		keys = append(keys, key)
+		n.children = append(n.children, child)
+		n.first = min(n.first, child.first)
+		texts = texts[end:]
+	}
+	n.keys = string(keys)
+	return n
+}
+
+// shared is the length of what two texts have in common at their beginning.
+func shared(s, t string) int {
+	i := 0
+	for i < len(s) && i < len(t) && s[i] == t[i] {
+		i++
+	}
+	return i
+}
