@@ -26,14 +26,17 @@ type Model struct {
 	// Kept names the files whose present content was refused and whose previous objects are in force instead.
 	Kept []string
 
-	files map[string][]*Object // what each file contributes
+	files  map[string]*held  // what each file contributes
+	origin map[string]string // the file of each object, by its key
+	views  map[string]*view  // what was made of each object, by its key
 }
 
-// VirtualService is a routing rule with every host fully qualified.
+// VirtualService is a routing rule with every host fully qualified and with the routes that it delegates in place of the
+// delegation. Rules without hosts, which are there to be delegated to, are in no list.
 type VirtualService struct {
 	*Meta
-	// Spec has Hosts, Gateways and every destination resolved as Hosts and Gateways below. Content identity: see the
-	// package comment. Must not be written to.
+	// Spec has Hosts, Gateways and every destination resolved as Hosts and Gateways below. It must not be written to.
+	// Fields of delegated routes have no line in Meta.
 	Spec     *networking.VirtualService
 	Hosts    []string // fully qualified, wildcards as written
 	Gateways []string // "mesh" or "namespace/name"; never empty
@@ -59,7 +62,9 @@ type DestinationRule struct {
 // ServiceEntry declares services outside of any registry.
 type ServiceEntry struct {
 	*Meta
-	Spec     *networking.ServiceEntry // must not be written to
+	Spec *networking.ServiceEntry // must not be written to
+	// Hosts are the names of the services. Unlike Istio, which takes them as they are, names without a dot are resolved
+	// like those of rules, so that both mean the same service.
 	Hosts    []string
 	ExportTo Visibility
 }
@@ -98,14 +103,3 @@ func (v Visibility) In(namespace string) bool {
 
 // Everywhere reports whether the object can be seen from every namespace.
 func (v Visibility) Everywhere() bool { return !v.restricted }
-
-// Options say how Build treats the configuration.
-type Options struct {
-	// Domain is the cluster's domain; "" means cluster.local.
-	Domain string
-	// AllowUnenforced turns the errors about security policies that nothing enforces yet into warnings.
-	AllowUnenforced bool
-	// Previous is the model in force, nil at the start. Build takes from it the objects of files that it refuses and the
-	// pointers of objects that did not change.
-	Previous *Model
-}

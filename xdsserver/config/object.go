@@ -51,6 +51,9 @@ func (m *Meta) LineOf(field string) int { return m.Source.lineOf(field) }
 // File is one file of configuration after Parse.
 type File struct {
 	Name     string
+	Data     []byte // as read; must not be written to
 	Objects  []*Object
 	Problems []Problem // found by Parse, or by whoever tried to read the file
+
+	passed []passed // objects of kinds that the mesh does not read
 }

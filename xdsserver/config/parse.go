@@ -1,20 +1,203 @@
 package config
 
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
 // Parse decodes one file: any number of YAML documents, or JSON when the name ends in ".json". It checks every object
-// by itself; Build checks them together. Objects that have an error are not returned.
-func Parse(name string, data []byte) File { return File{Name: name} }
+// by itself; Build checks them together. An object that has an error is not among the Objects.
+func Parse(name string, data []byte) File {
+	p := parser{file: File{Name: name, Data: data}}
+	docs, bad := readDocuments(name, data)
+	for _, b := range bad {
+		p.file.Problems = append(p.file.Problems, Problem{File: name, Line: b.line, Message: b.message})
+	}
+	for _, d := range docs {
+		p.object(d.root, 0)
+	}
+	sortProblems(p.file.Problems)
+	return p.file
+}
 
-// Build checks all files together and makes the model. A file with an error, found by Parse or here, is refused as a
-// whole: what opts.Previous has from it stays in force, at the start nothing of it. The problems are those of the files
-// and those found here, in the order of files and lines. The model is never nil.
-func Build(files []File, opts Options) (*Model, []Problem) { return &Model{}, nil }
+type parser struct {
+	file File
+}
 
-// Diff returns the hosts, sorted, whose routing may be different in m from what it was in old (nil is empty): hosts of
-// virtual services and destination rules that were added, removed or changed. Wildcards are returned as they are
-// written. Services and endpoints are not its subject; registry.Index reports those.
-func (m *Model) Diff(old *Model) []string { return nil }
+// object reads one object, or every object of a list.
+func (p *parser) object(n *yaml.Node, depth int) {
+	n = deref(n)
+	r := newReader(&Meta{Source: Source{File: p.file.Name, Line: n.Line, node: n}})
+	defer func() { p.file.Problems = append(p.file.Problems, r.problems...) }()
+	if n.Kind != yaml.MappingNode {
+		r.at(Error, n.Line, "", "want an object with apiVersion and kind, have %s", describe(n))
+		return
+	}
+	top := r.entries(n, "")
+	if !r.identify(top) {
+		return
+	}
+	if items := find(top, "items"); items != nil && strings.HasSuffix(r.meta.Kind, "List") && depth < maxDepth {
+		p.list(r, items, depth)
+		return
+	}
+	group, version := splitVersion(r.meta.APIVersion)
+	k, ok := kinds[group+"/"+r.meta.Kind]
+	switch {
+	case !ok && isIstio(group):
+		r.unknownKind(group)
+	case !ok:
+		p.file.passed = append(p.file.passed, passed{r.meta.Kind, r.meta.APIVersion, n.Line})
+	case !slices.Contains(k.versions, version):
+		r.errorf("apiVersion", "unknown version %q of %s; want %s", version, r.meta.Kind, strings.Join(k.versions, ", "))
+	default:
+		p.known(r, k, top)
+	}
+}
 
-// UnservedTLS returns the TLS mode that the rule asks for, for calls to a subset ("" for none) on a port, when that is
-// more than DISABLE, and the path of the field that says so. Nothing can serve it yet and plaintext would be a lie, so
-// such calls must fail.
-func (d *DestinationRule) UnservedTLS(subset string, port uint32) (mode, field string) { return "", "" }
+func (p *parser) list(r *reader, items *yaml.Node, depth int) {
+	if items.Kind != yaml.SequenceNode {
+		r.at(Error, items.Line, "items", "want a list, have %s", describe(items))
+		return
+	}
+	for _, item := range items.Content {
+		if item = deref(item); !isNull(item) {
+			p.object(item, depth+1)
+		}
+	}
+}
+
+// known reads an object of a kind that has a meaning here.
+func (p *parser) known(r *reader, k kind, top []entry) {
+	r.metadata(find(top, "metadata"))
+	o := &Object{}
+	if k.spec != nil {
+		o.Spec = r.istioSpec(k, top)
+	} else {
+		o.Spec = r.kubernetesObject(k)
+	}
+	if r.failed() {
+		return
+	}
+	k.check(r, o.Spec)
+	if k.unserved != "" {
+		r.warnf("", "accepted, but not served yet: %s", k.unserved)
+	}
+	if r.failed() {
+		return
+	}
+	o.Meta = *r.meta
+	o.digest = digest(o)
+	p.file.Objects = append(p.file.Objects, o)
+}
+
+// istioSpec reads the spec of an Istio kind.
+func (r *reader) istioSpec(k kind, top []entry) any {
+	spec := k.spec()
+	seen := false
+	for _, e := range top {
+		switch e.key {
+		case "apiVersion", "kind", "metadata", "status":
+		case "spec":
+			seen = true
+			if isNull(e.value) {
+				r.at(Error, e.at.Line, "spec", "is empty")
+				continue
+			}
+			r.message(e.value, spec.ProtoReflect(), "spec", 0)
+		default:
+			r.unknown(e, "", r.meta.Kind, []string{"apiVersion", "kind", "metadata", "spec", "status"})
+		}
+	}
+	if !seen && !r.failed() {
+		r.errorf("spec", "missing")
+	}
+	return spec
+}
+
+// identify reads apiVersion and kind.
+func (r *reader) identify(top []entry) bool {
+	read := func(key string) string {
+		v := find(top, key)
+		if v == nil {
+			r.at(Error, r.meta.Source.Line, key, "missing: every object says its apiVersion and kind")
+			return ""
+		}
+		s, bad := readString(v)
+		switch {
+		case bad != "":
+			r.at(Error, v.Line, key, "%s", bad)
+		case s == "":
+			r.at(Error, v.Line, key, "is empty")
+		}
+		return s
+	}
+	r.meta.APIVersion, r.meta.Kind = read("apiVersion"), read("kind")
+	return r.meta.APIVersion != "" && r.meta.Kind != ""
+}
+
+func (r *reader) unknownKind(group string) {
+	if why, ok := removed[group]; ok {
+		r.errorf("apiVersion", "%s", why)
+		return
+	}
+	hint := ""
+	if near := nearest(r.meta.Kind, kindsOf(group)); near != "" {
+		hint = fmt.Sprintf("; did you mean %s?", near)
+	}
+	r.errorf("kind", "unknown kind of %s%s", group, hint)
+}
+
+// find returns the value of a key, nil when it is absent or null.
+func find(top []entry, key string) *yaml.Node {
+	for _, e := range top {
+		if e.key == key && !isNull(e.value) {
+			return e.value
+		}
+	}
+	return nil
+}
+
+// passed is an object of a kind that means nothing to the mesh.
+type passed struct {
+	kind, apiVersion string
+	line             int
+}
+
+// passedOver says in one line per kind which objects were passed over.
+func passedOver(files []File) []Problem {
+	type first struct {
+		Problem
+		count int
+	}
+	seen := map[[2]string]*first{}
+	var order []*first
+	for _, f := range files {
+		for _, o := range f.passed {
+			key := [2]string{o.kind, o.apiVersion}
+			if seen[key] == nil {
+				seen[key] = &first{Problem: Problem{Severity: Info, File: f.Name, Line: o.line, Kind: o.kind}}
+				order = append(order, seen[key])
+			}
+			seen[key].count++
+			seen[key].Message = passedText(o.apiVersion, seen[key].count)
+		}
+	}
+	slices.SortFunc(order, func(a, b *first) int { return cmp.Compare(a.Kind, b.Kind) })
+	out := make([]Problem, len(order))
+	for i, f := range order {
+		out[i] = f.Problem
+	}
+	return out
+}
+
+func passedText(apiVersion string, count int) string {
+	if count == 1 {
+		return fmt.Sprintf("passed over, %s is nothing that the mesh reads", apiVersion)
+	}
+	return fmt.Sprintf("passed over %d objects, %s is nothing that the mesh reads", count, apiVersion)
+}

@@ -1,0 +1,316 @@
+package config
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	networking "istio.io/api/networking/v1alpha3"
+	istiotype "istio.io/api/type/v1beta1"
+)
+
+func checkDestinationRule(r *reader, d *networking.DestinationRule) {
+	if !isIP(d.Host) {
+		r.judge("spec.host", badHost(d.Host))
+	}
+	checkTrafficPolicy(r, "spec.trafficPolicy", d.TrafficPolicy)
+	seen := map[string]bool{}
+	for i, s := range d.Subsets {
+		path := element("spec.subsets", i)
+		r.judge(field(path, "name"), badSubset(s.Name))
+		if seen[s.Name] {
+			r.errorf(field(path, "name"), "the subset %q is written twice", s.Name)
+		}
+		seen[s.Name] = true
+		checkLabels(r, field(path, "labels"), s.Labels)
+		checkTrafficPolicy(r, field(path, "trafficPolicy"), s.TrafficPolicy)
+	}
+	checkExportTo(r, d.ExportTo, false)
+	checkSelector(r, "spec.workloadSelector", d.WorkloadSelector)
+	if d.WorkloadSelector != nil {
+		if slices.ContainsFunc(d.ExportTo, func(e string) bool { return e != "." && e != r.meta.Namespace }) {
+			r.errorf("spec.exportTo", "a rule with a workloadSelector is for its own namespace only")
+		}
+		r.warnf("spec.workloadSelector", "not supported yet: the rule is in force for all clients of its namespace")
+	}
+}
+
+func checkTrafficPolicy(r *reader, path string, p *networking.TrafficPolicy) {
+	if p == nil {
+		return
+	}
+	if p.LoadBalancer == nil && p.ConnectionPool == nil && p.OutlierDetection == nil && p.Tls == nil && p.PortLevelSettings == nil &&
+		p.Tunnel == nil && p.ProxyProtocol == nil && p.RetryBudget == nil {
+		r.errorf(path, "is empty")
+	}
+	if p.Tunnel != nil && p.ProxyProtocol != nil {
+		r.errorf(path, "write tunnel or proxyProtocol, not both")
+	}
+	checkPolicy(r, path, p)
+	for i, s := range p.PortLevelSettings {
+		at := element(field(path, "portLevelSettings"), i)
+		if s.Port == nil {
+			r.errorf(field(at, "port"), "missing, but required")
+		} else {
+			r.judge(field(at, "port.number"), badPort(s.Port.Number))
+		}
+		if s.LoadBalancer == nil && s.ConnectionPool == nil && s.OutlierDetection == nil && s.Tls == nil {
+			r.errorf(at, "is empty")
+		}
+		checkPolicy(r, at, s)
+	}
+	if t := p.Tunnel; t != nil {
+		checkTunnel(r, field(path, "tunnel"), t)
+	}
+}
+
+// policy is what the policy of a rule and that of one of its ports have in common.
+type policy interface {
+	GetLoadBalancer() *networking.LoadBalancerSettings
+	GetConnectionPool() *networking.ConnectionPoolSettings
+	GetOutlierDetection() *networking.OutlierDetection
+	GetTls() *networking.ClientTLSSettings
+}
+
+func checkPolicy(r *reader, path string, p policy) {
+	checkLoadBalancer(r, field(path, "loadBalancer"), p.GetLoadBalancer(), p.GetOutlierDetection())
+	checkConnectionPool(r, field(path, "connectionPool"), p.GetConnectionPool())
+	checkOutlierDetection(r, field(path, "outlierDetection"), p.GetOutlierDetection())
+	checkClientTLS(r, field(path, "tls"), p.GetTls())
+}
+
+func checkTunnel(r *reader, path string, t *networking.TrafficPolicy_TunnelSettings) {
+	if t.Protocol != "" && t.Protocol != "CONNECT" && t.Protocol != "POST" {
+		r.errorf(field(path, "protocol"), "want CONNECT or POST, have %q", shorten(t.Protocol))
+	}
+	if !isIP(t.TargetHost) {
+		r.judge(field(path, "targetHost"), badFQDN(t.TargetHost))
+	}
+	r.judge(field(path, "targetPort"), badPort(t.TargetPort))
+}
+
+func checkLoadBalancer(r *reader, path string, lb *networking.LoadBalancerSettings, outlier *networking.OutlierDetection) {
+	if lb == nil {
+		return
+	}
+	if c := lb.GetConsistentHash(); c != nil {
+		checkConsistentHash(r, field(path, "consistentHash"), c)
+	}
+	if lb.LocalityLbSetting != nil && lb.ZoneAwareLbSetting != nil {
+		r.errorf(path, "write localityLbSetting or zoneAwareLbSetting, not both")
+	}
+	checkLocality(r, field(path, "localityLbSetting"), lb.LocalityLbSetting, outlier)
+	if lb.WarmupDurationSecs != nil && lb.Warmup != nil {
+		r.errorf(path, "write warmup or warmupDurationSecs, not both")
+	}
+	if w := lb.Warmup; w != nil && w.Duration != nil {
+		r.judge(field(path, "warmup.duration"), badDuration(w.Duration))
+		if p := w.MinimumPercent; p != nil {
+			r.judge(field(path, "warmup.minimumPercent"), badPercent(p.Value))
+		}
+		if a := w.Aggression; a != nil && a.Value <= 0 {
+			r.errorf(field(path, "warmup.aggression"), "want more than 0, have %v", a.Value)
+		}
+	}
+}
+
+// maxMaglev is one more than the largest table of Envoy.
+const maxMaglev = 5000011
+
+func checkConsistentHash(r *reader, path string, c *networking.LoadBalancerSettings_ConsistentHashLB) {
+	if c.HashKey == nil {
+		r.errorf(path, "want httpHeaderName, httpCookie, useSourceIp or httpQueryParameterName")
+	}
+	seen := map[string]bool{}
+	for i, a := range c.GetHttpCookie().GetAttributes() {
+		if seen[a.Name] {
+			r.errorf(element(field(path, "httpCookie.attributes"), i), "the attribute %q is written twice", shorten(a.Name))
+		}
+		seen[a.Name] = true
+	}
+	if c.MinimumRingSize != 0 && c.HashAlgorithm != nil { //nolint:staticcheck // deprecated by Istio, still read
+		r.errorf(field(path, "minimumRingSize"), "write ringHash or maglev, not both")
+	}
+	if m := c.GetMaglev(); m != nil {
+		switch size := m.TableSize; {
+		case size == 0 || size >= maxMaglev:
+			r.errorf(field(path, "maglev.tableSize"), "want a prime number below %d, have %d", maxMaglev, size)
+		case !isPrime(size):
+			r.errorf(field(path, "maglev.tableSize"), "want a prime number such as 65537, have %d", size)
+		}
+	}
+}
+
+func isPrime(n uint64) bool {
+	for d := uint64(2); d*d <= n; d++ {
+		if n%d == 0 {
+			return false
+		}
+	}
+	return n > 1
+}
+
+func checkLocality(r *reader, path string, l *networking.LocalityLoadBalancerSetting, outlier *networking.OutlierDetection) {
+	if l == nil {
+		return
+	}
+	if len(l.Distribute) > 0 && len(l.Failover) > 0 {
+		r.errorf(path, "write distribute or failover, not both")
+	}
+	for i, d := range l.Distribute {
+		at, total := field(element(field(path, "distribute"), i), "to"), uint32(0)
+		for _, to := range slices.Sorted(maps.Keys(d.To)) {
+			if w := d.To[to]; w < 1 || w > 100 {
+				r.errorf(element(at, to), "a weight is from 1 to 100, not %d", w)
+			}
+			r.judge(element(at, to), badLocality(to))
+			total += d.To[to]
+		}
+		if total != 100 {
+			r.errorf(at, "the weights add up to %d, not 100", total)
+		}
+		r.judge(field(element(field(path, "distribute"), i), "from"), badLocality(d.From))
+	}
+	for i, f := range l.Failover {
+		at := element(field(path, "failover"), i)
+		switch {
+		case f.From == f.To:
+			r.errorf(at, "from and to are the same region")
+		case strings.ContainsAny(f.From+f.To, "/*"):
+			r.errorf(at, "want regions, without zone and without wildcard")
+		}
+	}
+	if len(l.Failover)+len(l.FailoverPriority) > 0 && outlier == nil {
+		r.warnf(path, "failover does nothing without outlierDetection: no endpoint is ever found unhealthy")
+	}
+}
+
+func badLocality(l string) string {
+	parts := strings.Split(l, "/")
+	if i := strings.IndexByte(l, '*'); len(parts) > 3 || slices.Contains(parts, "") || i >= 0 && i != len(l)-1 {
+		return "want region/zone/subzone, where the last part may be *"
+	}
+	return ""
+}
+
+func checkConnectionPool(r *reader, path string, c *networking.ConnectionPoolSettings) {
+	if c == nil {
+		return
+	}
+	if c.Http == nil && c.Tcp == nil {
+		r.errorf(path, "is empty: want http or tcp")
+	}
+	if h := c.Http; h != nil {
+		checkHTTPPool(r, field(path, "http"), h)
+	}
+	if t := c.Tcp; t != nil {
+		checkTCPPool(r, field(path, "tcp"), t)
+	}
+}
+
+func checkHTTPPool(r *reader, path string, h *networking.ConnectionPoolSettings_HTTPSettings) {
+	checkCount(r, field(path, "http1MaxPendingRequests"), h.Http1MaxPendingRequests)
+	checkCount(r, field(path, "http2MaxRequests"), h.Http2MaxRequests)
+	checkCount(r, field(path, "maxRequestsPerConnection"), h.MaxRequestsPerConnection)
+	checkCount(r, field(path, "maxRetries"), h.MaxRetries)
+	checkCount(r, field(path, "maxConcurrentStreams"), h.MaxConcurrentStreams)
+	if h.IdleTimeout != nil {
+		r.judge(field(path, "idleTimeout"), badTimeout(h.IdleTimeout))
+	}
+	if h.H2UpgradePolicy == networking.ConnectionPoolSettings_HTTPSettings_UPGRADE && h.UseClientProtocol {
+		r.errorf(field(path, "useClientProtocol"), "must not be true when h2UpgradePolicy is UPGRADE")
+	}
+	if k := h.Http2KeepAlive; k != nil {
+		for name, d := range map[string]interface{ CheckValid() error }{"interval": k.Interval, "timeout": k.Timeout} {
+			if d.CheckValid() != nil {
+				r.errorf(field(path, "http2KeepAlive."+name), "missing, but required")
+			}
+		}
+	}
+}
+
+func checkTCPPool(r *reader, path string, t *networking.ConnectionPoolSettings_TCPSettings) {
+	checkCount(r, field(path, "maxConnections"), t.MaxConnections)
+	if t.ConnectTimeout != nil {
+		r.judge(field(path, "connectTimeout"), badDuration(t.ConnectTimeout))
+	}
+	if t.MaxConnectionDuration != nil {
+		r.judge(field(path, "maxConnectionDuration"), badDuration(t.MaxConnectionDuration))
+	}
+	if t.IdleTimeout != nil {
+		r.judge(field(path, "idleTimeout"), badTimeout(t.IdleTimeout))
+	}
+	if k := t.GetTcpKeepalive(); k != nil {
+		if k.Time != nil {
+			r.judge(field(path, "tcpKeepalive.time"), badDuration(k.Time))
+		}
+		if k.Interval != nil {
+			r.judge(field(path, "tcpKeepalive.interval"), badDuration(k.Interval))
+		}
+	}
+}
+
+func checkCount(r *reader, path string, n int32) {
+	if n < 0 {
+		r.errorf(path, "want 0 or more, have %d", n)
+	}
+}
+
+func checkOutlierDetection(r *reader, path string, o *networking.OutlierDetection) {
+	if o == nil {
+		return
+	}
+	if o.Interval != nil {
+		r.judge(field(path, "interval"), badDuration(o.Interval))
+	}
+	if o.BaseEjectionTime != nil {
+		r.judge(field(path, "baseEjectionTime"), badDuration(o.BaseEjectionTime))
+	}
+	r.judge(field(path, "maxEjectionPercent"), badPercent(float64(o.MaxEjectionPercent)))
+	r.judge(field(path, "minHealthPercent"), badPercent(float64(o.MinHealthPercent)))
+	checkCount(r, field(path, "consecutiveErrors"), o.ConsecutiveErrors) //nolint:staticcheck // deprecated by Istio, still read
+	if !o.SplitExternalLocalOriginErrors && o.ConsecutiveLocalOriginFailures.GetValue() > 0 {
+		r.errorf(field(path, "consecutiveLocalOriginFailures"), "needs splitExternalLocalOriginErrors: true")
+	}
+}
+
+func checkClientTLS(r *reader, path string, t *networking.ClientTLSSettings) {
+	if t == nil || t.Mode == networking.ClientTLSSettings_DISABLE {
+		return
+	}
+	mutual := t.Mode == networking.ClientTLSSettings_MUTUAL
+	simple := t.Mode == networking.ClientTLSSettings_SIMPLE
+	files := t.ClientCertificate + t.PrivateKey + t.CaCertificates + t.CaCrl
+	switch {
+	case (mutual || simple) && t.GetInsecureSkipVerify().GetValue() && (t.CaCertificates != "" || len(t.SubjectAltNames) > 0):
+		r.errorf(field(path, "insecureSkipVerify"), "checks nothing, so caCertificates and subjectAltNames cannot be set with it")
+	case (mutual || simple) && t.CredentialName != "" && files != "":
+		r.errorf(field(path, "credentialName"), "write credentialName or files, not both")
+	case mutual && t.CredentialName == "" && t.ClientCertificate == "":
+		r.errorf(field(path, "clientCertificate"), "missing, but required by MUTUAL")
+	case mutual && t.CredentialName == "" && t.PrivateKey == "":
+		r.errorf(field(path, "privateKey"), "missing, but required by MUTUAL")
+	}
+	r.warnf(field(path, "mode"), "%s is not served yet: calls under this policy fail rather than go in plaintext", t.Mode)
+}
+
+func checkSelector(r *reader, path string, s *istiotype.WorkloadSelector) {
+	if s == nil {
+		return
+	}
+	checkSelectorLabels(r, path, s.MatchLabels)
+}
+
+func checkSelectorLabels(r *reader, path string, labels map[string]string) {
+	if len(labels) == 0 {
+		r.warnf(path, "selects every workload of the namespace: it names no label")
+	}
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		switch {
+		case k == "":
+			r.errorf(path, "a label must have a name")
+		case strings.Contains(k+labels[k], "*"):
+			r.errorf(path, "labels are matched exactly: %s=%s has a wildcard", shorten(k), shorten(labels[k]))
+		}
+	}
+}

@@ -1,0 +1,185 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+
+	networking "istio.io/api/networking/v1alpha3"
+)
+
+func (b *builder) warn(o *Object, path, format string, args ...any) {
+	b.report(Warning, &o.Meta, path, format, args...)
+}
+
+func (b *builder) report(s Severity, m *Meta, path, format string, args ...any) {
+	r := newReader(m)
+	r.at(s, m.LineOf(path), path, format, args...)
+	b.problems = append(b.problems, r.problems...)
+}
+
+// checkTogether warns about what only all objects together show. Nothing of it is an error: the other object may come
+// later, or a server may register.
+func (b *builder) checkTogether(m *Model) {
+	known := b.knownHosts(m)
+	for _, v := range m.views {
+		rule, ok := v.object.Spec.(*networking.VirtualService)
+		if !ok {
+			continue
+		}
+		for _, d := range ruleDestinations(rule) {
+			b.checkKnown(m, known, v.object, d)
+		}
+	}
+	b.checkRivals(m)
+	b.checkRuleRivals(m)
+}
+
+// knownService is what the configuration says about the ports of a host.
+type knownService struct {
+	ports map[uint32]bool
+}
+
+func (b *builder) knownHosts(m *Model) map[string]*knownService {
+	out := map[string]*knownService{}
+	add := func(host string, port uint32) {
+		if out[host] == nil {
+			out[host] = &knownService{ports: map[uint32]bool{}}
+		}
+		if port != 0 {
+			out[host].ports[port] = true
+		}
+	}
+	for _, e := range m.ServiceEntries {
+		for _, h := range e.Hosts {
+			add(h, 0)
+			for _, p := range e.Spec.Ports {
+				add(h, p.Number)
+			}
+		}
+	}
+	for _, s := range m.Services {
+		add(s.Host, 0)
+		for _, p := range s.Spec.Spec.Ports {
+			add(s.Host, uint32(p.Port))
+		}
+	}
+	return out
+}
+
+func (b *builder) checkKnown(m *Model, known map[string]*knownService, o *Object, d destination) {
+	host := ResolveHost(d.to.Host, o.Namespace, b.opts.Domain)
+	s := known[host]
+	if s == nil {
+		s = wildcardOf(known, host)
+	}
+	number := d.to.GetPort().GetNumber()
+	switch {
+	case s == nil && b.opts.OpenRegistration:
+		b.report(Info, &o.Meta, field(d.path, "host"), "nothing declares the service %s: it is there while a server registers for it", host)
+	case s == nil:
+		b.warn(o, field(d.path, "host"), "nothing declares the service %s", host)
+	case number != 0 && len(s.ports) > 0 && !s.ports[number]:
+		b.warn(o, field(d.path, "port.number"), "the service %s has no port %d", host, number)
+	}
+	if d.to.Subset != "" && !hasSubset(m, host, d.to.Subset) {
+		b.warn(o, field(d.path, "subset"), "no DestinationRule for %s has a subset %q: requests sent there fail", host, d.to.Subset)
+	}
+}
+
+// wildcardOf finds the longest wildcard that covers a host.
+func wildcardOf(known map[string]*knownService, host string) *knownService {
+	best := ""
+	for h := range known {
+		if isWildcard(h) && covers(h, host) && len(h) > len(best) {
+			best = h
+		}
+	}
+	return known[best]
+}
+
+func hasSubset(m *Model, host, subset string) bool {
+	return slices.ContainsFunc(m.DestinationRules, func(d *DestinationRule) bool {
+		return covers(d.Host, host) && slices.ContainsFunc(d.Spec.Subsets, func(s *networking.Subset) bool { return s.Name == subset })
+	})
+}
+
+// checkRivals warns about rules for a host that an older rule has already.
+func (b *builder) checkRivals(m *Model) {
+	first := map[string]*VirtualService{}
+	for _, v := range m.VirtualServices {
+		if !v.InMesh() {
+			continue
+		}
+		for i, h := range v.Hosts {
+			older := first[h]
+			if older == nil {
+				first[h] = v
+			} else if sameAudience(older.Meta, v.Meta, older.ExportTo, v.ExportTo) {
+				b.report(Warning, v.Meta, element("spec.hosts", i), "%s already routes %s, and only the first rule of a host counts: this one is not used for it",
+					describeMeta(older.Meta), h)
+			}
+		}
+	}
+}
+
+// checkRuleRivals warns about policies for a host that an older rule of the same namespace has already.
+func (b *builder) checkRuleRivals(m *Model) {
+	first := map[string]*DestinationRule{}
+	for _, d := range m.DestinationRules {
+		key := d.Namespace + "/" + d.Host
+		older := first[key]
+		if older == nil {
+			first[key] = d
+			continue
+		}
+		if d.Spec.TrafficPolicy != nil && older.Spec.TrafficPolicy != nil {
+			b.report(Warning, d.Meta, "spec.trafficPolicy", "%s already has a policy for %s: this one is not used", describeMeta(older.Meta), d.Host)
+		}
+		for i, s := range d.Spec.Subsets {
+			if slices.ContainsFunc(older.Spec.Subsets, func(o *networking.Subset) bool { return o.Name == s.Name }) {
+				b.report(Warning, d.Meta, element("spec.subsets", i), "%s already has the subset %q of %s: this one is not used", describeMeta(older.Meta), s.Name, d.Host)
+			}
+		}
+	}
+}
+
+func sameAudience(a, b *Meta, to, too Visibility) bool {
+	return a.Namespace == b.Namespace || to.Everywhere() && too.Everywhere()
+}
+
+func describeMeta(m *Meta) string {
+	return fmt.Sprintf("%s (%s:%d)", m.ID(), m.Source.File, m.Source.Line)
+}
+
+// UnservedTLS returns the TLS mode that the rule asks for, for calls to a subset ("" for none) on a port, when that is
+// more than DISABLE, and the path of the field that says so. Nothing can serve it yet and plaintext would be a lie, so
+// such calls must fail.
+//
+// What is in force is found as Istio does: the settings of a port stand in for the policy that they belong to, and those
+// of a subset for those of the rule.
+func (d *DestinationRule) UnservedTLS(subset string, port uint32) (mode, field string) {
+	tls, path := policyTLS(d.Spec.TrafficPolicy, "spec.trafficPolicy", port, nil, "")
+	for i, s := range d.Spec.Subsets {
+		if s.Name == subset && subset != "" {
+			tls, path = policyTLS(s.TrafficPolicy, element("spec.subsets", i)+".trafficPolicy", port, tls, path)
+			break
+		}
+	}
+	if tls == nil || tls.Mode == networking.ClientTLSSettings_DISABLE {
+		return "", ""
+	}
+	return tls.Mode.String(), path + ".mode"
+}
+
+func policyTLS(p *networking.TrafficPolicy, path string, port uint32, outer *networking.ClientTLSSettings, outerPath string) (*networking.ClientTLSSettings, string) {
+	tls, at := outer, outerPath
+	if p.GetTls() != nil {
+		tls, at = p.Tls, path+".tls"
+	}
+	for i, s := range p.GetPortLevelSettings() {
+		if s.GetPort().GetNumber() == port && port != 0 {
+			return s.Tls, element(path+".portLevelSettings", i) + ".tls"
+		}
+	}
+	return tls, at
+}
