@@ -27,13 +27,11 @@ type call struct {
 	// one, done is nil and the caller's context speaks.
 	deadline time.Duration // since epoch
 	timer    *deadlineTimer
-	stop     func() bool // stops following the caller's context
 	done     chan struct{}
 
 	mu    sync.Mutex
-	first func() // what to run when the context ends; the first of them
-	rest  map[*func()]struct{}
-	end   end // guarded by mu
+	first func() // what to run when the context ends; timer.more has the others
+	end   end
 
 	mdRead   bool
 	acquired bool // the call holds its cluster
@@ -112,15 +110,24 @@ func (c *call) AfterFunc(f func()) (stop func() bool) {
 		c.first = f
 		return c.stopFirst
 	}
-	if c.rest == nil {
-		c.rest = map[*func()]struct{}{}
+	return c.after(f)
+}
+
+// after is AfterFunc for all but the first function. It is a function of its
+// own because here f moves to the heap.
+func (c *call) after(f func()) (stop func() bool) {
+	if c.timer.more == nil {
+		c.timer.more = map[*func()]struct{}{}
 	}
-	c.rest[&f] = struct{}{}
+	c.timer.more[&f] = struct{}{}
 	return func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		_, ok := c.rest[&f]
-		delete(c.rest, &f)
+		if c.end != notEnded {
+			return false
+		}
+		_, ok := c.timer.more[&f]
+		delete(c.timer.more, &f)
 		return ok
 	}
 }
@@ -141,10 +148,10 @@ func (c *call) limit(d time.Duration) {
 		return
 	}
 	c.deadline, c.done = deadline, make(chan struct{})
-	if c.Context.Done() != nil {
-		c.stop = context.AfterFunc(c.Context, c.callerDone)
-	}
 	c.timer = c.client.timer()
+	if c.Context.Done() != nil {
+		c.timer.unfollow = context.AfterFunc(c.Context, c.callerDone)
+	}
 	c.timer.start(c, d)
 }
 
@@ -164,14 +171,14 @@ func (c *call) cancel(why end) {
 		return
 	}
 	c.end = why
-	first, rest := c.first, c.rest
-	c.first, c.rest = nil, nil
+	first, more := c.first, c.timer.more
+	c.first, c.timer.more = nil, nil
 	close(c.done)
 	c.mu.Unlock()
 	if first != nil {
 		go first()
 	}
-	for f := range rest {
+	for f := range more {
 		go (*f)()
 	}
 }
@@ -191,13 +198,11 @@ func (c *call) release() {
 	if c.done == nil {
 		return
 	}
-	if c.timer.stop() {
+	reusable := c.timer.stop()
+	c.cancel(canceled)
+	if reusable {
 		c.client.timers.Put(c.timer)
 	}
-	if c.stop != nil {
-		c.stop()
-	}
-	c.cancel(canceled)
 }
 
 func (c *call) endFault() {
@@ -233,11 +238,15 @@ func (c *call) Header(name string) (string, bool) {
 	}
 }
 
-// deadlineTimer is a timer that is used by one call after another: creating
-// one for each call is a good part of what a deadline costs.
+// deadlineTimer is what a call needs until its deadline only. It is used by one
+// call after another: creating a timer for each is a good part of what a
+// deadline costs.
 type deadlineTimer struct {
 	t *time.Timer
 	c atomic.Pointer[call]
+
+	unfollow func() bool // stops following the caller's context; nil without one
+	more     map[*func()]struct{}
 }
 
 func (c *Client) timer() *deadlineTimer {
@@ -257,10 +266,12 @@ func (t *deadlineTimer) start(c *call, d time.Duration) {
 	t.t.Reset(d)
 }
 
-// stop reports whether the timer can be used again: it cannot once it has
-// fired, because its function may still be running.
+// stop reports whether the timer can be used again: it cannot once it or the
+// caller's context has fired, because their functions may still be running.
 func (t *deadlineTimer) stop() bool {
-	if !t.t.Stop() {
+	followed := t.unfollow == nil || t.unfollow()
+	t.unfollow = nil
+	if !t.t.Stop() || !followed {
 		return false
 	}
 	t.c.Store(nil)
