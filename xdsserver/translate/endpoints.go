@@ -1,0 +1,84 @@
+package translate
+
+import (
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/meshframe/meshframe/xdsserver/registry"
+)
+
+// Endpoints translates the cluster load assignment (EDS) of a cluster.
+func (w *World) Endpoints(c Client, name string) Result {
+	t := w.begin(c)
+	empty := &endpointv3.ClusterLoadAssignment{ClusterName: name}
+	n, ok := ParseClusterName(name)
+	if !ok {
+		return t.missing(empty)
+	}
+	s := t.service(n.Host, n.Port)
+	if s == nil || s.Port(n.Port) == nil || s.Resolution == registry.DNS {
+		return t.missing(empty)
+	}
+	t.dep(Endpoints, s.Host)
+	d := t.destination(s)
+	labels, _, ok := d.subsetLabels(n.Subset)
+	if !ok {
+		return t.missing(empty)
+	}
+	return t.found(&endpointv3.ClusterLoadAssignment{ClusterName: name, Endpoints: localities(s, n.Port, labels)})
+}
+
+// localities groups the endpoints of a port that have the labels by where they are, in the order in which the places
+// first appear. A place weighs as much as its endpoints together.
+func localities(s *registry.Service, port uint32, labels map[string]string) []*endpointv3.LocalityLbEndpoints {
+	var list []*endpointv3.LocalityLbEndpoints
+	at := map[string]*endpointv3.LocalityLbEndpoints{}
+	for i := range s.Endpoints {
+		e := &s.Endpoints[i]
+		own, ok := e.Port(port)
+		if !ok || !e.Matches(labels) || strings.HasPrefix(e.Address, "unix:") {
+			continue
+		}
+		l := at[e.Locality]
+		if l == nil {
+			l = &endpointv3.LocalityLbEndpoints{Locality: locality(e.Locality), LoadBalancingWeight: wrapperspb.UInt32(0)}
+			at[e.Locality] = l
+			list = append(list, l)
+		}
+		weight := max(e.Weight, 1)
+		l.LoadBalancingWeight.Value += weight
+		l.LbEndpoints = append(l.LbEndpoints, &endpointv3.LbEndpoint{
+			HealthStatus:        health(e.Health),
+			LoadBalancingWeight: wrapperspb.UInt32(weight),
+			HostIdentifier:      &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: socketAddress(e.Address, own)}},
+		})
+	}
+	return list
+}
+
+func health(h registry.Health) corev3.HealthStatus {
+	switch h {
+	case registry.Draining:
+		return corev3.HealthStatus_DRAINING
+	case registry.Unhealthy:
+		return corev3.HealthStatus_UNHEALTHY
+	default:
+		return corev3.HealthStatus_UNKNOWN // clients take it for healthy
+	}
+}
+
+// locality reads "region/zone/subzone".
+func locality(s string) *corev3.Locality {
+	parts := append(strings.SplitN(s, "/", 3), "", "")
+	return &corev3.Locality{Region: parts[0], Zone: parts[1], SubZone: parts[2]}
+}
+
+func socketAddress(host string, port uint32) *corev3.Address {
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+		Address:       host,
+		PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: port},
+	}}}
+}

@@ -1,0 +1,121 @@
+package translate
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// Listener translates a listener (LDS): the inbound listener of a server, or the API listener of a service as the
+// client calls it. It is answered under the name that was asked for.
+func (w *World) Listener(c Client, name string) Result {
+	if address, ok := strings.CutPrefix(name, InboundPrefix); ok {
+		return w.inbound(c, name, address)
+	}
+	t := w.begin(c)
+	none := apiListener(name, nil, &hcmv3.HttpConnectionManager{
+		RouteSpecifier: &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: &routev3.RouteConfiguration{Name: name}},
+		HttpFilters:    []*hcmv3.HttpFilter{routerFilter},
+	})
+	host, number, ok := SplitHostPort(name)
+	if !ok {
+		return t.missing(none)
+	}
+	s := t.service(host, number)
+	if s == nil {
+		return t.missing(none)
+	}
+	p := port(s, number)
+	if p == nil {
+		return t.missing(none)
+	}
+	vip := "0.0.0.0"
+	for _, a := range s.Addresses {
+		if isIP(a) {
+			vip = a
+			break
+		}
+	}
+	return t.found(apiListener(name, socketAddress(vip, p.Number), &hcmv3.HttpConnectionManager{
+		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
+			ConfigSource:    ads(),
+			RouteConfigName: ClusterName{Host: s.Host, Port: p.Number}.String(),
+		}},
+		HttpFilters: []*hcmv3.HttpFilter{faultFilter, routerFilter},
+	}))
+}
+
+func apiListener(name string, address *corev3.Address, hcm *hcmv3.HttpConnectionManager) *listenerv3.Listener {
+	return &listenerv3.Listener{
+		Name:        name,
+		Address:     address,
+		ApiListener: &listenerv3.ApiListener{ApiListener: packed(hcm)},
+	}
+}
+
+const (
+	faultFilterName  = "envoy.filters.http.fault"
+	routerFilterName = "envoy.filters.http.router"
+)
+
+var (
+	faultFilter  = httpFilter(faultFilterName, &faultv3.HTTPFault{})
+	routerFilter = httpFilter(routerFilterName, &routerv3.Router{})
+)
+
+func httpFilter(name string, m proto.Message) *hcmv3.HttpFilter {
+	return &hcmv3.HttpFilter{Name: name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(m)}}
+}
+
+// packed puts a message that this package made into an Any. It is deterministic, so that equal configuration has equal
+// bytes.
+func packed(m proto.Message) *anypb.Any {
+	a := &anypb.Any{}
+	if err := anypb.MarshalFrom(a, m, proto.MarshalOptions{Deterministic: true}); err != nil {
+		panic("a message of our own making cannot be encoded: " + err.Error())
+	}
+	return a
+}
+
+// inbound is the listener of a server that asks for it: all calls are let in.
+func (w *World) inbound(c Client, name, address string) Result {
+	t := w.begin(c)
+	ap, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return t.missing(nil)
+	}
+	hcm := &hcmv3.HttpConnectionManager{
+		RouteSpecifier: &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: &routev3.RouteConfiguration{
+			Name: "inbound",
+			VirtualHosts: []*routev3.VirtualHost{{
+				Name:    "inbound|" + strconv.Itoa(int(ap.Port())),
+				Domains: []string{"*"},
+				Routes: []*routev3.Route{{
+					Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
+					Action: &routev3.Route_NonForwardingAction{NonForwardingAction: &routev3.NonForwardingAction{}},
+				}},
+			}},
+		}},
+		HttpFilters: []*hcmv3.HttpFilter{routerFilter},
+	}
+	return t.found(&listenerv3.Listener{
+		Name:    name,
+		Address: socketAddress(ap.Addr().String(), uint32(ap.Port())),
+		FilterChains: []*listenerv3.FilterChain{{
+			Name: "inbound-plaintext",
+			Filters: []*listenerv3.Filter{{
+				Name:       "inbound-hcmplaintext",
+				ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed(hcm)},
+			}},
+		}},
+	})
+}

@@ -1,0 +1,92 @@
+package translate
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/meshframe/meshframe/xdsserver/registry"
+)
+
+// InboundPrefix begins the name of an inbound listener; the address that the server listens on follows.
+const InboundPrefix = "xds.istio.io/grpc/lds/inbound/"
+
+// RefusedPrefix begins the name of a cluster that does not exist and never will: calls are sent there to fail, and the
+// rest of the name, which clients put into their error, says why.
+const RefusedPrefix = "refused|"
+
+// ClusterName is the name of a cluster, of its assignment and, without a subset, of a route configuration.
+type ClusterName struct {
+	Host   string
+	Port   uint32
+	Subset string
+}
+
+// String writes Istio's form: outbound|port|subset|host.
+func (n ClusterName) String() string {
+	return "outbound|" + strconv.FormatUint(uint64(n.Port), 10) + "|" + n.Subset + "|" + n.Host
+}
+
+// ParseClusterName reads what String writes.
+func ParseClusterName(s string) (ClusterName, bool) {
+	parts := strings.SplitN(s, "|", 4)
+	if len(parts) != 4 || parts[0] != "outbound" || parts[3] == "" {
+		return ClusterName{}, false
+	}
+	port, ok := parsePort(parts[1])
+	return ClusterName{Host: parts[3], Port: port, Subset: parts[2]}, ok
+}
+
+func parsePort(s string) (uint32, bool) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return uint32(n), err == nil && n > 0
+}
+
+// SplitHostPort reads the name of a listener for clients, "host:port". A name without a port has port 0.
+func SplitHostPort(name string) (host string, port uint32, ok bool) {
+	if h, p, err := net.SplitHostPort(name); err == nil {
+		port, ok = parsePort(p)
+		return strings.TrimSuffix(h, "."), port, ok && h != ""
+	}
+	host = strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(name, "["), "]"), ".")
+	if host == "" || strings.ContainsAny(host, "/|[]") {
+		return "", 0, false
+	}
+	if strings.Contains(host, ":") && !isIP(host) {
+		return "", 0, false
+	}
+	return host, 0, true
+}
+
+func isIP(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil
+}
+
+// domains lists the authorities that mean a port of a service to a client in a namespace, in Istio's order.
+func domains(s *registry.Service, port uint32, namespace, domain string) []string {
+	var list []string
+	add := func(host string) {
+		list = append(list, host, net.JoinHostPort(host, strconv.FormatUint(uint64(port), 10)))
+	}
+	add(s.Host)
+	if isIP(s.Host) {
+		return list
+	}
+	add(s.Host + ".")
+	if short, ok := strings.CutSuffix(s.Host, ".svc."+domain); ok {
+		name, ns, ok := strings.Cut(short, ".")
+		if ok && ns == namespace {
+			add(name)
+		}
+		add(short)
+		add(short + ".svc")
+	}
+	for _, a := range s.Addresses {
+		if isIP(a) {
+			add(a)
+		}
+	}
+	return list
+}
