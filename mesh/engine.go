@@ -44,6 +44,9 @@ func New(o Options) *Engine {
 	return &Engine{rnd: o.Rand, states: snapshot.NewStates(o.Rand), targets: map[string]*target{}}
 }
 
+// Rand is the engine's random source, for pickers, backoffs and faults.
+func (e *Engine) Rand() uint64 { return e.rnd() }
+
 // Apply joins an update into the target's next snapshot and returns it. What
 // did not change since the previous snapshot is reused; what was refused keeps
 // its last good version. Updates of one target are applied one after the

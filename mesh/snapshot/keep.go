@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/meshframe/meshframe/mesh/route"
 )
@@ -37,8 +38,13 @@ func resolveHosts(prev []*hostSpec, rc *RouteConfiguration) []*hostSpec {
 		}
 	}
 	specs := make([]*hostSpec, len(rc.VirtualHosts))
+	kept := false
 	for i, vh := range rc.VirtualHosts {
 		specs[i] = resolveHost(last[vh.Name], vh)
+		kept = kept || specs[i].source != vh
+	}
+	if kept {
+		yieldDomains(specs, rc)
 	}
 	return specs
 }
@@ -58,6 +64,30 @@ func resolveHost(prev *hostSpec, vh *VirtualHost) *hostSpec {
 		spec.routes = keepRoutes(prev.routes, vh.Routes)
 	}
 	return spec
+}
+
+// yieldDomains takes from virtual hosts that are kept the domains that the new
+// configuration gives to others: a domain may move away from a virtual host in
+// the same update that is refused for it.
+func yieldDomains(specs []*hostSpec, rc *RouteConfiguration) {
+	taken := map[string]bool{}
+	for i, vh := range rc.VirtualHosts {
+		if specs[i].source == vh {
+			for _, domain := range vh.Domains {
+				taken[strings.ToLower(domain)] = true
+			}
+		}
+	}
+	for i, vh := range rc.VirtualHosts {
+		if specs[i].source == vh {
+			continue
+		}
+		kept := *specs[i]
+		kept.domains = slices.DeleteFunc(slices.Clone(kept.source.Domains), func(domain string) bool {
+			return taken[strings.ToLower(domain)]
+		})
+		specs[i] = &kept
+	}
 }
 
 func isRefused(r *Route) bool { return r.Refused != nil }

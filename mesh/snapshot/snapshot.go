@@ -102,6 +102,8 @@ func ClusterNames(prev *Snapshot, l *Listener, rc *RouteConfiguration, authority
 	return slices.Compact(names)
 }
 
+// buildUpstreams fills Upstreams: first the clusters of the own virtual host, in
+// the order in which it refers to them, then the others of the update.
 func (s *Snapshot) buildUpstreams(prev *Snapshot, u *Update, states *States) {
 	last := make(map[string]*Upstream, len(prev.Upstreams))
 	for _, up := range prev.Upstreams {
@@ -115,17 +117,14 @@ func (s *Snapshot) buildUpstreams(prev *Snapshot, u *Update, states *States) {
 		s.Upstreams = append(s.Upstreams, up)
 		return up
 	}
-	own := map[string]bool{}
+	var own map[string]int
 	if s.routes.own != nil {
+		own = s.routes.own.slots
 		for _, name := range s.routes.own.names {
-			own[name] = true
 			add(name)
 		}
 	}
-	if len(u.Clusters) == 0 {
-		return
-	}
-	for _, name := range extraNames(own, u) {
+	for _, name := range otherNames(own, u) {
 		if s.extra == nil {
 			s.extra = map[string]*Upstream{}
 		}
@@ -133,28 +132,30 @@ func (s *Snapshot) buildUpstreams(prev *Snapshot, u *Update, states *States) {
 	}
 }
 
-// extraNames are the clusters of an update that the own virtual host does not
-// draw, sorted.
-func extraNames(own map[string]bool, u *Update) []string {
+// otherNames are the clusters of an update that are not among own, sorted.
+func otherNames(own map[string]int, u *Update) []string {
 	var names []string
-	for name := range u.Clusters {
-		if !own[name] {
+	note := func(name string) {
+		if _, ok := own[name]; !ok {
 			names = append(names, name)
 		}
 	}
+	for name := range u.Clusters {
+		note(name)
+	}
+	for name := range u.Missing {
+		note(name)
+	}
 	slices.Sort(names)
-	return names
+	return slices.Compact(names)
 }
 
 // upstream returns the upstream of a name, or nil.
 func (s *Snapshot) upstream(name string) *Upstream {
-	if up, ok := s.extra[name]; ok {
-		return up
-	}
-	for _, up := range s.Upstreams {
-		if up.Name == name {
-			return up
+	if own := s.routes.own; own != nil {
+		if i, ok := own.slots[name]; ok {
+			return s.Upstreams[i]
 		}
 	}
-	return nil
+	return s.extra[name]
 }

@@ -26,7 +26,8 @@ type VirtualHostEntry struct {
 
 	table  *route.Table
 	routes []*RouteEntry
-	names  []string // clusters that routes can draw; RouteEntry refers to them by index
+	names  []string       // clusters that routes can draw; RouteEntry refers to them by index
+	slots  map[string]int // index in names
 }
 
 // Find returns the first route that the request meets, or nil.
@@ -86,15 +87,15 @@ type defaults struct {
 func compileHost(spec *hostSpec, d defaults) *VirtualHostEntry {
 	h := &VirtualHostEntry{Name: spec.name, AttemptCount: spec.source.AttemptCount, Err: spec.err}
 	h.names = spec.clusterNames()
-	slots := make(map[string]int, len(h.names))
+	h.slots = make(map[string]int, len(h.names))
 	for i, name := range h.names {
-		slots[name] = i
+		h.slots[name] = i
 	}
 	matches := make([]route.Match, len(spec.routes))
 	h.routes = make([]*RouteEntry, len(spec.routes))
 	for i, r := range spec.routes {
 		matches[i] = r.Match
-		h.routes[i] = compileRoute(spec.source, r, slots, d)
+		h.routes[i] = compileRoute(spec.source, r, h.slots, d)
 	}
 	h.table = route.Compile(matches)
 	return h
