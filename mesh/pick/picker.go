@@ -1,6 +1,7 @@
 package pick
 
 import (
+	"fmt"
 	"math/bits"
 	"slices"
 	"sync/atomic"
@@ -23,6 +24,23 @@ const (
 	NoHosts
 )
 
+// String returns the verdict in words.
+func (v Verdict) String() string {
+	switch v {
+	case Picked:
+		return "picked"
+	case Queue:
+		return "queue"
+	case Connect:
+		return "connect"
+	case Unavailable:
+		return "unavailable"
+	case NoHosts:
+		return "no hosts"
+	}
+	return fmt.Sprintf("Verdict(%d)", v)
+}
+
 // Input is what one pick depends on.
 type Input struct {
 	Rand func() uint64
@@ -38,12 +56,12 @@ type Input struct {
 // Picker chooses hosts of one cluster for one set of connection states. It is
 // safe for concurrent use; ejections take effect on it at once.
 type Picker struct {
-	config          Config
-	overprovisioned uint32
-	state           *State
-	hosts           []Host
-	conns           []ConnState
-	view            atomic.Pointer[view]
+	config           Config
+	overprovisioning uint32
+	state            *State
+	hosts            []Host
+	conns            []ConnState
+	view             atomic.Pointer[view]
 }
 
 // New returns a picker over hosts, of which conns[i] is the connection state
@@ -57,7 +75,7 @@ func New(c Config, s *State, hosts []Host, conns []ConnState, overprovisioning u
 	}
 	states := make([]ConnState, len(hosts))
 	copy(states, conns)
-	p := &Picker{config: c, overprovisioned: overprovisioning, state: s, hosts: hosts, conns: states}
+	p := &Picker{config: c, overprovisioning: overprovisioning, state: s, hosts: hosts, conns: states}
 	p.refresh()
 	return p
 }

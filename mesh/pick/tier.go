@@ -10,27 +10,36 @@ import (
 // which a connection is up or may come up is used. Hosts that are unhealthy or
 // ejected are left out, unless too few are left (panic).
 func (p *Picker) selectHosts() ([]int32, Verdict) {
-	byTier := p.tiers()
-	for _, tier := range byTier {
-		if hosts, v := p.usable(tier.available); v != Unavailable {
-			if tier.panic {
-				return p.usable(tier.all)
+	levels := p.levels()
+	short := p.short(levels)
+	for _, degraded := range []bool{false, true} {
+		for i := range levels {
+			l := &levels[i]
+			hosts, verdict := p.usable(l.available(degraded))
+			if verdict == Unavailable {
+				continue
 			}
-			return hosts, v
+			if short && l.panics(p.config.PanicThreshold) {
+				return p.usable(l.all)
+			}
+			return hosts, verdict
 		}
 	}
-	// None that is available can be used: rather any host than none.
-	verdict := NoHosts
-	for _, tier := range byTier {
-		if len(tier.all) == 0 {
-			continue
-		}
-		if hosts, v := p.usable(tier.all); v != Unavailable {
-			return hosts, v
-		}
-		verdict = Unavailable
+	return p.anyHosts(levels)
+}
+
+// anyHosts is for when none of the available hosts can be used: rather any host
+// than none.
+func (p *Picker) anyHosts(levels []level) ([]int32, Verdict) {
+	if len(levels) == 0 {
+		return nil, NoHosts
 	}
-	return nil, verdict
+	for i := range levels {
+		if hosts, verdict := p.usable(levels[i].all); verdict != Unavailable {
+			return hosts, verdict
+		}
+	}
+	return nil, Unavailable
 }
 
 // usable returns the ready hosts of a list; where none is ready, the idle ones
@@ -57,41 +66,25 @@ func (p *Picker) usable(list []int32) ([]int32, Verdict) {
 	return nil, verdict
 }
 
-// tier is one step of preference.
-type tier struct {
-	degraded  bool
-	priority  uint32
-	available []int32 // neither unhealthy nor ejected
-	all       []int32 // all of the priority but draining ones
-	panic     bool
-}
-
-// tiers sorts the hosts into tiers, in order of preference.
-func (p *Picker) tiers() []tier {
-	levels := p.levels()
-	short := p.overallShort(levels)
-	var tiers []tier
-	for _, degraded := range []bool{false, true} {
-		for _, l := range levels {
-			t := tier{degraded: degraded, priority: l.priority, all: l.all, available: l.healthy}
-			if degraded {
-				t.available = l.degraded
-			}
-			t.panic = short && l.available()*100 < int(p.config.PanicThreshold)*len(l.all)
-			tiers = append(tiers, t)
-		}
-	}
-	return tiers
-}
-
-// level holds the hosts of one priority.
+// level holds the hosts of one priority; draining ones are nowhere in it.
 type level struct {
-	priority               uint32
-	all, healthy, degraded []int32
+	priority          uint32
+	all               []int32
+	healthy, degraded []int32 // those that are neither unhealthy nor ejected
 }
 
-func (l *level) available() int { return len(l.healthy) + len(l.degraded) }
+func (l *level) available(degraded bool) []int32 {
+	if degraded {
+		return l.degraded
+	}
+	return l.healthy
+}
 
+func (l *level) count() int { return len(l.healthy) + len(l.degraded) }
+
+func (l *level) panics(threshold uint32) bool { return l.count()*100 < int(threshold)*len(l.all) }
+
+// levels sorts the hosts by priority.
 func (p *Picker) levels() []level {
 	var levels []level
 	for i := range p.hosts {
@@ -118,14 +111,13 @@ func (p *Picker) levels() []level {
 	return levels
 }
 
-// overallShort reports whether the available hosts of all priorities together,
-// overprovisioned, cannot take the whole load. Only then is there panic (Envoy:
-// a priority's panic threshold counts only below 100 % total availability).
-func (p *Picker) overallShort(levels []level) bool {
+// short reports whether the available hosts of all priorities together,
+// overprovisioned, cannot take the whole load. Only then is there panic: in
+// Envoy too the threshold of a priority counts only below 100 % in total.
+func (p *Picker) short(levels []level) bool {
 	total := 0
 	for i := range levels {
-		l := &levels[i]
-		total += min(100, l.available()*int(p.overprovisioned)/len(l.all))
+		total += min(100, levels[i].count()*int(p.overprovisioning)/len(levels[i].all))
 	}
 	return total < 100
 }

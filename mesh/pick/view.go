@@ -76,22 +76,37 @@ func (w *view) weigh(hosts []Host) {
 		w.total += uint64(max(hosts[h].Weight, 1)) / divisor
 		w.ends[i] = w.total
 	}
-	w.step = coprimeStep(w.total)
+	w.step = evenStep(w.total)
 }
 
-// coprimeStep returns the number nearest above total/phi that shares no
-// divisor with total.
-func coprimeStep(total uint64) uint64 {
-	step := max(uint64(float64(total)/math.Phi), 1)
-	for gcd(step, total) != 1 {
-		step++
+// evenStep returns the step of a rotation over total shares. It has no divisor
+// in common with total, so that total steps meet every share once, and lies near
+// total/phi. How evenly steps fall depends on the continued fraction of
+// step/total: the smaller its terms the better, so of the numbers nearby the
+// one with the smallest sum of terms is taken.
+func evenStep(total uint64) uint64 {
+	const nearby = 32
+	golden := uint64(float64(total) / math.Phi)
+	best, least := uint64(1), uint64(math.MaxUint64)
+	for step := max(golden, nearby+1) - nearby; step <= golden+nearby; step++ {
+		if sum, divisor := continuedFraction(total, step); divisor == 1 && sum < least {
+			best, least = step, sum
+		}
 	}
-	return step
+	return best
+}
+
+// continuedFraction returns the sum of the terms of a/b, and the greatest
+// common divisor.
+func continuedFraction(a, b uint64) (sum, divisor uint64) {
+	for b != 0 {
+		sum += a / b
+		a, b = b, a%b
+	}
+	return sum, a
 }
 
 func gcd(a, b uint64) uint64 {
-	for b != 0 {
-		a, b = b, a%b
-	}
-	return a
+	_, divisor := continuedFraction(a, b)
+	return divisor
 }
