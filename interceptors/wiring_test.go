@@ -212,6 +212,8 @@ func TestRetryAvoidsThePreviousHost(t *testing.T) {
 	})
 	f := newFixture(t, nil)
 	f.serve(map[string][]string{"c": {bad.Addr, good.Addr}}, xdstest.Route(retry("unavailable", 3), "c"))
+	// A host that is not connected yet cannot be the other one.
+	f.until(t, func(got string, _ error) bool { return got == "good" })
 	for range 50 {
 		var finished atomic.Int32
 		var header, trailer metadata.MD

@@ -3,6 +3,7 @@ package watch
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/meshframe/meshframe/mesh/snapshot"
@@ -167,11 +168,12 @@ func (j *join) evaluate() {
 		return
 	}
 	names := j.names(j.active)
+	needed := names
 	if j.warming.listener != nil {
-		names = append(names, j.names(j.warming)...)
+		needed = slices.Concat(names, j.names(j.warming))
 	}
-	j.unused(names)
-	j.apply(j.update())
+	j.unused(needed)
+	j.apply(j.update(names))
 }
 
 // warm makes next active once every cluster it names has been answered.
@@ -231,14 +233,18 @@ func (j *join) unused(names []string) {
 }
 
 // update is the active configuration with all that is known of its clusters.
-func (j *join) update() *snapshot.Update {
+func (j *join) update(names []string) *snapshot.Update {
 	u := &snapshot.Update{
 		Listener: j.active.listener, Routes: j.active.routes,
-		Clusters:  make(map[string]*snapshot.Cluster, len(j.clusters)),
-		Endpoints: make(map[string]*snapshot.ClusterLoadAssignment, len(j.clusters)),
+		Clusters:  make(map[string]*snapshot.Cluster, len(names)),
+		Endpoints: make(map[string]*snapshot.ClusterLoadAssignment, len(names)),
 		Missing:   map[string]error{},
 	}
-	for name, c := range j.clusters {
+	for _, name := range names {
+		c := j.clusters[name]
+		if c == nil { // kept from a last good version that was never subscribed
+			continue
+		}
 		c.advance()
 		if c.used.cluster != nil {
 			u.Clusters[name] = c.used.cluster
