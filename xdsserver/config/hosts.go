@@ -1,6 +1,9 @@
 package config
 
-import "strings"
+import (
+	"errors"
+	"strings"
+)
 
 // DefaultDomain is the domain of the cluster where nothing else is said.
 const DefaultDomain = "cluster.local"
@@ -32,3 +35,14 @@ func Candidates(host, namespace, domain string) []string {
 		return []string{host}
 	}
 }
+
+// CheckHost returns an error that says why a name is no host name, nil when it is one. Wildcards are none.
+func CheckHost(host string) error {
+	if bad := badFQDN(host); bad != "" {
+		return errors.New(bad)
+	}
+	return nil
+}
+
+// IsWildcard reports whether a host stands for several: "*" or "*.example.com".
+func IsWildcard(host string) bool { return isWildcard(host) }
