@@ -55,6 +55,7 @@ func TestBytesThatAreNotTheMessage(t *testing.T) {
 }
 
 func fuzz(f *testing.F, kind string, seeds ...proto.Message) {
+	f.Helper()
 	for _, m := range seeds {
 		body, err := proto.Marshal(m)
 		if err != nil {
@@ -80,6 +81,7 @@ func fuzz(f *testing.F, kind string, seeds ...proto.Message) {
 
 // parse reads a protojson literal for a fuzz seed.
 func parse[M proto.Message](f *testing.F, m M, json string) M {
+	f.Helper()
 	if err := proto.Unmarshal(marshal(f, m, json), m); err != nil {
 		f.Fatal(err)
 	}

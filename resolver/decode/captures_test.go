@@ -72,7 +72,9 @@ func resources(t *testing.T, file string) []json.RawMessage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var capture struct{ Resources []json.RawMessage }
+	var capture struct {
+		Resources []json.RawMessage `json:"resources"`
+	}
 	if err := json.Unmarshal(data, &capture); err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +91,7 @@ func checkCapture(t *testing.T, decoder string, m proto.Message, grpc bool) {
 	if !got.usable && got.err == nil {
 		t.Errorf("%s %q is neither usable nor refused", decoder, got.name)
 	}
-	var denial *decode.Denial
+	var denial *decode.DeniedError
 	if grpc && got.err != nil && !errors.As(got.err, &denial) && !mustRefuse(got.err) {
 		t.Errorf("%s %q: %v", decoder, got.name, got.err)
 	}

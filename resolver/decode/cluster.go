@@ -56,7 +56,7 @@ func Cluster(name string, body []byte) Result[*snapshot.Cluster] {
 		return Result[*snapshot.Cluster]{Name: name, Err: err}
 	}
 	if text := marker(m); text != "" {
-		c := &snapshot.Cluster{Name: name, Refused: &Denial{Err: errors.New(text)}}
+		c := &snapshot.Cluster{Name: name, Refused: &DeniedError{Err: errors.New(text)}}
 		return Result[*snapshot.Cluster]{Name: name, Value: c, Usable: true}
 	}
 	r := &report{}

@@ -256,7 +256,7 @@ func TestClusterThatAsksForTLSIsDenied(t *testing.T) {
 		check(t, &clusterv3.Cluster{}, json, decode.Cluster, verdict[*snapshot.Cluster]{
 			err: want, value: &snapshot.Cluster{Name: "c", Refused: text(want)},
 		})
-		wantDenial(t, decode.Cluster("", marshal(t, &clusterv3.Cluster{}, json)).Value.Refused)
+		wantDenied(t, decode.Cluster("", marshal(t, &clusterv3.Cluster{}, json)).Value.Refused)
 	}
 }
 
@@ -266,13 +266,13 @@ func TestClusterRefusedByControlPlane(t *testing.T) {
 	check(t, &clusterv3.Cluster{}, json, decode.Cluster, verdict[*snapshot.Cluster]{
 		value: &snapshot.Cluster{Name: "c", Refused: text("reviews.yaml:3: tls is not supported")},
 	})
-	wantDenial(t, decode.Cluster("", marshal(t, &clusterv3.Cluster{}, json)).Value.Refused)
+	wantDenied(t, decode.Cluster("", marshal(t, &clusterv3.Cluster{}, json)).Value.Refused)
 }
 
-func wantDenial(t *testing.T, err error) {
+func wantDenied(t *testing.T, err error) {
 	t.Helper()
 	var denial interface{ Deny() bool }
 	if !errors.As(err, &denial) || !denial.Deny() {
-		t.Errorf("%v is not a Denial", err)
+		t.Errorf("%v is not a DeniedError", err)
 	}
 }

@@ -61,14 +61,14 @@ func errText(err error) string {
 	return err.Error()
 }
 
-func marshal[M proto.Message](t testing.TB, m M, json string) []byte {
-	t.Helper()
+func marshal[M proto.Message](tb testing.TB, m M, json string) []byte {
+	tb.Helper()
 	if err := protojson.Unmarshal([]byte(json), m); err != nil {
-		t.Fatalf("test literal: %v", err)
+		tb.Fatalf("test literal: %v", err)
 	}
 	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return body
 }

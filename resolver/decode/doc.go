@@ -18,7 +18,7 @@
 //
 // Whatever is refused is named in Result.Err by its field. What is read
 // correctly and must fail calls, such as a cluster that asks for TLS, is
-// refused with a *Denial: the last good version must not take its place.
+// refused with a *DeniedError: the last good version must not take its place.
 // Fields that are valid and not honoured yet are listed in Result.Notes; none
 // is dropped silently.
 //

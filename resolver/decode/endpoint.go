@@ -1,8 +1,10 @@
 package decode
 
 import (
+	"maps"
 	"math"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,7 +27,6 @@ var (
 	lbEndpointFields = newFields("endpoint", "health_status", "metadata", "load_balancing_weight")
 	endpointFields   = newFields("address", "hostname", "health_check_config", "observability_name")
 	socketAddrFields = newFields("protocol", "address", "port_value", "ipv4_compat")
-	pipeFields       = newFields("path", "mode")
 )
 
 // ClusterLoadAssignment reads an EDS resource (envoy.config.endpoint.v3). One
@@ -96,10 +97,12 @@ func newAssignmentChecks() *assignmentChecks {
 
 // contiguous refuses a gap in the priorities.
 func (c *assignmentChecks) contiguous(s *scope) error {
-	for p := range uint32(len(c.weights)) {
-		if _, ok := c.weights[p]; !ok {
-			return s.at("endpoints").errorf("priority %d has no locality, but a higher one has", p)
+	next := uint32(0)
+	for _, p := range slices.Sorted(maps.Keys(c.weights)) {
+		if p != next {
+			return s.at("endpoints").errorf("priority %d has no locality, but a higher one has", next)
 		}
+		next++
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func Listener(name string, body []byte) Result[*snapshot.Listener] {
 		err = root(r).at("api_listener").apiListener(api.GetApiListener(), l)
 	} else {
 		l.Inbound = true
-		err = root(r).inbound(m, l)
+		err = root(r).inbound(m)
 	}
 	if err != nil {
 		l = &snapshot.Listener{Name: name, Inbound: l.Inbound}
@@ -164,7 +164,7 @@ var errNoChains = errors.New("one of api_listener and filter_chains must be set"
 
 // inbound reads a server's listener. It carries no policy that a server could
 // run yet, so all there is to find out is whether one is asked for.
-func (s *scope) inbound(m *listenerv3.Listener, out *snapshot.Listener) error {
+func (s *scope) inbound(m *listenerv3.Listener) error {
 	chains := m.GetFilterChains()
 	if len(chains) == 0 && m.GetDefaultFilterChain() == nil {
 		return errNoChains

@@ -19,31 +19,31 @@ type Result[T any] struct {
 	// Usable is false when the resource as a whole cannot be used.
 	Usable bool
 	// Err lists every refused part by field and is what the control plane is to
-	// be told (NACK). It is nil for a part that only a Denial refused on the
+	// be told (NACK). It is nil for a part that only a DeniedError refused on the
 	// control plane's own request.
 	Err error
 	// Notes list the valid fields that are not honoured yet, by field.
 	Notes []string
 }
 
-// Denial is the reason of a part that was read correctly and whose calls must
+// DeniedError is the reason of a part that was read correctly and whose calls must
 // fail nevertheless: the control plane says so, or it asks for something, such
 // as TLS, that cannot be done and must not be left out. Other refusals keep the
-// last good version of the part; a Denial replaces it.
-type Denial struct {
+// last good version of the part; a DeniedError replaces it.
+type DeniedError struct {
 	// Err is the reason, for the caller to read.
 	Err error
 }
 
 // Error returns the reason.
-func (d *Denial) Error() string { return d.Err.Error() }
+func (d *DeniedError) Error() string { return d.Err.Error() }
 
 // Unwrap returns the reason.
-func (d *Denial) Unwrap() error { return d.Err }
+func (d *DeniedError) Unwrap() error { return d.Err }
 
 // Deny reports true: the last good version must not be used. It lets packages
-// that do not import this one recognise a Denial.
-func (d *Denial) Deny() bool { return true }
+// that do not import this one recognise a DeniedError.
+func (d *DeniedError) Deny() bool { return true }
 
 // problems are the refusals of one resource, on one line.
 type problems []error

@@ -1,7 +1,6 @@
 package decode_test
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -42,11 +41,9 @@ func header(h route.HeaderMatch) *snapshot.RouteConfiguration {
 	return matching(route.Match{Headers: []route.HeaderMatch{h}})
 }
 
+// anchored compiles a valid expression.
 func anchored(expr string) *regexp.Regexp {
-	re, err := route.Anchor(expr)
-	if err != nil {
-		panic(err)
-	}
+	re, _ := route.Anchor(expr)
 	return re
 }
 
@@ -209,10 +206,7 @@ func TestActionDenied(t *testing.T) {
 				value: oneRouteValue(&snapshot.Route{Match: route.Match{Value: "/"}, Refused: text(reason)}),
 			})
 			got := decode.RouteConfiguration("", marshal(t, &routev3.RouteConfiguration{}, json))
-			var denial *decode.Denial
-			if !errors.As(got.Value.VirtualHosts[0].Routes[0].Refused, &denial) {
-				t.Error("Refused is not a Denial")
-			}
+			wantDenied(t, got.Value.VirtualHosts[0].Routes[0].Refused)
 		})
 	}
 }

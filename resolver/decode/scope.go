@@ -80,7 +80,7 @@ func (s *scope) errorf(format string, args ...any) error {
 
 // deny is errorf for what was read and must fail calls.
 func (s *scope) deny(format string, args ...any) error {
-	return &Denial{Err: s.errorf(format, args...)}
+	return &DeniedError{Err: s.errorf(format, args...)}
 }
 
 func (s *scope) notef(format string, args ...any) {
