@@ -163,10 +163,13 @@ func (s *scope) filterConfig(name string, a *anypb.Any) (*fault.Policy, error) {
 	return s.at("config").bareFilterConfig(inner)
 }
 
+// bareType is the name of the message in an Any.
+func bareType(a *anypb.Any) string { return strings.TrimPrefix(a.GetTypeUrl(), typePrefix) }
+
 func (s *scope) bareFilterConfig(a *anypb.Any) (*fault.Policy, error) {
 	if a.GetTypeUrl() == typeFault {
 		return s.faultFilterConfig(a)
 	}
-	s.notef("%s is not honoured yet", strings.TrimPrefix(a.GetTypeUrl(), typePrefix))
+	s.notef("%s is not honoured yet", bareType(a))
 	return nil, nil
 }

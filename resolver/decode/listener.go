@@ -2,7 +2,6 @@ package decode
 
 import (
 	"errors"
-	"strings"
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -28,7 +27,8 @@ var (
 // The last HTTP filter must be the router (gRFC A39). The fault filter is read;
 // another filter is passed over only if it is marked optional. On a server, a
 // listener that asks for TLS or for a filter that we cannot run, such as
-// authorization, is not usable: admitting every call instead would be silent.
+// authorization, is denied (DeniedError): admitting every call instead would be
+// silent, and so would be going on with the listener before.
 func Listener(name string, body []byte) Result[*snapshot.Listener] {
 	m := &listenerv3.Listener{}
 	name, err := open(name, body, m, m.GetName)
@@ -70,7 +70,7 @@ func (s *scope) apiListener(a *anypb.Any, out *snapshot.Listener) error {
 
 func (s *scope) connectionManager(a *anypb.Any) (*hcmv3.HttpConnectionManager, error) {
 	if a.GetTypeUrl() != typeHCM {
-		return nil, s.errorf("%q is not an HttpConnectionManager", strings.TrimPrefix(a.GetTypeUrl(), typePrefix))
+		return nil, s.errorf("%q is not an HttpConnectionManager", bareType(a))
 	}
 	m := &hcmv3.HttpConnectionManager{}
 	if err := proto.Unmarshal(a.GetValue(), m); err != nil {
@@ -149,12 +149,12 @@ func (s *scope) httpFilter(f *hcmv3.HttpFilter) (*fault.Policy, error) {
 	case config.GetTypeUrl() == typeFault:
 		return s.faultFilterConfig(config)
 	case f.GetIsOptional() || f.GetDisabled():
-		s.notef("%s is not honoured yet", strings.TrimPrefix(config.GetTypeUrl(), typePrefix))
+		s.notef("%s is not honoured yet", bareType(config))
 		return nil, nil
 	case config == nil:
-		return nil, s.errorf("has no typed_config, and is not optional")
+		return nil, s.deny("has no typed_config, and is not optional")
 	default:
-		return nil, s.errorf("%s is not supported, and is not optional", strings.TrimPrefix(config.GetTypeUrl(), typePrefix))
+		return nil, s.deny("%s is not supported, and is not optional", bareType(config))
 	}
 }
 
@@ -182,14 +182,17 @@ func (s *scope) inbound(m *listenerv3.Listener) error {
 
 func (s *scope) filterChain(m *listenerv3.FilterChain) error {
 	if t := m.GetTransportSocket(); t != nil && !bare(t) {
-		return s.at("transport_socket").errorf("%q: TLS is not supported yet", t.GetName())
+		return s.at("transport_socket").deny("%q: TLS is not supported yet", t.GetName())
 	}
 	s.noteRest(m, filterChainFields)
 	if len(m.GetFilters()) != 1 {
-		return s.at("filters").errorf("must hold one filter, an HttpConnectionManager")
+		return s.at("filters").deny("must hold one filter, an HttpConnectionManager")
 	}
 	f := m.GetFilters()[0]
 	at := s.item("filters", 0, f.GetName())
+	if f.GetTypedConfig().GetTypeUrl() != typeHCM {
+		return at.deny("%s is not supported", bareType(f.GetTypedConfig()))
+	}
 	hcm, err := at.connectionManager(f.GetTypedConfig())
 	if err != nil {
 		return err

@@ -122,6 +122,7 @@ func TestListenerRefused(t *testing.T) {
 		{"vhost header", apiListener(`"route_config": {"vhost_header": "h"}`, filters(router)), `api_listener.route_config.vhost_header: is not supported`},
 		{"inbound authorization", inbound(``, filters(rbac+","+router)), `filter_chains[0].filters[0] "hcm": http_filters[0] "rbac": envoy.extensions.filters.http.rbac.v3.RBAC is not supported, and is not optional`},
 		{"inbound TLS", inbound(tls, filters(router)), `filter_chains[0].transport_socket: "tls": TLS is not supported yet`},
+		{"inbound tcp", `{"name": "l", "filter_chains": [{"filters": [{"name": "f", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}]}]}`, `filter_chains[0].filters[0] "f": envoy.extensions.filters.http.router.v3.Router is not supported`},
 		{"inbound without filters", `{"name": "l", "default_filter_chain": {}}`, `default_filter_chain.filters: must hold one filter, an HttpConnectionManager`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -133,6 +134,7 @@ func TestListenerRefused(t *testing.T) {
 // A server must learn that its listener asks for what it cannot enforce.
 func TestRefusedInboundListenerIsKnownAsOne(t *testing.T) {
 	got := decode.Listener("x", marshal(t, &listenerv3.Listener{}, inbound(``, filters(rbac+","+router))))
+	wantDenied(t, got.Err)
 	if got.Usable || got.Err == nil || got.Value == nil || !got.Value.Inbound || got.Name != "x" {
 		t.Errorf("got %+v", got)
 	}
