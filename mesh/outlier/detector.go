@@ -24,7 +24,7 @@ type Detector struct {
 	config   atomic.Pointer[Config]
 
 	mu      sync.Mutex
-	hosts   map[*Host]struct{}
+	hosts   []*Host
 	ejected int       // how many of hosts are ejected
 	next    time.Time // of the sweep; zero when none is scheduled
 }
@@ -32,7 +32,7 @@ type Detector struct {
 // NewDetector returns a detector that is off until Configure is called. It
 // calls onChange after the flags of hosts changed, possibly while it is locked.
 func NewDetector(rnd func() uint64, onChange func()) *Detector {
-	return &Detector{rnd: rnd, onChange: onChange, hosts: map[*Host]struct{}{}}
+	return &Detector{rnd: rnd, onChange: onChange}
 }
 
 // Configure sets the configuration; nil turns the detector off, and whatever
@@ -46,7 +46,7 @@ func (d *Detector) Configure(c *Config) {
 	}
 	d.next = time.Time{}
 	changed := false
-	for h := range d.hosts {
+	for _, h := range d.hosts {
 		h.multiplier = 0
 		changed = d.restore(h) || changed
 	}
@@ -61,20 +61,24 @@ func (d *Detector) Add(h *Host, flag *atomic.Bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	h.flag = flag
-	d.hosts[h] = struct{}{}
+	d.hosts = append(d.hosts, h)
+	h.position = len(d.hosts)
 }
 
 // Remove ends the watch of a host.
 func (d *Detector) Remove(h *Host) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if _, ok := d.hosts[h]; !ok {
+	if h.position == 0 {
 		return
 	}
 	if d.restore(h) {
 		d.onChange()
 	}
-	delete(d.hosts, h)
+	last := d.hosts[len(d.hosts)-1]
+	d.hosts[h.position-1], last.position = last, h.position
+	d.hosts = d.hosts[:len(d.hosts)-1]
+	h.position = 0
 }
 
 // Ejected is the number of hosts that are ejected now.
@@ -159,7 +163,7 @@ func (d *Detector) eject(c *Config, h *Host, enforcing uint32, now time.Time) {
 }
 
 func (d *Detector) ejectLocked(c *Config, h *Host, enforcing uint32, now time.Time) bool {
-	if _, ok := d.hosts[h]; !ok || h.flag.Load() || d.config.Load() == nil {
+	if h.position == 0 || h.flag.Load() || d.config.Load() == nil {
 		return false
 	}
 	if !d.mayEject(c) || !d.enforce(enforcing) {

@@ -15,6 +15,7 @@ type Host struct {
 	external, local                                      window
 
 	// Guarded by Detector.mu.
+	position   int // in Detector.hosts, from 1; 0 if it is not watched
 	ejectedAt  time.Time
 	multiplier uint32 // how often the base ejection time applies
 }

@@ -24,10 +24,12 @@ func (d *Detector) Sweep(now time.Time) (next time.Time, changed bool) {
 		return d.next, false
 	}
 	d.next = now.Add(c.interval())
-	for h := range d.hosts {
+	for _, h := range d.hosts {
 		changed = d.review(c, h, now) || changed
 	}
-	changed = d.sweepRates(c, now) || changed
+	if c.rates() || c.localRates() {
+		changed = d.sweepRates(c, now) || changed
+	}
 	if changed {
 		d.onChange()
 	}
@@ -50,57 +52,52 @@ func (d *Detector) review(c *Config, h *Host, now time.Time) bool {
 	return d.restore(h)
 }
 
-// sweepRates takes every host's window and lets the rate detectors judge.
+// sweepRates takes every host's windows and lets the rate detectors judge. The
+// windows of hosts that are out do not count.
 func (d *Detector) sweepRates(c *Config, now time.Time) (changed bool) {
-	if !c.rates() && !c.localRates() {
-		return false
-	}
-	external, local := make(map[*Host]rate), make(map[*Host]rate)
-	for h := range d.hosts {
+	external, local := make([]sample, 0, len(d.hosts)), make([]sample, 0, len(d.hosts))
+	for _, h := range d.hosts {
 		e, l := h.external.take(), h.local.take()
 		if !h.flag.Load() {
-			external[h], local[h] = e, l
+			external = append(external, sample{h, e})
+			local = append(local, sample{h, l})
 		}
 	}
-	for _, j := range []judgement{
-		{external, c.EnforcingSuccessRate, c.EnforcingFailurePercentage},
-		{local, c.EnforcingLocalOriginSuccessRate, c.EnforcingFailurePercentageLocalOrigin},
-	} {
-		changed = d.judgeSuccessRate(c, j, now) || changed
-		changed = d.judgeFailurePercentage(c, j, now) || changed
+	changed = d.judgeSuccessRate(c, external, c.EnforcingSuccessRate, now)
+	changed = d.judgeFailurePercentage(c, external, c.EnforcingFailurePercentage, now) || changed
+	if !c.SplitLocalOrigin {
+		return changed
 	}
-	return changed
+	changed = d.judgeSuccessRate(c, local, c.EnforcingLocalOriginSuccessRate, now) || changed
+	return d.judgeFailurePercentage(c, local, c.EnforcingFailurePercentageLocalOrigin, now) || changed
 }
 
-// judgement is one kind of rates with the enforcement of its two detectors.
-type judgement struct {
-	rates                          map[*Host]rate
-	successRate, failurePercentage uint32
+// sample is what a host's window held.
+type sample struct {
+	host *Host
+	rate
 }
 
 // judgeSuccessRate ejects hosts whose success rate is below the mean by more
 // than the configured number of standard deviations.
-func (d *Detector) judgeSuccessRate(c *Config, j judgement, now time.Time) (changed bool) {
-	if j.successRate == 0 {
-		return false
-	}
-	valid := enough(j.rates, c.SuccessRateRequestVolume)
-	if len(valid) == 0 || len(valid) < int(c.SuccessRateMinimumHosts) {
+func (d *Detector) judgeSuccessRate(c *Config, all []sample, enforcing uint32, now time.Time) (changed bool) {
+	valid := enough(all, c.SuccessRateRequestVolume)
+	if enforcing == 0 || len(valid) == 0 || len(valid) < int(c.SuccessRateMinimumHosts) {
 		return false
 	}
 	var sum, squares float64
-	for _, percent := range valid {
-		sum += percent
+	for _, s := range valid {
+		sum += s.percent()
 	}
 	mean := sum / float64(len(valid))
-	for _, percent := range valid {
-		squares += (percent - mean) * (percent - mean)
+	for _, s := range valid {
+		squares += (s.percent() - mean) * (s.percent() - mean)
 	}
 	deviation := math.Sqrt(squares / float64(len(valid)))
 	threshold := mean - deviation*float64(c.SuccessRateStdevFactor)/1000
-	for h, percent := range valid {
-		if percent < threshold {
-			changed = d.ejectLocked(c, h, j.successRate, now) || changed
+	for _, s := range valid {
+		if s.percent() < threshold {
+			changed = d.ejectLocked(c, s.host, enforcing, now) || changed
 		}
 	}
 	return changed
@@ -108,29 +105,25 @@ func (d *Detector) judgeSuccessRate(c *Config, j judgement, now time.Time) (chan
 
 // judgeFailurePercentage ejects hosts that failed at least the configured
 // percentage of their attempts.
-func (d *Detector) judgeFailurePercentage(c *Config, j judgement, now time.Time) (changed bool) {
-	if j.failurePercentage == 0 {
+func (d *Detector) judgeFailurePercentage(c *Config, all []sample, enforcing uint32, now time.Time) (changed bool) {
+	valid := enough(all, c.FailurePercentageRequestVolume)
+	if enforcing == 0 || len(valid) == 0 || len(valid) < int(c.FailurePercentageMinimumHosts) {
 		return false
 	}
-	valid := enough(j.rates, c.FailurePercentageRequestVolume)
-	if len(valid) == 0 || len(valid) < int(c.FailurePercentageMinimumHosts) {
-		return false
-	}
-	for h, percent := range valid {
-		if 100-percent >= float64(c.FailurePercentageThreshold) {
-			changed = d.ejectLocked(c, h, j.failurePercentage, now) || changed
+	for _, s := range valid {
+		if 100-s.percent() >= float64(c.FailurePercentageThreshold) {
+			changed = d.ejectLocked(c, s.host, enforcing, now) || changed
 		}
 	}
 	return changed
 }
 
-// enough keeps the hosts that saw enough attempts to be judged, with their
-// success rate in percent.
-func enough(rates map[*Host]rate, volume uint32) map[*Host]float64 {
-	valid := make(map[*Host]float64, len(rates))
-	for h, r := range rates {
-		if r.total > 0 && r.total >= uint64(volume) {
-			valid[h] = r.percent()
+// enough keeps the samples that are large enough to be judged.
+func enough(all []sample, volume uint32) []sample {
+	var valid []sample
+	for _, s := range all {
+		if s.total > 0 && s.total >= uint64(volume) {
+			valid = append(valid, s)
 		}
 	}
 	return valid

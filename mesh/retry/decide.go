@@ -29,8 +29,7 @@ func (p *Policy) Retriable(a *outcome.Attempt) bool {
 	if on&(outcome.Server5xx|outcome.GatewayError|outcome.Reset) != 0 {
 		on |= noResponse
 	}
-	const lists = outcome.RetriableStatusCodes
-	if on&a.Conditions&^lists != 0 {
+	if on&a.Conditions&^outcome.RetriableStatusCodes != 0 {
 		return true
 	}
 	return on&outcome.RetriableStatusCodes != 0 && a.HTTPStatus != 0 &&
