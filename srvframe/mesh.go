@@ -1,0 +1,161 @@
+package srvframe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/meshframe/meshframe/mesh"
+	"github.com/meshframe/meshframe/resolver/bootstrap"
+	"github.com/meshframe/meshframe/resolver/watch"
+	"github.com/meshframe/meshframe/resolver/xdsclient"
+)
+
+var (
+	// ErrNoMesh is returned for a mesh:/// target in a process whose
+	// environment names no mesh.
+	ErrNoMesh = errors.New("the environment names no mesh: set " + envXDS + " or " + bootstrap.EnvFile + ", or use Join")
+	// ErrMeshClosed is returned for a target of a mesh that was closed.
+	ErrMeshClosed = errors.New("the mesh is closed")
+)
+
+// DefaultDrainDelay is how long GracefulStop serves on after it withdrew the
+// server. The withdrawal takes a control plane a few milliseconds to spread;
+// the rest is for round trips to clients far away. A client that learns of it
+// later loses no call: it is told when it next uses the connection.
+const DefaultDrainDelay = 200 * time.Millisecond
+
+// Options say how Join joins a mesh. Exactly one of XDS and Bootstrap names the
+// control plane, or Dialer alone reaches one in memory.
+type Options struct {
+	// XDS is the address of the control plane, such as "127.0.0.1:15010"; the
+	// connection is not encrypted.
+	XDS string
+	// Bootstrap is gRPC's xDS bootstrap, JSON. It brings servers, credentials
+	// and node; the fields below are added to its node.
+	Bootstrap []byte
+	// Dialer makes the connections to the control plane. The default dials.
+	// That of an embedded xdsserver needs neither XDS nor Bootstrap.
+	Dialer func(ctx context.Context, address string) (net.Conn, error)
+
+	// Service is what servers of this mesh stand for: host:port of the service,
+	// such as "reviews:9080", where host may be short. Several are separated by
+	// commas; "reviews:9080=7000" is the server that listens on port 7000, where
+	// a process has more than one. Empty means that servers are not registered
+	// under a name of theirs.
+	Service string
+	// Namespace completes short names; default "default".
+	Namespace string
+	// Labels are those of the servers, which subsets select by.
+	Labels map[string]string
+	// Address is the IP address at which others reach this process; it is
+	// registered for a server that listens on all addresses. The default is
+	// the address from which the control plane sees this process.
+	Address string
+
+	// DrainDelay is how long GracefulStop serves on between withdrawing a
+	// server from the mesh and refusing new calls. Zero means
+	// DefaultDrainDelay; a negative value means no delay.
+	DrainDelay time.Duration
+	// Logger receives what an operator should know. Default slog.Default().
+	Logger *slog.Logger
+}
+
+// Mesh is a membership in a mesh: clients and servers made from it share one
+// connection to the control plane and one engine. Several meshes in a process
+// know nothing of each other. Its methods are safe for concurrent use.
+type Mesh struct {
+	setup // never written after Join
+
+	client *xdsclient.Client
+	watch  *watch.Manager
+	said   said
+
+	done      atomic.Bool
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// Join joins the mesh that the options name. It returns without waiting for the
+// control plane, which is connected when the first client or server needs it:
+// what calls do until then is written in docs/failures.md. ctx bounds the
+// joining, not the life of the mesh, which ends with Close.
+func Join(ctx context.Context, o Options) (*Mesh, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("srvframe: join: %w", err)
+	}
+	m, err := join(o, nil)
+	if err != nil {
+		return nil, fmt.Errorf("srvframe: join: %w", err)
+	}
+	return m, nil
+}
+
+// join makes a mesh of checked options. given is a bootstrap that was read
+// already, or nil.
+func join(o Options, given *bootstrap.Config) (*Mesh, error) {
+	setup, err := o.setup(given)
+	if err != nil {
+		return nil, err
+	}
+	client, err := xdsclient.New(setup.ads)
+	if err != nil {
+		return nil, err
+	}
+	return &Mesh{
+		setup:  *setup,
+		client: client,
+		watch: watch.New(watch.Config{
+			Client: client, Engine: mesh.New(mesh.Options{}), Logger: setup.logger,
+			ListenerTemplate: setup.bootstrap.ClientDefaultListenerResourceNameTemplate,
+		}),
+	}, nil
+}
+
+// Close leaves the mesh: servers that still serve are withdrawn, the connection
+// to the control plane ends, and everything that the mesh started has stopped
+// when Close returns. Clients and servers are their owners' to close, best
+// before; a client's calls keep the configuration that was last known. Close may
+// be called more than once, and from several goroutines.
+func (m *Mesh) Close() error {
+	m.closeOnce.Do(func() {
+		m.done.Store(true)
+		m.watch.Close()
+		m.closeErr = m.client.Close()
+	})
+	return m.closeErr
+}
+
+// closed reports whether Close was called.
+func (m *Mesh) closed() bool { return m.done.Load() }
+
+// said remembers what was logged once. The zero value is ready.
+type said struct {
+	mu   sync.Mutex
+	keys map[string]struct{}
+}
+
+// maxSaid bounds what is remembered, and with it what is logged.
+const maxSaid = 1000
+
+// once runs say unless it ran for the key before.
+func (s *said) once(key string, say func()) {
+	s.mu.Lock()
+	_, again := s.keys[key]
+	full := len(s.keys) >= maxSaid
+	if s.keys == nil {
+		s.keys = map[string]struct{}{}
+	}
+	if !again && !full {
+		s.keys[key] = struct{}{}
+	}
+	s.mu.Unlock()
+	if !again && !full {
+		say()
+	}
+}

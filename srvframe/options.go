@@ -1,0 +1,163 @@
+package srvframe
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/resolver"
+)
+
+// gRPC's options are opaque: nobody but gRPC can read what one sets. The
+// constructors of this file return the real option together with a record of
+// what it sets, so that NewClient and NewServer can put the mesh in its place
+// among the caller's options. An option made by package grpc itself passes too;
+// what it would have recorded is then not known.
+
+// dialOption is a real option and what it says about a client.
+type dialOption struct {
+	grpc.DialOption
+
+	record func(*dialRecord)
+}
+
+// dialRecord is what a client's options say, as far as they were made here.
+type dialRecord struct {
+	credentials   bool                        // some transport credentials are given
+	secure        bool                        // they encrypt
+	userAgent     string                      // the caller's part of the user agent
+	dialer        bool                        // a custom dialer is given
+	resolvers     map[string]resolver.Builder // by scheme
+	serviceConfig string                      // the default service config, JSON; empty means none
+}
+
+// readDialOptions collects the records of the options; as in gRPC, the last of
+// two options that set the same thing wins.
+func readDialOptions(opts []grpc.DialOption) dialRecord {
+	record := dialRecord{resolvers: map[string]resolver.Builder{}}
+	for _, opt := range opts {
+		if recorded, ok := opt.(dialOption); ok {
+			recorded.record(&record)
+		}
+	}
+	return record
+}
+
+func recordDialer(r *dialRecord) { r.dialer = true }
+
+// recordCredentials records that there are credentials, and whether they encrypt.
+func recordCredentials(creds credentials.TransportCredentials) func(*dialRecord) {
+	return func(r *dialRecord) {
+		r.credentials = creds != nil
+		r.secure = creds != nil && creds.Info().SecurityProtocol != insecureProtocol
+	}
+}
+
+// insecureProtocol is how credentials that do not encrypt call themselves.
+const insecureProtocol = "insecure"
+
+// WithTransportCredentials calls [grpc.WithTransportCredentials]. On a mesh
+// target the credentials are used in place of the mesh's own.
+func WithTransportCredentials(creds credentials.TransportCredentials) DialOption {
+	return dialOption{grpc.WithTransportCredentials(creds), recordCredentials(creds)}
+}
+
+// WithCredentialsBundle calls [grpc.WithCredentialsBundle]. On a mesh target
+// the bundle is used in place of the mesh's own credentials.
+func WithCredentialsBundle(b credentials.Bundle) DialOption {
+	return dialOption{grpc.WithCredentialsBundle(b), recordCredentials(b.TransportCredentials())}
+}
+
+// WithInsecure calls [grpc.WithInsecure].
+//
+// Deprecated: as [grpc.WithInsecure] is, whose comment names the replacement.
+func WithInsecure() DialOption {
+	return dialOption{grpc.WithInsecure(), recordCredentials(insecure.NewCredentials())}
+}
+
+// WithContextDialer calls [grpc.WithContextDialer]. A bare target with a custom
+// dialer stays outside the mesh, since the dialer expects the target as it
+// stands; a mesh:/// target goes through the mesh, which dials its endpoints
+// with f.
+func WithContextDialer(f func(context.Context, string) (net.Conn, error)) DialOption {
+	return dialOption{grpc.WithContextDialer(f), recordDialer}
+}
+
+// WithDialer calls [grpc.WithDialer]; see WithContextDialer for targets of the mesh.
+//
+// Deprecated: as [grpc.WithDialer] is, whose comment names the replacement.
+func WithDialer(f func(string, time.Duration) (net.Conn, error)) DialOption {
+	return dialOption{grpc.WithDialer(f), recordDialer}
+}
+
+// WithResolvers calls [grpc.WithResolvers]. A target whose scheme one of the
+// resolvers serves stays outside the mesh, xds:/// included; mesh:/// is the
+// mesh's in any case.
+func WithResolvers(rs ...resolver.Builder) DialOption {
+	return dialOption{grpc.WithResolvers(rs...), func(r *dialRecord) {
+		for _, builder := range rs {
+			r.resolvers[builder.Scheme()] = builder
+		}
+	}}
+}
+
+// WithDefaultServiceConfig calls [grpc.WithDefaultServiceConfig]. On a mesh
+// target the method configurations are kept less their retry and hedging
+// policies, and the load balancing policy gives way: both are the mesh's, and
+// what was left out is logged.
+func WithDefaultServiceConfig(s string) DialOption {
+	return dialOption{grpc.WithDefaultServiceConfig(s), func(r *dialRecord) { r.serviceConfig = s }}
+}
+
+// WithUserAgent calls [grpc.WithUserAgent].
+func WithUserAgent(s string) DialOption {
+	return dialOption{grpc.WithUserAgent(s), func(r *dialRecord) { r.userAgent = s }}
+}
+
+// serverOption is a real option and the interceptor that it sets.
+type serverOption struct {
+	grpc.ServerOption
+
+	unary  grpc.UnaryServerInterceptor
+	stream grpc.StreamServerInterceptor
+}
+
+// UnaryInterceptor calls [grpc.UnaryInterceptor]. The mesh's own interceptor
+// runs before i, and i before those of ChainUnaryInterceptor.
+func UnaryInterceptor(i UnaryServerInterceptor) ServerOption {
+	return serverOption{ServerOption: grpc.UnaryInterceptor(i), unary: i}
+}
+
+// StreamInterceptor calls [grpc.StreamInterceptor]. The mesh's own interceptor
+// runs before i, and i before those of ChainStreamInterceptor.
+func StreamInterceptor(i StreamServerInterceptor) ServerOption {
+	return serverOption{ServerOption: grpc.StreamInterceptor(i), stream: i}
+}
+
+// serverOptions returns the options with the mesh's interceptors as the first
+// of the server. gRPC runs the interceptor of UnaryInterceptor before all that
+// are chained, so the recorded one is chained instead, right after the mesh's.
+// Of two recorded ones both are kept as they are: gRPC refuses them.
+func serverOptions(opts []grpc.ServerOption, unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) []grpc.ServerOption {
+	unaries := []grpc.UnaryServerInterceptor{unary}
+	streams := []grpc.StreamServerInterceptor{stream}
+	rest := make([]grpc.ServerOption, 0, len(opts)+2)
+	for _, opt := range opts {
+		recorded, ok := opt.(serverOption)
+		switch {
+		case ok && recorded.unary != nil && len(unaries) == 1:
+			unaries = append(unaries, recorded.unary)
+		case ok && recorded.stream != nil && len(streams) == 1:
+			streams = append(streams, recorded.stream)
+		default:
+			rest = append(rest, opt)
+		}
+	}
+	return append([]grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(unaries...),
+		grpc.ChainStreamInterceptor(streams...),
+	}, rest...)
+}

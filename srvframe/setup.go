@@ -1,0 +1,177 @@
+package srvframe
+
+import (
+	"cmp"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/meshframe/meshframe/resolver/bootstrap"
+	"github.com/meshframe/meshframe/resolver/xdsclient"
+)
+
+// inMemory is the address handed to Options.Dialer when no other is given.
+const inMemory = "in-memory"
+
+// setup is what Options mean, checked and with every default filled in.
+type setup struct {
+	logger     *slog.Logger
+	bootstrap  *bootstrap.Config
+	ads        xdsclient.Config
+	address    netip.Addr // of this process; may be unknown
+	drainDelay time.Duration
+}
+
+// setup checks the options. given is a bootstrap that was read already, or nil.
+func (o Options) setup(given *bootstrap.Config) (*setup, error) {
+	services, err := parseServices(o.Service)
+	if err != nil {
+		return nil, err
+	}
+	address, err := parseAddress(o.Address)
+	if err != nil {
+		return nil, err
+	}
+	config, err := o.bootstrap(given, services)
+	if err != nil {
+		return nil, err
+	}
+	s := &setup{
+		logger: cmp.Or(o.Logger, slog.Default()), bootstrap: config,
+		address: address, drainDelay: cmp.Or(o.DrainDelay, DefaultDrainDelay),
+	}
+	s.ads = xdsclient.Config{Servers: o.servers(config), Node: config.Node, Logger: s.logger}
+	for _, warning := range config.Warnings {
+		s.logger.Warn("srvframe: bootstrap", "source", config.Source, "ignored", warning)
+	}
+	return s, nil
+}
+
+// bootstrap returns the bootstrap that was given, or that the options bring or
+// describe.
+func (o Options) bootstrap(given *bootstrap.Config, services []string) (*bootstrap.Config, error) {
+	var err error
+	switch {
+	case o.XDS != "" && o.Bootstrap != nil:
+		return nil, errors.New("both an address and a bootstrap name a control plane: want one of them")
+	case o.Bootstrap != nil:
+		if given, err = bootstrap.Parse(o.Bootstrap); err != nil {
+			return nil, err
+		}
+	case o.XDS != "":
+		if err := checkHostPort(o.XDS); err != nil {
+			return nil, fmt.Errorf("address of the control plane %q: %w", o.XDS, err)
+		}
+		return bootstrap.Default(o.XDS, o.workload(services)), nil
+	case given == nil && o.Dialer != nil:
+		return bootstrap.Default(inMemory, o.workload(services)), nil
+	case given == nil:
+		return nil, errors.New("nothing names a control plane: set XDS, Bootstrap or Dialer")
+	}
+	o.describe(given, services)
+	return given, nil
+}
+
+// servers are the control planes of a bootstrap as xdsclient takes them.
+func (o Options) servers(config *bootstrap.Config) []xdsclient.Server {
+	servers := make([]xdsclient.Server, 0, len(config.Servers))
+	for _, server := range config.Servers {
+		servers = append(servers, xdsclient.Server{
+			URI: server.URI, Credentials: server.Creds, Dialer: o.Dialer,
+			IgnoreResourceDeletion: server.IgnoreResourceDeletion(),
+		})
+	}
+	return servers
+}
+
+// workload describes a process that brings no bootstrap. Its name is unique: a
+// control plane keeps registrations apart by node.
+func (o Options) workload(services []string) bootstrap.Workload {
+	name := "client"
+	if o.Service != "" {
+		name = o.Service[:strings.IndexAny(o.Service+":", ".:")]
+	}
+	return bootstrap.Workload{
+		Name:      name + "-" + strings.ToLower(rand.Text()[:8]),
+		Namespace: o.Namespace, Address: o.Address, Labels: o.Labels, Services: services,
+	}
+}
+
+// describe adds what the options say of this process to a bootstrap's node, in
+// the way of bootstrap.Default.
+func (o Options) describe(config *bootstrap.Config, services []string) {
+	if len(services) > 0 && config.ServerListenerResourceNameTemplate == "" {
+		config.ServerListenerResourceNameTemplate = bootstrap.DefaultServerTemplate
+	}
+	ours := bootstrap.Default("", o.workload(services)).Node.Metadata.Fields
+	if config.Node.Metadata.GetFields() == nil {
+		config.Node.Metadata = &structpb.Struct{Fields: map[string]*structpb.Value{}}
+	}
+	for key, value := range ours {
+		_, there := config.Node.Metadata.Fields[key]
+		if there && (key == "GENERATOR" || key == "NAMESPACE" && o.Namespace == "") {
+			continue
+		}
+		config.Node.Metadata.Fields[key] = value
+	}
+}
+
+// parseServices reads the services that a server stands for: host:port, or
+// host:port=listenPort, with commas between several.
+func parseServices(text string) ([]string, error) {
+	if strings.TrimSpace(text) == "" {
+		return nil, nil
+	}
+	var services []string
+	for service := range strings.SplitSeq(text, ",") {
+		service = strings.TrimSpace(service)
+		host, listen, split := strings.Cut(service, "=")
+		if err := checkHostPort(host); err != nil {
+			return nil, fmt.Errorf("service %q: %w", service, err)
+		}
+		if split {
+			if err := checkPort(listen); err != nil {
+				return nil, fmt.Errorf("service %q: after the equals sign: %w", service, err)
+			}
+		}
+		services = append(services, service)
+	}
+	return services, nil
+}
+
+// parseAddress reads the IP address that a process has for others.
+func parseAddress(text string) (netip.Addr, error) {
+	if text == "" {
+		return netip.Addr{}, nil
+	}
+	address, err := netip.ParseAddr(text)
+	if err != nil || address.IsUnspecified() {
+		return netip.Addr{}, fmt.Errorf("address %q: want the IP address at which others reach this process", text)
+	}
+	return address, nil
+}
+
+// checkHostPort checks that the text is a host and a port.
+func checkHostPort(text string) error {
+	host, port, err := net.SplitHostPort(text)
+	if err != nil || host == "" {
+		return errors.New("want host:port")
+	}
+	return checkPort(port)
+}
+
+// checkPort checks that the text is the number of a port.
+func checkPort(text string) error {
+	if port, err := strconv.ParseUint(text, 10, 16); err != nil || port == 0 {
+		return fmt.Errorf("port %q: want a number from 1 to 65535", text)
+	}
+	return nil
+}
