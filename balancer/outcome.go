@@ -12,36 +12,6 @@ import (
 	"github.com/meshframe/meshframe/mesh/outcome"
 )
 
-// httpOf maps gRPC status codes to the HTTP statuses that Envoy reads them as.
-var httpOf = [...]int32{
-	codes.OK: 200, codes.Canceled: 499, codes.Unknown: 500, codes.InvalidArgument: 400, codes.DeadlineExceeded: 504,
-	codes.NotFound: 404, codes.AlreadyExists: 409, codes.PermissionDenied: 403, codes.ResourceExhausted: 429,
-	codes.FailedPrecondition: 400, codes.Aborted: 409, codes.OutOfRange: 400, codes.Unimplemented: 501,
-	codes.Internal: 500, codes.Unavailable: 503, codes.DataLoss: 500, codes.Unauthenticated: 401,
-}
-
-// httpStatus is the HTTP status that a gRPC status code is read as.
-func httpStatus(c codes.Code) int32 {
-	if int(c) < len(httpOf) {
-		return httpOf[c]
-	}
-	return 500
-}
-
-// conditionOf are the conditions that a gRPC status fulfils, whoever set it.
-var conditionOf = [...]outcome.Condition{
-	codes.Canceled:          outcome.GRPCCancelled,
-	codes.DeadlineExceeded:  outcome.GRPCDeadlineExceeded | outcome.Server5xx | outcome.GatewayError,
-	codes.Aborted:           outcome.Retriable4xx,
-	codes.AlreadyExists:     outcome.Retriable4xx,
-	codes.ResourceExhausted: outcome.GRPCResourceExhausted,
-	codes.Unknown:           outcome.Server5xx,
-	codes.Unimplemented:     outcome.Server5xx,
-	codes.Internal:          outcome.GRPCInternal | outcome.Server5xx,
-	codes.Unavailable:       outcome.GRPCUnavailable | outcome.Server5xx | outcome.GatewayError,
-	codes.DataLoss:          outcome.Server5xx,
-}
-
 // started reports whether the call got as far as the transport: gRPC calls
 // Done with an empty DoneInfo when the picked connection was gone.
 func started(info grpcbalancer.DoneInfo) bool {
@@ -58,14 +28,8 @@ func started(info grpcbalancer.DoneInfo) bool {
 // A local deadline or cancellation is not a reset.
 func attemptOf(info grpcbalancer.DoneInfo) outcome.Attempt {
 	code := status.Code(info.Err)
-	a := outcome.Attempt{GRPCStatus: int32(code), HTTPStatus: httpStatus(code)}
-	if code == codes.OK {
-		return a
-	}
-	if int(code) < len(conditionOf) {
-		a.Conditions = conditionOf[code]
-	}
-	if info.BytesReceived {
+	a := outcome.OfGRPC(int32(code))
+	if code == codes.OK || info.BytesReceived {
 		return a
 	}
 	a.LocalOrigin = true

@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 
@@ -37,11 +38,13 @@ func (p *picker) Pick(info grpcbalancer.PickInfo) (grpcbalancer.PickResult, erro
 	return cp.pick(call)
 }
 
+var errUndecided = errors.New("the call cannot be sent anywhere")
+
 func (p *picker) pickUndecided(info grpcbalancer.PickInfo) (grpcbalancer.PickResult, error) {
 	var call mesh.Call
 	p.engine.Decide(p.snap, &mesh.Request{Authority: p.snap.Authority, Path: info.FullMethodName, Method: "POST", Scheme: "http", IsGRPC: true}, &call.Decision)
-	if call.Decision.Err != nil {
-		return grpcbalancer.PickResult{}, call.Decision.Err
+	if call.Decision.Err != nil || call.Decision.Upstream == nil {
+		return grpcbalancer.PickResult{}, errors.Join(errUndecided, call.Decision.Err)
 	}
 	cp := p.clusters[call.Decision.Upstream.State]
 	if cp == nil {
@@ -92,10 +95,11 @@ func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
 	case pick.Queue:
 		return p.queue(call)
 	case pick.NoHosts:
-		call.Last = outcome.Attempt{GRPCStatus: int32(codes.Unavailable), HTTPStatus: 503, LocalOrigin: true, Conditions: outcome.GRPCUnavailable | outcome.Server5xx | outcome.GatewayError}
+		call.Last = outcome.OfGRPC(int32(codes.Unavailable))
 		return grpcbalancer.PickResult{}, p.errNoHosts
 	default:
-		call.Last = outcome.Attempt{GRPCStatus: int32(codes.Unavailable), HTTPStatus: 503, LocalOrigin: true, Conditions: outcome.ConnectFailure | outcome.GRPCUnavailable | outcome.Server5xx | outcome.GatewayError}
+		call.Last = outcome.OfGRPC(int32(codes.Unavailable))
+		call.Last.Conditions |= outcome.ConnectFailure
 		return grpcbalancer.PickResult{}, p.errUnavailable
 	}
 }
@@ -140,11 +144,10 @@ func (p *clusterPicker) overflow(call *mesh.Call, what string) error {
 func (p *clusterPicker) doneFunc(i int) func(grpcbalancer.DoneInfo) {
 	return func(info grpcbalancer.DoneInfo) {
 		p.release(i)
-		if p.up.Cluster.Outlier == nil || !started(info) {
-			return
+		if p.up.Cluster.Outlier != nil && started(info) {
+			a := attemptOf(info)
+			p.report(i, &a)
 		}
-		a := attemptOf(info)
-		p.report(i, &a)
 	}
 }
 
@@ -154,9 +157,10 @@ func (p *clusterPicker) observe(call *mesh.Call, i int, info grpcbalancer.DoneIn
 	if !started(info) {
 		return
 	}
-	call.Last = attemptOf(info)
-	call.Pushback = pushbackOf(info.Trailer)
-	if p.up.Cluster.Outlier != nil {
+	call.Last, call.Pushback = attemptOf(info), pushbackOf(info.Trailer)
+	// To gRPC an attempt was good if the server ended the stream before the
+	// request was sent in full. Only the caller gets to see the status.
+	if call.Unsettled = info.Err == nil; !call.Unsettled {
 		p.report(i, &call.Last)
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/meshframe/meshframe/mesh"
 	"github.com/meshframe/meshframe/mesh/fault"
+	"github.com/meshframe/meshframe/mesh/outcome"
 	"github.com/meshframe/meshframe/resolver/watch"
 )
 
@@ -112,10 +113,13 @@ func (k *call) decide(cc *grpc.ClientConn, method string, opts []grpc.CallOption
 			}
 			continue
 		}
+		if k.Decision.Upstream == nil {
+			return status.Errorf(codes.Unavailable, "%s: the route of %s forwards nothing (it is one for servers)", t.Name(), method)
+		}
 		k.Decision.Upstream.State.Acquire()
 		k.acquired = true
 		if t.Snapshot() == s {
-			k.Observe = k.Decision.Retry != nil
+			k.Observe = k.Decision.Retry != nil || k.Decision.Upstream.Cluster.Outlier != nil
 			return nil
 		}
 		k.Decision.Upstream.State.Release()
@@ -261,7 +265,9 @@ func (c *Client) Unary(ctx context.Context, method string, req, reply any, cc *g
 	}
 	defer k.release()
 	if k.Decision.Retry == nil {
-		return invoker(k.counted(k), method, req, reply, cc, opts...)
+		err := invoker(k.counted(k), method, req, reply, cc, opts...)
+		k.settle(err)
+		return err
 	}
 	u := unary{call: k, method: method, req: req, reply: reply, cc: cc, invoker: invoker, opts: opts}
 	return u.run()
@@ -274,9 +280,24 @@ func (c *Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cli
 		finish(opts, err)
 		return nil, err
 	}
-	k.Observe = false
 	// The call ends when gRPC says so, whether or not the stream was created.
-	return streamer(k.counted(k), desc, cc, method, append(opts[:len(opts):len(opts)], grpc.OnFinish(func(error) { k.release() }))...)
+	ended := grpc.OnFinish(func(err error) {
+		k.settle(err)
+		k.release()
+	})
+	return streamer(k.counted(k), desc, cc, method, append(opts[:len(opts):len(opts)], ended)...)
+}
+
+// settle reports the attempt that ended with err, if the balancer did not.
+func (k *call) settle(err error) {
+	switch {
+	case !k.Unsettled:
+	case err == nil:
+		k.Settle(k.client.engine, nil, time.Time{})
+	default:
+		last := outcome.OfGRPC(int32(status.Code(err)))
+		k.Settle(k.client.engine, &last, time.Now())
+	}
 }
 
 // finish tells the caller's OnFinish options of a call that gRPC never saw.

@@ -7,7 +7,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
-	"google.golang.org/grpc/status"
 
 	"github.com/meshframe/meshframe/mesh/outcome"
 )
@@ -39,7 +38,7 @@ func (u *unary) run() error {
 		u.out.replace(u.opts)
 	}
 	err := u.attempt()
-	for err != nil && u.again(err) {
+	for err != nil && u.again() {
 		err = u.attempt()
 	}
 	u.endRetry()
@@ -59,24 +58,24 @@ func (u *unary) attempt() error {
 	}
 	perTry := u.Decision.Retry.PerTryTimeout
 	if perTry == 0 {
-		return u.invoker(u.counted(u.call), u.method, u.req, u.reply, u.cc, opts...)
+		err := u.invoker(u.counted(u.call), u.method, u.req, u.reply, u.cc, opts...)
+		u.settle(err)
+		return err
 	}
 	ctx, cancel := context.WithTimeout(u.counted(u.call), perTry)
 	defer cancel()
 	err := u.invoker(ctx, u.method, u.req, u.reply, u.cc, opts...)
+	u.settle(err)
 	if err != nil && ctx.Err() == context.DeadlineExceeded && u.call.Err() == nil {
 		u.Last.Conditions = outcome.PerTryTimeout | outcome.Reset | outcome.Server5xx | outcome.GatewayError
 	}
 	return err
 }
 
-// again decides whether err is followed by another attempt, and waits for its
+// again decides whether the attempt is followed by another attempt, and waits for its
 // backoff.
-func (u *unary) again(err error) bool {
+func (u *unary) again() bool {
 	p := u.Decision.Retry
-	if u.Last.Conditions == 0 {
-		u.Last.GRPCStatus = int32(status.Code(err))
-	}
 	if u.Retries >= p.NumRetries || u.call.Err() != nil || !p.Retriable(&u.Last) || u.Pushback < 0 {
 		return false
 	}

@@ -20,9 +20,12 @@ type Call struct {
 	Decision Decision
 
 	// Observe asks for Last to be written when an attempt ends. It costs an
-	// allocation for each attempt, so only calls whose retry policy needs more
-	// than the status set it.
+	// allocation for each attempt, so only calls with a retry policy or outlier
+	// detection set it.
 	Observe bool
+	// Unsettled reports that Last is not final: the edge that received the call
+	// may know better. It calls Settle.
+	Unsettled bool
 	// Pending reports that the call counts against the cluster's limit of
 	// pending requests.
 	Pending bool
@@ -54,6 +57,19 @@ func IsCallKey(key any) bool { _, ok := key.(callKey); return ok }
 func CallFrom(ctx context.Context) *Call {
 	c, _ := ctx.Value(callKey{}).(*Call)
 	return c
+}
+
+// Settle makes Last final and reports it: as it is if last is nil, else as
+// last, the end that the caller got to see.
+func (c *Call) Settle(e *Engine, last *outcome.Attempt, now time.Time) {
+	if !c.Unsettled {
+		return
+	}
+	c.Unsettled = false
+	if last != nil {
+		c.Last = *last
+	}
+	e.Report(c.Picked, int(c.PickedHost), &c.Last, now)
 }
 
 // Host returns the state of the host that the present attempt was sent to, or
