@@ -57,10 +57,12 @@ type table struct {
 
 // entry is a name that has a resource or somebody who waits for one.
 type entry struct {
-	table *table
-	name  string
-	cur   *encoded // nil: there is no such resource
-	links []*link
+	table   *table
+	name    string
+	cur     *encoded // nil: there is no such resource
+	instead *encoded // what stands for "there is none" in the state-of-the-world protocol; nil: nothing does
+	held    bool     // those who have some version of it are not told of changes for now
+	links   []*link
 }
 
 // encoded is a resource as it goes over the wire, shared by all clients that are sent it and never written to.
@@ -75,19 +77,22 @@ type link struct {
 	entry *entry
 	pos   int    // in entry.links
 	at    int    // in watch.links
-	sent  string // the version that the client has or is about to have; absent; "" for nothing
+	sent  string // the version that the client has or is about to have; absent; some; "" for nothing
 	dirty bool   // listed in watch.dirty
 	named bool   // subscribed to by name, not only by "*"
 }
 
-// absent is the version of what does not exist. No hash is written like this.
-const absent = "-"
+// Versions that are not hashes.
+const (
+	absent = "-" // of what does not exist
+	some   = "?" // of what the client has from another stream, and which it cannot name
+)
 
-func (e *entry) version() string {
-	if e.cur == nil {
+func (e *encoded) version() string {
+	if e == nil {
 		return absent
 	}
-	return e.cur.wire.Version
+	return e.wire.Version
 }
 
 // NewCache returns an empty cache.
@@ -149,9 +154,11 @@ func formatHash(h uint64) string { return strconv.FormatUint(h, 16) }
 
 // change is a Change after encoding, in any view; a nil res removes.
 type change struct {
-	key  tableKey
-	name string
-	res  *encoded
+	key     tableKey
+	name    string
+	res     *encoded
+	instead *encoded
+	held    bool
 }
 
 // apply is Apply for encoded resources.
@@ -174,21 +181,24 @@ func (c *Cache) apply(changes []change) {
 func (c *Cache) set(ch change, woken []*watch) []*watch {
 	t := c.table(ch.key)
 	e := t.entries[ch.name]
-	switch {
-	case e == nil && ch.res == nil:
-		return woken
-	case e == nil:
+	if e == nil {
+		if ch.res == nil && ch.instead == nil {
+			return woken
+		}
 		e = t.entry(ch.name)
-		for _, w := range t.wildcard {
-			w.link(e, "")
+	}
+	appeared, released := e.cur == nil && ch.res != nil, e.held && !ch.held
+	e.cur, e.instead, e.held = ch.res, ch.instead, ch.held
+	for _, l := range e.links {
+		if l.mark() || released {
+			woken = append(woken, l.watch)
 		}
 	}
-	before := e.version()
-	e.cur = ch.res
-	if e.version() != before {
-		for _, l := range e.links {
-			if l.mark() {
-				woken = append(woken, l.watch)
+	if appeared {
+		for _, w := range t.wildcard {
+			if w.byName[e.name] == nil {
+				w.link(e, "")
+				woken = append(woken, w)
 			}
 		}
 	}
@@ -220,9 +230,20 @@ func (t *table) entry(name string) *entry {
 	return e
 }
 
+// drop forgets the tables of a view that nobody has any more.
+func (c *Cache) drop(view string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key := range c.tables {
+		if key.view == view {
+			delete(c.tables, key)
+		}
+	}
+}
+
 // tidy forgets an entry that stands for nothing.
 func (t *table) tidy(e *entry) {
-	if e.cur == nil && len(e.links) == 0 {
+	if e.cur == nil && e.instead == nil && len(e.links) == 0 {
 		delete(t.entries, e.name)
 	}
 }

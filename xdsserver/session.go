@@ -59,7 +59,7 @@ func (s *session) CreateDeltaWatch(req *cache.DeltaRequest, sub cache.Subscripti
 				l.mark()
 			}
 		}
-		w.subscribe(added, w.known)
+		w.subscribe(added, func(name string) string { return w.known[name] })
 		w.unsubscribe(removed)
 		w.setWildcard(sub.IsWildcard(), w.known)
 	})
@@ -76,6 +76,11 @@ func (s *session) CreateWatch(req *cache.Request, sub cache.Subscription, out ch
 		s.adopt(&w.watch, w, typeURL)
 		s.watches[typeURL] = w
 	}
+	// On its first request a client that comes back says only that it has something.
+	has := ""
+	if w.request == nil && req.GetVersionInfo() != "" {
+		has = some
+	}
 	var added, removed []string
 	if w.request == nil || !slices.Equal(w.request.GetResourceNames(), req.GetResourceNames()) {
 		added, removed = w.news(req.GetResourceNames(), w.others(sub.SubscribedResources()))
@@ -84,7 +89,7 @@ func (s *session) CreateWatch(req *cache.Request, sub cache.Subscription, out ch
 	s.wanted(typeURL, added)
 	w.reopen(func() {
 		w.queued = false // a token that was not taken before this request never will be
-		w.subscribe(added, nil)
+		w.subscribe(added, func(string) string { return has })
 		w.unsubscribe(removed)
 		w.setWildcard(sub.IsWildcard(), nil)
 	})
@@ -93,9 +98,9 @@ func (s *session) CreateWatch(req *cache.Request, sub cache.Subscription, out ch
 }
 
 func (s *session) adopt(w *watch, p protocol, typeURL string) {
-	w.init(s.cache, p, tableKey{s.view, typeURL})
 	s.cache.mu.Lock()
 	defer s.cache.mu.Unlock()
+	w.cache, w.proto, w.table = s.cache, p, s.cache.table(tableKey{s.view, typeURL})
 	w.byName = map[string]*link{}
 	s.stream.add(w)
 }
@@ -164,6 +169,17 @@ func (s *session) unwanted(typeURL string, names []string, lost bool) {
 	if s.interest != nil && len(names) > 0 {
 		s.interest.unwanted(typeURL, names, lost)
 	}
+}
+
+// rebase gives the session another view. What its names are there has been set.
+func (s *session) rebase(view string) {
+	s.cache.mu.Lock()
+	defer s.cache.mu.Unlock()
+	s.view = view
+	for _, w := range s.stream.watches {
+		w.rebase(s.cache.table(tableKey{view, w.table.typeURL}))
+	}
+	s.stream.fireAll()
 }
 
 // Register adds the aggregated discovery service, both protocols, to a gRPC server and serves the cache with it. It

@@ -29,8 +29,10 @@ type watch struct {
 
 // protocol is the difference between the two protocols.
 type protocol interface {
-	// stale says whether the client should hear about a link.
+	// stale says whether the client should hear about a link now.
 	stale(l *link) bool
+	// blocked says whether the client must not hear of anything for now.
+	blocked() bool
 	// enqueue passes a token to go-control-plane and reports whether there was room for it. It never blocks.
 	enqueue() bool
 	// freeze makes the response of a token that is on its way, because its watch ends now.
@@ -181,7 +183,7 @@ func (w *watch) refresh() {
 
 // fire lets go-control-plane take a response if it waits for one, there is something to say, and it is this type's turn.
 func (w *watch) fire() {
-	if !w.open || w.queued || len(w.dirty) == 0 || w.peers.before(w) {
+	if !w.open || w.queued || len(w.dirty) == 0 || w.peers.before(w) || w.proto.blocked() {
 		return
 	}
 	w.queued = w.proto.enqueue()
@@ -194,7 +196,7 @@ func (s *stream) before(w *watch) bool {
 		return false
 	}
 	for _, o := range s.watches {
-		if o.table.rank < w.table.rank && len(o.dirty) > 0 && !o.queued {
+		if o.table.rank < w.table.rank && len(o.dirty) > 0 && !o.queued && !o.proto.blocked() {
 			return true
 		}
 	}
@@ -246,15 +248,12 @@ func (w *watch) park() {
 	w.cache.mu.Unlock()
 }
 
-// subscribe links names that the watch is not linked to yet. The client has the given versions.
-func (w *watch) subscribe(names []string, known map[string]string) {
+// subscribe links names that the watch is not linked to yet. known is the version that the client has of each.
+func (w *watch) subscribe(names []string, known func(name string) string) {
 	for _, name := range names {
-		if name == wildcardName {
-			continue
-		}
 		l := w.byName[name]
 		if l == nil {
-			l = w.link(w.table.entry(name), known[name])
+			l = w.link(w.table.entry(name), known(name))
 		}
 		l.named = true
 	}
@@ -274,6 +273,22 @@ func (w *watch) unsubscribe(names []string) {
 		l.sent = "" // the protocol asks for the resource, or for news that it is gone
 		l.mark()
 	}
+}
+
+// rebase makes the watch one of another table, which has the same names with what the stream should see from now on.
+func (w *watch) rebase(t *table) {
+	wildcard := w.wildcard
+	w.setWildcard(false, nil)
+	for _, l := range w.links {
+		w.detach(l)
+		l.entry = t.entry(l.entry.name)
+		l.pos = len(l.entry.links)
+		l.entry.links = append(l.entry.links, l)
+		l.mark()
+	}
+	w.table = t
+	w.setWildcard(wildcard, nil)
+	w.refresh()
 }
 
 // wildcardName is how a client names everything.

@@ -22,7 +22,11 @@ type deltaWatch struct {
 
 var _ cache.DeltaResponse = (*deltaWatch)(nil)
 
-func (w *deltaWatch) stale(l *link) bool { return l.entry.version() != l.sent }
+func (w *deltaWatch) stale(l *link) bool {
+	return l.entry.cur.version() != l.sent && !(l.entry.held && l.sent != "")
+}
+
+func (w *deltaWatch) blocked() bool { return false }
 
 func (w *deltaWatch) enqueue() bool {
 	select {
@@ -44,7 +48,7 @@ func (w *deltaWatch) take() {
 		if !w.stale(l) {
 			continue
 		}
-		l.sent = l.entry.version()
+		l.sent = l.entry.cur.version()
 		if cur := l.entry.cur; cur != nil {
 			sum ^= cur.hash
 			resp.Resources = append(resp.Resources, cur.wire)

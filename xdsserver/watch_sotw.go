@@ -22,9 +22,26 @@ type sotwWatch struct {
 
 var _ cache.Response = (*sotwWatch)(nil)
 
+// shown is what the client sees of an entry; nil: nothing.
+func (w *sotwWatch) shown(e *entry) *encoded {
+	if e.cur == nil {
+		return e.instead
+	}
+	return e.cur
+}
+
 // stale: of types whose responses are partial, the client cannot be told that a resource is gone.
 func (w *sotwWatch) stale(l *link) bool {
-	return l.entry.version() != l.sent && (w.table.fullState || l.entry.cur != nil)
+	shown := w.shown(l.entry)
+	if w.table.fullState {
+		return shown.version() != l.sent
+	}
+	return shown != nil && shown.version() != l.sent && !(l.entry.held && l.sent != "")
+}
+
+// blocked: a response that carries the full state cannot leave a held resource out.
+func (w *sotwWatch) blocked() bool {
+	return w.table.fullState && slices.ContainsFunc(w.links, func(l *link) bool { return l.entry.held && l.sent != "" })
 }
 
 func (w *sotwWatch) enqueue() bool {
@@ -49,13 +66,16 @@ func (w *sotwWatch) take() {
 	var gone []*link
 	all := make([]*discoveryv3.Resource, 0, len(send))
 	for _, l := range send {
+		shown := w.shown(l.entry)
 		if w.stale(l) {
-			l.sent = l.entry.version()
+			l.sent = shown.version()
+		} else if !w.table.fullState {
+			continue
 		}
-		switch cur := l.entry.cur; {
-		case cur != nil:
-			sum ^= cur.hash
-			all = append(all, cur.wire)
+		switch {
+		case shown != nil:
+			sum ^= shown.hash
+			all = append(all, shown.wire)
 		case !l.named:
 			gone = append(gone, l)
 		}

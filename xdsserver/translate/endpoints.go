@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"slices"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -23,6 +24,8 @@ func (w *World) Endpoints(c Client, name string) Result {
 		return t.missing(empty)
 	}
 	t.dep(Endpoints, s.Host)
+	t.unsettled = t.unsettled || s.Source == nil || len(s.Endpoints) == 0 ||
+		slices.ContainsFunc(s.Endpoints, func(e registry.Endpoint) bool { return e.Registered })
 	d := t.destination(s)
 	labels, _, ok := d.subsetLabels(n.Subset)
 	if !ok {

@@ -14,6 +14,8 @@ type Result struct {
 	Instead proto.Message
 	// Refused says that the resource does not exist because it must not: it is to be taken away at once.
 	Refused bool
+	// Unsettled says that registrations which are still to come may well change the resource.
+	Unsettled bool
 	// Deps is what the translation looked at.
 	Deps []Dep
 	// Notes say where the client will not do all that the configuration asks for.
@@ -82,6 +84,8 @@ type translation struct {
 	deps   map[Dep]struct{}
 	order  []Dep
 	notes  []Note
+
+	unsettled bool
 }
 
 func (w *World) begin(c Client) *translation {
@@ -101,9 +105,9 @@ func (t *translation) note(o *config.Meta, field string, l Level, message string
 }
 
 func (t *translation) found(m proto.Message) Result {
-	return Result{Message: m, Deps: t.order, Notes: t.notes}
+	return Result{Message: m, Deps: t.order, Notes: t.notes, Unsettled: t.unsettled}
 }
 
 func (t *translation) missing(instead proto.Message) Result {
-	return Result{Instead: instead, Deps: t.order, Notes: t.notes}
+	return Result{Instead: instead, Deps: t.order, Notes: t.notes, Unsettled: t.unsettled}
 }

@@ -27,6 +27,7 @@ func (t *translation) service(host string, port uint32) *registry.Service {
 		}
 		return s
 	}
+	t.unsettled = true
 	for _, c := range candidates {
 		if t.virtualService(c) != nil {
 			host = c

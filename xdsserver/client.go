@@ -1,0 +1,263 @@
+package xdsserver
+
+import (
+	"cmp"
+	"context"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	grpcstatus "google.golang.org/grpc/status"
+
+	"github.com/meshframe/meshframe/xdsserver/translate"
+)
+
+// client is one stream to the server: its session with the cache, its place in the builder, the leases that it holds
+// and the record of what it was sent and said to it.
+type client struct {
+	server   *Server
+	session  *session
+	protocol string // "delta" or "sotw"
+	remote   string
+	peerIP   string // "" when the peer has none
+	since    time.Time
+
+	// Known from the first request on, then fixed; used by the stream's goroutine and, with mu, by others.
+	node   node
+	kind   translate.Client
+	joined bool
+
+	// Guarded by the builder's mutex.
+	view  *view
+	names map[string]map[string]struct{} // by type, the names that the client subscribes to
+
+	mu    sync.Mutex
+	types map[string]*record
+}
+
+// record is the history of one type on one stream.
+type record struct {
+	Type string `json:"type"`
+	// Names is how many resources the client subscribes to by name.
+	Names    int    `json:"names"`
+	Sent     string `json:"sent,omitempty"`  // version of the last response
+	Acked    string `json:"acked,omitempty"` // version that the client last accepted
+	Nacked   string `json:"nacked,omitempty"`
+	Error    string `json:"error,omitempty"` // the client's reason for the refusal
+	Pushes   int    `json:"pushes"`
+	LastPush string `json:"lastPush,omitempty"`
+
+	nonce string
+}
+
+func newClient(ctx context.Context, s *Server, protocol string) *client {
+	c := &client{
+		server: s, protocol: protocol, since: time.Now(),
+		names: map[string]map[string]struct{}{}, types: map[string]*record{},
+	}
+	c.session = s.cache.newSession("", c)
+	if p, ok := peer.FromContext(ctx); ok && p.Addr != nil {
+		c.remote = p.Addr.String()
+		if host, _, err := net.SplitHostPort(c.remote); err == nil {
+			c.peerIP = host
+		}
+	}
+	return c
+}
+
+// begin reads the node of the first request.
+func (c *client) begin(n *corev3.Node) error {
+	if c.joined {
+		return nil
+	}
+	if n == nil {
+		return grpcstatus.Error(codes.InvalidArgument, "the first request of a stream must name the node")
+	}
+	parsed, err := parseNode(n)
+	if err != nil {
+		return grpcstatus.Error(codes.FailedPrecondition, err.Error())
+	}
+	c.mu.Lock()
+	c.node, c.kind, c.joined = parsed, parsed.kind, true
+	c.mu.Unlock()
+	c.server.builder.join(c)
+	c.server.metrics.clients.WithLabelValues(c.kind.Kind.String(), c.protocol).Inc()
+	c.server.log.Debug("client connected", "node", c.node.id, "remote", c.remote, "kind", c.kind.Kind, "protocol", c.protocol)
+	return nil
+}
+
+// end gives up everything. The stream is over.
+func (c *client) end() {
+	c.session.close()
+	if !c.joined {
+		return
+	}
+	c.server.builder.leave(c)
+	c.server.metrics.clients.WithLabelValues(c.kind.Kind.String(), c.protocol).Dec()
+	c.server.log.Debug("client disconnected", "node", c.node.id, "remote", c.remote)
+}
+
+// wanted implements interest.
+func (c *client) wanted(typeURL string, names []string) {
+	c.server.builder.want(c, typeURL, names)
+	c.count(typeURL, len(names))
+	if typeURL == resource.ListenerType {
+		for _, n := range names {
+			if address, ok := strings.CutPrefix(n, translate.InboundPrefix); ok {
+				c.server.leases.acquire(c, address)
+			}
+		}
+	}
+}
+
+// unwanted implements interest.
+func (c *client) unwanted(typeURL string, names []string, lost bool) {
+	c.server.builder.unwant(c, typeURL, names)
+	c.count(typeURL, -len(names))
+	if typeURL == resource.ListenerType {
+		for _, n := range names {
+			if address, ok := strings.CutPrefix(n, translate.InboundPrefix); ok {
+				c.server.leases.release(c, address, lost)
+			}
+		}
+	}
+}
+
+func (c *client) count(typeURL string, n int) {
+	c.mu.Lock()
+	c.record(typeURL).Names += n
+	c.mu.Unlock()
+}
+
+func (c *client) record(typeURL string) *record {
+	r := c.types[typeURL]
+	if r == nil {
+		r = &record{Type: shortType(typeURL)}
+		c.types[typeURL] = r
+	}
+	return r
+}
+
+// heard notes an acknowledgement or refusal.
+func (c *client) heard(typeURL, nonce string, refusal *status.Status) {
+	if nonce == "" {
+		return
+	}
+	c.mu.Lock()
+	r := c.record(typeURL)
+	if r.nonce != nonce || nonce == "" {
+		c.mu.Unlock()
+		return
+	}
+	var first bool
+	if refusal == nil {
+		first = r.Acked != r.Sent
+		r.Acked, r.Nacked, r.Error = r.Sent, "", ""
+	} else {
+		first = r.Nacked != r.Sent || r.Error != refusal.GetMessage()
+		r.Nacked, r.Error = r.Sent, refusal.GetMessage()
+	}
+	version := r.Sent
+	r.nonce = "" // later requests with this nonce change the subscription and acknowledge nothing
+	c.mu.Unlock()
+	switch {
+	case refusal == nil:
+		c.server.metrics.acks.WithLabelValues(shortType(typeURL)).Inc()
+	default:
+		c.server.metrics.nacks.WithLabelValues(shortType(typeURL)).Inc()
+		if first {
+			c.server.log.Warn("a client refused a response", "node", c.node.id, "remote", c.remote,
+				"type", shortType(typeURL), "version", version, "error", refusal.GetMessage())
+		}
+	}
+}
+
+// told notes a response.
+func (c *client) told(typeURL, version, nonce string, resources int) {
+	c.mu.Lock()
+	r := c.record(typeURL)
+	r.Sent, r.nonce = version, nonce
+	r.Pushes++
+	r.LastPush = time.Now().UTC().Format(time.RFC3339Nano)
+	c.mu.Unlock()
+	c.server.metrics.pushes.WithLabelValues(shortType(typeURL)).Inc()
+	c.server.metrics.resources.WithLabelValues(shortType(typeURL)).Add(float64(resources))
+}
+
+// supported reports whether a type is served at all. Requests for others are left unanswered, as of a server that has
+// no such resource and will never have one.
+func supported(typeURL string) bool {
+	switch typeURL {
+	case resource.ListenerType, resource.RouteType, resource.ClusterType, resource.EndpointType:
+		return true
+	default:
+		return false
+	}
+}
+
+// The callbacks of go-control-plane's servers.
+
+func (c *client) OnStreamOpen(context.Context, int64, string) error      { return nil }
+func (c *client) OnStreamClosed(int64, *corev3.Node)                     {}
+func (c *client) OnDeltaStreamOpen(context.Context, int64, string) error { return nil }
+func (c *client) OnDeltaStreamClosed(int64, *corev3.Node)                {}
+
+func (c *client) OnStreamRequest(_ int64, req *discoveryv3.DiscoveryRequest) error {
+	c.heard(req.GetTypeUrl(), req.GetResponseNonce(), req.GetErrorDetail())
+	return c.begin(nonEmpty(req.GetNode()))
+}
+
+func (c *client) OnStreamDeltaRequest(_ int64, req *discoveryv3.DeltaDiscoveryRequest) error {
+	c.heard(req.GetTypeUrl(), req.GetResponseNonce(), req.GetErrorDetail())
+	return c.begin(req.GetNode())
+}
+
+func (c *client) OnStreamResponse(_ context.Context, _ int64, _ *discoveryv3.DiscoveryRequest, resp *discoveryv3.DiscoveryResponse) {
+	c.told(resp.GetTypeUrl(), resp.GetVersionInfo(), resp.GetNonce(), len(resp.GetResources()))
+}
+
+func (c *client) OnStreamDeltaResponse(_ int64, _ *discoveryv3.DeltaDiscoveryRequest, resp *discoveryv3.DeltaDiscoveryResponse) {
+	c.told(resp.GetTypeUrl(), resp.GetSystemVersionInfo(), resp.GetNonce(), len(resp.GetResources())+len(resp.GetRemovedResources()))
+}
+
+// nonEmpty: go-control-plane puts an empty node into a request that has none.
+func nonEmpty(n *corev3.Node) *corev3.Node {
+	if n.GetId() == "" && n.GetUserAgentName() == "" && n.GetMetadata() == nil {
+		return nil
+	}
+	return n
+}
+
+// clientStatus is a client as /debug/clients shows it.
+type clientStatus struct {
+	Node      string            `json:"node"`
+	Remote    string            `json:"remote"`
+	Kind      string            `json:"kind"`
+	Protocol  string            `json:"protocol"`
+	Namespace string            `json:"namespace"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	Since     time.Time         `json:"since"`
+	Types     []record          `json:"types"`
+}
+
+func (c *client) status() clientStatus {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := clientStatus{
+		Node: c.node.id, Remote: c.remote, Kind: c.kind.Kind.String(), Protocol: c.protocol,
+		Namespace: c.kind.Namespace, Labels: c.kind.Labels, Since: c.since.UTC(), Types: []record{},
+	}
+	for _, r := range c.types {
+		out.Types = append(out.Types, *r)
+	}
+	slices.SortFunc(out.Types, func(a, b record) int { return cmp.Compare(a.Type, b.Type) })
+	return out
+}

@@ -1,0 +1,201 @@
+package xdsserver
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/meshframe/meshframe/xdsserver/registry"
+)
+
+// leases turns the subscriptions to inbound listeners into registrations. A server subscribes to its inbound listener
+// while it serves; that is its lease. When it gives the subscription up its endpoints go at once; when the stream ends
+// otherwise they stay for a grace period, in which the server may come back on another stream.
+type leases struct {
+	registry *registry.Registry
+	log      *slog.Logger
+	metrics  *metrics
+	grace    time.Duration
+
+	mu     sync.Mutex
+	held   map[leaseKey][]*registry.Lease
+	timers map[*time.Timer]struct{} // of lost leases
+	closed bool
+}
+
+// leaseKey is one inbound listener of one stream.
+type leaseKey struct {
+	client  *client
+	address string
+}
+
+func newLeases(r *registry.Registry, log *slog.Logger, m *metrics, grace time.Duration) *leases {
+	return &leases{registry: r, log: log, metrics: m, grace: grace, held: map[leaseKey][]*registry.Lease{}, timers: map[*time.Timer]struct{}{}}
+}
+
+// acquire registers what the node's metadata says that the listener stands for.
+func (l *leases) acquire(c *client, address string) {
+	instances, err := c.instances(address)
+	if err != nil {
+		l.log.Warn("a server cannot be registered", "node", c.node.id, "remote", c.remote, "listener", address, "error", err)
+	}
+	var held []*registry.Lease
+	for _, i := range instances {
+		lease, err := l.registry.Register(i)
+		if err != nil {
+			l.log.Warn("a server cannot be registered", "node", c.node.id, "remote", c.remote, "listener", address,
+				"service", i.Host, "port", i.Port, "error", err)
+			continue
+		}
+		held = append(held, lease)
+		l.log.Info("server registered", "service", lease.Host(), "port", i.Port, "address", i.Address, "node", c.node.id, "pending", lease.Pending())
+	}
+	l.mu.Lock()
+	l.held[leaseKey{c, address}] = held
+	l.mu.Unlock()
+	l.metrics.leases.Add(float64(len(held)))
+}
+
+// release ends the registrations of a listener, at once or, when the stream was lost, after the grace period.
+func (l *leases) release(c *client, address string, lost bool) {
+	l.mu.Lock()
+	key := leaseKey{c, address}
+	held := l.held[key]
+	delete(l.held, key)
+	if l.closed { // they are kept for the restart
+		l.mu.Unlock()
+		return
+	}
+	if lost && len(held) > 0 {
+		l.later(held, l.grace)
+		l.mu.Unlock()
+		return
+	}
+	l.mu.Unlock()
+	l.end(held, "given up")
+}
+
+// later releases leases after a time; mu is held.
+func (l *leases) later(held []*registry.Lease, after time.Duration) {
+	var t *time.Timer
+	t = time.AfterFunc(after, func() {
+		l.mu.Lock()
+		_, running := l.timers[t]
+		delete(l.timers, t)
+		l.mu.Unlock()
+		if running {
+			l.end(held, "lost")
+		}
+	})
+	l.timers[t] = struct{}{}
+}
+
+func (l *leases) end(held []*registry.Lease, why string) {
+	for _, lease := range held {
+		lease.Release()
+		i := lease.Instance()
+		l.log.Info("server deregistered", "service", i.Host, "port", i.Port, "address", i.Address, "node", i.NodeID, "why", why)
+	}
+	l.metrics.leases.Sub(float64(len(held)))
+}
+
+// restore holds the registrations of the time before a restart until their servers have had time to come back.
+func (l *leases) restore(held []*registry.Lease, wait time.Duration) {
+	if len(held) == 0 {
+		return
+	}
+	l.metrics.leases.Add(float64(len(held)))
+	l.mu.Lock()
+	l.later(held, wait)
+	l.mu.Unlock()
+}
+
+// close stops all timers. Registrations are not released: they are to survive a restart.
+func (l *leases) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for t := range l.timers {
+		t.Stop()
+	}
+	clear(l.timers)
+}
+
+// instances says what a listener of the node stands for: each of MESH_SERVICES, "host:port" or "host:port=listenPort".
+func (c *client) instances(address string) ([]registry.Instance, error) {
+	ap, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("%q is not an address and port", address)
+	}
+	at, err := c.reachable(ap)
+	if err != nil {
+		return nil, err
+	}
+	var list []registry.Instance
+	for _, s := range c.node.services {
+		host, port, listen, err := parseService(s)
+		if err != nil {
+			return list, err
+		}
+		if listen != 0 && listen != ap.Port() {
+			continue
+		}
+		list = append(list, registry.Instance{
+			Host: host, Port: uint32(port), Address: at,
+			Namespace: c.kind.Namespace, NodeID: c.node.id, Workload: c.node.workload, ServiceAccount: c.node.account,
+			Labels: c.kind.Labels, Locality: c.node.locality,
+		})
+	}
+	return list, nil
+}
+
+// reachable is where others reach a server that listens on an address: for a wildcard the node's own address, else
+// that of the stream's peer.
+func (c *client) reachable(ap netip.AddrPort) (string, error) {
+	if !ap.Addr().IsUnspecified() {
+		return ap.String(), nil
+	}
+	port := strconv.Itoa(int(ap.Port()))
+	switch {
+	case len(c.node.addresses) > 0:
+		return net.JoinHostPort(c.node.addresses[0], port), nil
+	case c.peerIP != "":
+		return net.JoinHostPort(c.peerIP, port), nil
+	case c.remote == pipeName: // in this process
+		return net.JoinHostPort("127.0.0.1", port), nil
+	default:
+		return "", fmt.Errorf("it listens on %s and says in no INSTANCE_IPS which address that is for others", ap)
+	}
+}
+
+// parseService reads one of MESH_SERVICES.
+func parseService(s string) (host string, port, listen uint16, err error) {
+	service, own, hasOwn := strings.Cut(s, "=")
+	host, number, err := net.SplitHostPort(service)
+	if err == nil && host == "" {
+		err = fmt.Errorf("no host")
+	}
+	if err == nil {
+		port, err = parsePort(number)
+	}
+	if err == nil && hasOwn {
+		listen, err = parsePort(own)
+	}
+	if err != nil {
+		return "", 0, 0, fmt.Errorf("MESH_SERVICES: %q is neither host:port nor host:port=listenPort: %w", s, err)
+	}
+	return host, port, listen, nil
+}
+
+func parsePort(s string) (uint16, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("%q is not a port", s)
+	}
+	return uint16(n), nil
+}

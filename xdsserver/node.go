@@ -1,0 +1,121 @@
+package xdsserver
+
+import (
+	"errors"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/meshframe/meshframe/xdsserver/config"
+	"github.com/meshframe/meshframe/xdsserver/translate"
+)
+
+// node is what a client says about itself, in Istio's terms: the id "sidecar~ip~workload.namespace~domain" and the
+// metadata NAMESPACE, LABELS, INSTANCE_IPS, WORKLOAD_NAME and SERVICE_ACCOUNT. MESH_SERVICES, which is ours, says which
+// services the node's listeners stand for.
+type node struct {
+	id        string
+	kind      translate.Client
+	addresses []string // INSTANCE_IPS
+	workload  string
+	account   string
+	locality  string
+	services  []string // MESH_SERVICES
+}
+
+var errEnvoy = errors.New("Envoy is not served yet: this control plane serves gRPC-type clients")
+
+func parseNode(n *corev3.Node) (node, error) {
+	agent := n.GetUserAgentName()
+	if strings.HasPrefix(strings.ToLower(agent), "envoy") {
+		return node{}, errEnvoy
+	}
+	fields := n.GetMetadata().GetFields()
+	out := node{
+		id:        n.GetId(),
+		addresses: ips(texts(fields["INSTANCE_IPS"])),
+		workload:  fields["WORKLOAD_NAME"].GetStringValue(),
+		account:   fields["SERVICE_ACCOUNT"].GetStringValue(),
+		services:  texts(fields["MESH_SERVICES"]),
+		locality:  locality(n.GetLocality()),
+	}
+	namespace := fields["NAMESPACE"].GetStringValue()
+	if parts := strings.Split(n.GetId(), "~"); len(parts) == 4 {
+		name, ns, _ := strings.Cut(parts[2], ".")
+		if namespace == "" {
+			namespace = ns
+		}
+		if out.workload == "" {
+			out.workload = name
+		}
+		if len(out.addresses) == 0 {
+			out.addresses = ips([]string{parts[1]})
+		}
+	}
+	if namespace == "" {
+		namespace = config.DefaultNamespace
+	}
+	out.kind = translate.Client{Kind: translate.GRPC, Namespace: namespace, Labels: labels(fields["LABELS"])}
+	switch {
+	case agent == "meshframe":
+		out.kind.Kind = translate.Meshframe
+	default:
+		out.kind.NoLeastRequest = !knowsLeastRequest(agent)
+	}
+	return out, nil
+}
+
+// knowsLeastRequest says which gRPC implementations accept the policy (gRFC A48); others refuse the cluster over it.
+func knowsLeastRequest(agent string) bool {
+	agent = strings.ToLower(agent)
+	return strings.HasPrefix(agent, "grpc go") || strings.HasPrefix(agent, "grpc java")
+}
+
+// texts reads a list of strings, written as a list or as one string with commas.
+func texts(v *structpb.Value) []string {
+	var out []string
+	add := func(s string) {
+		if s = strings.TrimSpace(s); s != "" {
+			out = append(out, s)
+		}
+	}
+	switch k := v.GetKind().(type) {
+	case *structpb.Value_StringValue:
+		for s := range strings.SplitSeq(k.StringValue, ",") {
+			add(s)
+		}
+	case *structpb.Value_ListValue:
+		for _, e := range k.ListValue.GetValues() {
+			add(e.GetStringValue())
+		}
+	}
+	return out
+}
+
+// ips keeps what is an IP address and names one host.
+func ips(list []string) []string {
+	return slices.DeleteFunc(list, func(s string) bool {
+		a, err := netip.ParseAddr(s)
+		return err != nil || a.IsUnspecified()
+	})
+}
+
+func labels(v *structpb.Value) map[string]string {
+	fields := v.GetStructValue().GetFields()
+	out := make(map[string]string, len(fields))
+	for k, f := range maps.All(fields) {
+		if s, ok := f.GetKind().(*structpb.Value_StringValue); ok {
+			out[k] = s.StringValue
+		}
+	}
+	return out
+}
+
+// locality writes "region/zone/subzone" without what is empty at its end.
+func locality(l *corev3.Locality) string {
+	return strings.TrimRight(l.GetRegion()+"/"+l.GetZone()+"/"+l.GetSubZone(), "/")
+}
