@@ -1,0 +1,24 @@
+package srvframe
+
+import (
+	"log/slog"
+	"testing"
+)
+
+// SetEnvironment gives the package another environment for one test.
+func SetEnvironment(t *testing.T, env map[string]string) {
+	t.Helper()
+	before := environment
+	environment = &environmentMesh{
+		getenv: func(key string) string { return env[key] },
+		logger: func() *slog.Logger { return slog.New(slog.DiscardHandler) },
+	}
+	t.Cleanup(func() {
+		if environment.mesh != nil {
+			if err := environment.mesh.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		environment = before
+	})
+}
