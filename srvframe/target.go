@@ -52,7 +52,8 @@ func resolve(target string, options dialRecord) (destination, error) {
 	return bareDestination(target, options), nil
 }
 
-// meshDestination reads mesh:///host:port and xds:///host:port.
+// meshDestination reads mesh:///host:port and xds:///host:port. A name without
+// a port stands for the listener of that very name, as in gRPC's xds scheme.
 func meshDestination(target string, u *url.URL) (destination, error) {
 	endpoint := u.Opaque
 	if endpoint == "" {
@@ -60,6 +61,9 @@ func meshDestination(target string, u *url.URL) (destination, error) {
 	}
 	if u.Host != "" {
 		return destination{}, fmt.Errorf("srvframe: target %q: want %s:///host:port, with three slashes", target, u.Scheme)
+	}
+	if endpoint != "" && isHostname(endpoint) {
+		return destination{host: endpoint}, nil
 	}
 	host, err := meshHost(endpoint)
 	if err != nil {

@@ -29,6 +29,7 @@ func TestResolve(t *testing.T) {
 		{target: "mesh://reviews:9080", fails: true},
 		{target: "mesh://authority/reviews:9080", fails: true},
 		{target: "mesh:///", fails: true},
+		{target: "xds:///a-Listener", host: "a-Listener"},
 		{target: "mesh:///reviews:http", fails: true},
 		{target: "xds:///reviews:9080", host: "reviews:9080"},
 		{target: "xds://authority/reviews:9080"},
