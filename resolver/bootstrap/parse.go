@@ -259,22 +259,26 @@ func (r *reader) config(root value) *Config {
 }
 
 func (r *reader) servers(v value) []Server {
-	list := v.list()
-	if len(list) == 0 && len(r.errs) == 0 {
+	if l, ok := v.v.([]any); ok && len(l) == 0 {
 		r.problem(v.path, "want a list of at least one server, found none")
 	}
 	var out []Server
-	for _, e := range list {
+	for _, e := range v.list() {
 		out = append(out, r.server(e))
 	}
 	return out
 }
 
 func (r *reader) server(v value) Server {
-	o := v.object()
 	var s Server
-	if s.URI = o.str("server_uri"); s.URI == "" {
-		r.problem(join(v.path, "server_uri"), "want a gRPC target such as \"127.0.0.1:15010\", found none")
+	o := v.object()
+	if o.fields == nil {
+		return s
+	}
+	if uri, ok := o.get("server_uri"); ok && uri.v != "" {
+		s.URI = uri.str()
+	} else {
+		r.problem(uri.path, "want a gRPC target such as \"127.0.0.1:15010\", found none")
 	}
 	creds, _ := o.get("channel_creds")
 	r.creds(creds, &s)
@@ -393,8 +397,10 @@ func (r *reader) providers(v value) map[string]json.RawMessage {
 	out := map[string]json.RawMessage{}
 	v.object().each(func(name string, p value) {
 		o := p.object()
-		if o.str("plugin_name") == "" {
-			r.problem(join(p.path, "plugin_name"), "want the name of a plugin such as \"file_watcher\", found none")
+		if name, ok := o.get("plugin_name"); ok {
+			name.str()
+		} else if o.fields != nil {
+			r.problem(name.path, "want the name of a plugin such as \"file_watcher\", found none")
 		}
 		if c, ok := o.get("config"); ok {
 			c.object()
