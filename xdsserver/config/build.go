@@ -113,7 +113,7 @@ func (b *builder) settle() {
 	}
 	for _, s := range b.sources {
 		b.problems = append(b.problems, s.Problems...)
-		if s.bad && b.opts.Previous != nil {
+		if s.bad && b.opts.Previous != nil && (s.Data != nil || b.opts.Previous.files[s.Name] != nil) {
 			b.problems = append(b.problems, Problem{Severity: Warning, File: s.Name, Message: b.fate(s)})
 		}
 	}
