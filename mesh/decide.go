@@ -37,7 +37,7 @@ type Decision struct {
 }
 
 var (
-	errNotConfigured = errors.New("no configuration has arrived")
+	errNotConfigured = errors.New("none has arrived yet")
 	errNotSubscribed = errors.New("only the clusters of the target's own virtual host are followed")
 )
 

@@ -108,3 +108,6 @@ func (e *Engine) Tick(now time.Time) (next time.Time, changed bool) {
 func (e *Engine) Report(u *snapshot.Upstream, host int, a *outcome.Attempt, now time.Time) {
 	u.Report(host, a, now)
 }
+
+// Clusters is the number of clusters whose live state the engine holds.
+func (e *Engine) Clusters() int { return e.states.Len() }

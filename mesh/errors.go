@@ -18,8 +18,8 @@ const (
 	NoVirtualHost
 	// NoRoute: no route of the virtual host matches.
 	NoRoute
-	// Refused: the configuration that would decide the call was refused and has
-	// no last good version.
+	// Refused: the configuration that would decide the call leads nowhere, or was
+	// refused and has no last good version.
 	Refused
 	// ClusterMissing: the cluster that was drawn does not exist, has not
 	// arrived, or was refused and has no last good version.
@@ -36,7 +36,7 @@ func (k Kind) String() string {
 	case NoRoute:
 		return "no route matches"
 	case Refused:
-		return "configuration refused"
+		return "unusable configuration"
 	case ClusterMissing:
 		return "cluster unavailable"
 	}
@@ -57,7 +57,11 @@ type RouteError struct {
 // Error returns one line that names the host and the cause.
 func (e *RouteError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "mesh: %s: %s", e.Host, e.Kind)
+	b.WriteString("mesh: ")
+	if e.Host != "" {
+		b.WriteString(e.Host + ": ")
+	}
+	b.WriteString(e.Kind.String())
 	switch e.Kind {
 	case NoRoute:
 		fmt.Fprintf(&b, " %s", e.Path)

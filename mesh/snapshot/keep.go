@@ -1,6 +1,8 @@
 package snapshot
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -8,7 +10,22 @@ import (
 )
 
 // This file decides what is in force of a route configuration when parts of it
-// were refused: their last good versions.
+// were refused: their last good versions, unless they were denied.
+
+// denied reports whether a refusal forbids the last good version.
+func denied(err error) bool {
+	var d interface{ Deny() bool }
+	return errors.As(err, &d) && d.Deny()
+}
+
+// refusal is the error of calls that meet what was refused and has no last good
+// version. A denial speaks for itself.
+func refusal(err error) error {
+	if denied(err) {
+		return err
+	}
+	return fmt.Errorf("refused: %w", err)
+}
 
 // hostSpec is a virtual host in force: as received, or with last good versions
 // in place of what was refused.
@@ -54,10 +71,10 @@ func resolveHost(prev *hostSpec, vh *VirtualHost) *hostSpec {
 		return prev
 	}
 	if vh.Refused != nil {
-		if prev != nil && prev.err == nil {
+		if prev != nil && prev.err == nil && !denied(vh.Refused) {
 			return prev
 		}
-		return &hostSpec{name: vh.Name, domains: vh.Domains, source: vh, err: vh.Refused}
+		return &hostSpec{name: vh.Name, domains: vh.Domains, source: vh, err: refusal(vh.Refused)}
 	}
 	spec := &hostSpec{name: vh.Name, domains: vh.Domains, source: vh, routes: vh.Routes}
 	if prev != nil && slices.ContainsFunc(vh.Routes, isRefused) {
@@ -99,7 +116,7 @@ func keepRoutes(prev, routes []*Route) []*Route {
 	names := routesByName(routes)
 	kept := slices.Clone(routes)
 	for i, r := range routes {
-		if r.Refused == nil {
+		if r.Refused == nil || denied(r.Refused) {
 			continue
 		}
 		last := lastByMatch[r.Match.String()]

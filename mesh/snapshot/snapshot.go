@@ -49,7 +49,7 @@ func Release(prev, next *Snapshot, states *States) {
 		return
 	}
 	for _, u := range prev.Upstreams {
-		if next == nil || !slices.Contains(next.Upstreams, u) {
+		if next == nil || next.upstream(u.Name) != u {
 			states.release(u)
 		}
 	}
@@ -152,8 +152,8 @@ func otherNames(own map[string]int, u *Update) []string {
 
 // upstream returns the upstream of a name, or nil.
 func (s *Snapshot) upstream(name string) *Upstream {
-	if own := s.routes.own; own != nil {
-		if i, ok := own.slots[name]; ok {
+	if s.routes != nil && s.routes.own != nil {
+		if i, ok := s.routes.own.slots[name]; ok {
 			return s.Upstreams[i]
 		}
 	}

@@ -15,6 +15,10 @@ import (
 // resource each, validated, with every default filled in. Nothing writes to
 // them after they were handed over; an unchanged pointer means an unchanged
 // resource, which is what makes building incremental.
+//
+// Where a field Refused is set, the last good version stays in force. If the
+// error, or one that it wraps, has a method Deny() bool that returns true, it
+// does not: calls fail with the error.
 
 // Listener is an LDS resource: for clients an API listener, for servers the
 // inbound listener of one address.
@@ -61,7 +65,7 @@ type Route struct {
 	Clusters []ClusterWeight
 	// Timeout is the total deadline of a call including its retries (Envoy
 	// RouteAction.timeout or max_stream_duration, in gRPC's precedence); 0
-	// means none.
+	// means the listener's MaxStreamDuration, below 0 none.
 	Timeout time.Duration
 	// MaxGRPCTimeout bounds the caller's own deadline when HasMaxGRPCTimeout
 	// is set; 0 then means the caller's deadline is used as it is (gRFC A31).

@@ -98,10 +98,10 @@ func chooseCluster(prev *Upstream, c *Cluster, missing error) (*Cluster, error) 
 		return nil, errNoCluster
 	case c.Refused == nil:
 		return c, nil
-	case prev != nil && prev.Cluster != nil:
+	case prev != nil && prev.Cluster != nil && !denied(c.Refused):
 		return prev.Cluster, nil
 	}
-	return nil, fmt.Errorf("refused: %w", c.Refused)
+	return nil, refusal(c.Refused)
 }
 
 func chooseAssignment(prev *Upstream, c *Cluster, a *ClusterLoadAssignment, missing error) (*ClusterLoadAssignment, error) {
@@ -114,10 +114,10 @@ func chooseAssignment(prev *Upstream, c *Cluster, a *ClusterLoadAssignment, miss
 	switch {
 	case a == nil || a.Refused == nil:
 		return a, nil
-	case prev != nil && prev.assignment != nil:
+	case prev != nil && prev.assignment != nil && !denied(a.Refused):
 		return prev.assignment, nil
 	}
-	return nil, fmt.Errorf("endpoints refused: %w", a.Refused)
+	return nil, fmt.Errorf("endpoints: %w", refusal(a.Refused))
 }
 
 func (u *Upstream) setHosts() {

@@ -2,7 +2,6 @@ package snapshot
 
 import (
 	"errors"
-	"fmt"
 	"math/bits"
 	"time"
 
@@ -103,15 +102,12 @@ func compileHost(spec *hostSpec, d defaults) *VirtualHostEntry {
 
 func compileRoute(vh *VirtualHost, r *Route, slots map[string]int, d defaults) *RouteEntry {
 	e := &RouteEntry{
-		Name: r.Name, Match: &r.Match, Timeout: r.Timeout,
+		Name: r.Name, Match: &r.Match, Timeout: effectiveTimeout(r.Timeout, d.maxStreamDuration),
 		HasMaxGRPCTimeout: r.HasMaxGRPCTimeout, MaxGRPCTimeout: r.MaxGRPCTimeout,
 		Retry: effectiveRetry(r.Retry, vh.Retry),
 	}
-	if e.Timeout == 0 {
-		e.Timeout = d.maxStreamDuration
-	}
 	if r.Refused != nil {
-		e.Err = fmt.Errorf("refused: %w", r.Refused)
+		e.Err = refusal(r.Refused)
 		return e
 	}
 	injectors := map[*fault.Policy]*fault.Injector{}
@@ -132,6 +128,15 @@ func compileRoute(vh *VirtualHost, r *Route, slots map[string]int, d defaults) *
 		e.Err = errNoDestination
 	}
 	return e
+}
+
+// effectiveTimeout returns the deadline of a route, else that of its listener;
+// 0 is none.
+func effectiveTimeout(own, inherited time.Duration) time.Duration {
+	if own == 0 {
+		own = inherited
+	}
+	return max(own, 0)
 }
 
 // effectiveRetry returns the policy of a route, else that of its virtual host;

@@ -1,0 +1,30 @@
+// Package enginetest plays transcripts against the engine: scripts that a
+// reader follows without knowing Go, with what the engine answered written
+// behind each line. It also makes updates from the same words for other tests.
+//
+// A transcript is lines. Those that begin with = are output; they are compared
+// with what the engine says now, or rewritten. Empty lines and lines that begin
+// with # are for the reader. All other lines are commands:
+//
+//	target NAME                          what is applied and called from here on
+//	listener [max_stream_duration=1m] [faults]
+//	hosts                                forget all hosts and their routes
+//	host NAME DOMAIN... [OPTIONS]        a virtual host; routes that follow are its
+//	route NAME [MATCH...] -> CLUSTER[:WEIGHT]... [OPTIONS]
+//	cluster NAME [OPTIONS]               endpoints NAME ADDRESS[,OPTION]...
+//	drop-cluster NAME                    missing NAME "why"
+//	apply                                build the next snapshot
+//	forget                               drop the target
+//	names                                the clusters that the target needs
+//	states                               how many clusters have live state
+//	call [METHOD] PATH [HEADER:VALUE]... [authority=HOST] [http]
+//	calls N ...                          the same many times, counted
+//	faults N ...                         the same, faults counted
+//	report RESULT [xN] [on=ADDRESS]      an attempt on the host of the last call ended
+//	tick DURATION                        let time pass
+//	conn ADDRESS STATE                   idle, connecting, ready or failed
+//	pick CLUSTER [xN] [tried=ADDRESS]    hold=… keeps the attempts in flight
+//	try|done request|pending|retry CLUSTER [xN]
+//
+// This package makes no promise of a stable API.
+package enginetest
