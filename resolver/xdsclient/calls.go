@@ -11,14 +11,14 @@ import (
 // response at a time (flow control), and per watch one first value, one expiry
 // and one connection failure.
 type calls struct {
-	// onIdle runs whenever the queue has become empty.
-	onIdle func()
-	done   chan struct{} // closed when run has ended
+	// settled runs after each batch of callbacks.
+	settled func()
+	done    chan struct{} // closed when run has ended
 
 	mu      sync.Mutex
 	cond    sync.Cond
 	queue   []call
-	running bool // a callback, or onIdle, is running
+	running bool // a batch is being made
 	closed  bool
 }
 
@@ -40,8 +40,8 @@ const (
 	callOutage // an Error about the connection
 )
 
-func newCalls(onIdle func()) *calls {
-	q := &calls{onIdle: onIdle, done: make(chan struct{})}
+func newCalls(settled func()) *calls {
+	q := &calls{settled: settled, done: make(chan struct{})}
 	q.cond.L = &q.mu
 	return q
 }
@@ -111,18 +111,15 @@ func (q *calls) next() (batch []call, ok bool) {
 // maxReuse is the longest queue whose memory is kept.
 const maxReuse = 1024
 
-// rest ends a batch: it gives the slice back for reuse, and reports idleness.
+// rest ends a batch, and gives its slice back for reuse.
 func (q *calls) rest(batch []call) {
 	q.mu.Lock()
 	if q.queue == nil && cap(batch) <= maxReuse {
 		q.queue = batch[:0]
 	}
 	q.running = false
-	idle := len(q.queue) == 0
 	q.mu.Unlock()
-	if idle {
-		q.onIdle()
-	}
+	q.settled()
 }
 
 func (q *calls) isClosed() bool {

@@ -38,7 +38,7 @@ func New(cfg Config) (*Client, error) {
 		cancel()
 		return nil, fmt.Errorf("xdsclient: server %q: %w", cfg.Servers[0].URI, err)
 	}
-	c.calls = newCalls(c.server.poke)
+	c.calls = newCalls(c.server.flush)
 	c.wg.Go(c.calls.run)
 	c.wg.Go(func() { c.server.run(ctx) })
 	return c, nil
@@ -127,8 +127,7 @@ func (c *Client) unwatch(w *watch) {
 }
 
 // touch notes that a subscription has begun or ended, and has the server told:
-// at once, or when the callbacks that are due have been made, as they may
-// change more.
+// at once, or after the callbacks that are being made, which may change more.
 func (c *Client) touch(sub *subscription) {
 	if c.server.stream == nil && !sub.wanted() {
 		sub.entry.drop(sub)

@@ -67,11 +67,12 @@ func (cp *controlPlane) start() {
 			return nil
 		},
 	}, cp.opts...)
-	cp.grpc = grpc.NewServer()
-	discoveryv3.RegisterAggregatedDiscoveryServiceServer(cp.grpc, srv)
+	g := grpc.NewServer()
+	cp.grpc = g
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, srv)
 	lis := bufconn.Listen(1 << 20)
 	cp.lis.Store(lis)
-	go func() { _ = cp.grpc.Serve(lis) }()
+	go func() { _ = g.Serve(lis) }()
 }
 
 func (cp *controlPlane) stop() {

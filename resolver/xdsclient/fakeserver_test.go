@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -30,6 +31,7 @@ type fakeServer struct {
 	lis     *bufconn.Listener
 	noDelta bool
 	noSotW  bool
+	onNode  func(*corev3.Node) // if set
 
 	mu     sync.Mutex
 	down   bool
@@ -100,6 +102,9 @@ func (f *fakeServer) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryS
 			m, err := g.Recv()
 			if err != nil {
 				return
+			}
+			if f.onNode != nil && m.GetNode() != nil {
+				f.onNode(m.GetNode())
 			}
 			f.log(deltaLine(m))
 		}

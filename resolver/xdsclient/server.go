@@ -46,6 +46,7 @@ type server struct {
 
 	// Guarded by Client.mu.
 	stream *stream            // nil: none is open
+	due    bool               // changed subscriptions are not to wait any longer
 	memory map[string]*memory // by type URL; survives the stream
 	health ServerStatus       // without Types
 	outage *ServerError       // what watches are told; nil once the server has answered
@@ -122,6 +123,14 @@ func (s *server) poke() {
 	case s.wake <- struct{}{}:
 	default:
 	}
+}
+
+// flush has changed subscriptions sent, even while callbacks are being made.
+func (s *server) flush() {
+	s.c.mu.Lock()
+	s.due = true
+	s.c.mu.Unlock()
+	s.poke()
 }
 
 // run keeps a stream open while anything is watched, until ctx ends.

@@ -131,9 +131,10 @@ func (st *stream) setHeld(held bool) {
 // it has to wait.
 func (st *stream) plan(now time.Time) (batch []*request, wait time.Duration) {
 	c := st.s.c
-	changes := !c.calls.busy() // else more may follow
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	changes := st.s.due || !c.calls.busy() // else more may follow
+	st.s.due = false
 	for _, e := range c.order {
 		t := st.talks[e.url]
 		if t == nil {
