@@ -31,7 +31,7 @@ func (t *translation) balancer(m *clusterv3.Cluster, b setting[*networking.LoadB
 	case *networking.LoadBalancerSettings_ConsistentHash:
 		t.consistentHash(m, b, p.ConsistentHash)
 	}
-	if b.value.GetWarmup() != nil || b.value.GetWarmupDurationSecs() != nil { //nolint:staticcheck // deprecated, and still written
+	if b.value.GetWarmup() != nil || b.value.GetWarmupDurationSecs() != nil {
 		t.note(b.rule, b.field+".warmup", Degraded, "new endpoints get their full share of calls at once")
 	}
 	if b.value.GetLocalityLbSetting() != nil {
@@ -47,7 +47,7 @@ func (t *translation) simple(m *clusterv3.Cluster, b setting[*networking.LoadBal
 	switch p {
 	case networking.LoadBalancerSettings_ROUND_ROBIN:
 		m.LbPolicy = clusterv3.Cluster_ROUND_ROBIN
-	case networking.LoadBalancerSettings_LEAST_REQUEST, networking.LoadBalancerSettings_LEAST_CONN: //nolint:staticcheck // LEAST_CONN is deprecated, and still written
+	case networking.LoadBalancerSettings_LEAST_REQUEST, networking.LoadBalancerSettings_LEAST_CONN:
 		if t.client.NoLeastRequest {
 			t.note(b.rule, field, Degraded, "round robin is used: this gRPC implementation refuses LEAST_REQUEST")
 			return
@@ -78,7 +78,7 @@ func (t *translation) consistentHash(m *clusterv3.Cluster, b setting[*networking
 	size := uint64(defaultRingSize)
 	if n := h.GetRingHash().GetMinimumRingSize(); n > 0 {
 		size = n
-	} else if n := h.GetMinimumRingSize(); n > 0 { //nolint:staticcheck // deprecated, and still written
+	} else if n := h.GetMinimumRingSize(); n > 0 {
 		size = n
 	}
 	m.LbPolicy = clusterv3.Cluster_RING_HASH

@@ -209,7 +209,7 @@ func (t *translation) outlier(m *clusterv3.Cluster, o setting[*networking.Outlie
 		out.Consecutive_5Xx, out.EnforcingConsecutive_5Xx = n, enforce(n)
 	}
 	gateway := v.GetConsecutiveGatewayErrors()
-	if n := v.GetConsecutiveErrors(); gateway == nil && n > 0 { //nolint:staticcheck // deprecated, and still written
+	if n := v.GetConsecutiveErrors(); gateway == nil && n > 0 {
 		gateway = wrapperspb.UInt32(uint32(n))
 	}
 	if gateway != nil {

@@ -21,7 +21,7 @@ func (r *router) fault(in *networking.HTTPFaultInjection, field string) *faultv3
 		} else {
 			out.Delay = &commonfaultv3.FaultDelay{
 				FaultDelaySecifier: &commonfaultv3.FaultDelay_FixedDelay{FixedDelay: d.GetFixedDelay()},
-				Percentage:         hundred(uint32(max(d.GetPercent(), 0))), //nolint:staticcheck // deprecated, and still written
+				Percentage:         hundred(uint32(max(d.GetPercent(), 0))),
 			}
 			if d.GetPercentage() != nil {
 				out.Delay.Percentage = percentage(d.GetPercentage())
@@ -67,8 +67,8 @@ func mirrorFraction(h *networking.HTTPRoute) *typev3.FractionalPercent {
 	switch {
 	case h.GetMirrorPercentage() != nil:
 		return percentage(h.GetMirrorPercentage())
-	case h.GetMirrorPercent() != nil: //nolint:staticcheck // deprecated, and still written
-		return hundred(h.GetMirrorPercent().GetValue()) //nolint:staticcheck // deprecated, and still written
+	case h.GetMirrorPercent() != nil:
+		return hundred(h.GetMirrorPercent().GetValue())
 	default:
 		return hundred(100)
 	}

@@ -55,9 +55,7 @@ func (r *router) fromHere(m *networking.HTTPMatchRequest) bool {
 
 func pathMatch(m *networking.HTTPMatchRequest) *routev3.RouteMatch {
 	out := everything()
-	if m.GetUri() != nil || m.GetIgnoreUriCase() {
-		out.CaseSensitive = wrapperspb.Bool(!m.GetIgnoreUriCase())
-	}
+	out.CaseSensitive = wrapperspb.Bool(!m.GetIgnoreUriCase())
 	switch u := m.GetUri().GetMatchType().(type) {
 	case *networking.StringMatch_Exact:
 		out.PathSpecifier = &routev3.RouteMatch_Path{Path: u.Exact}
@@ -188,8 +186,6 @@ func without(variants []*routev3.RouteMatch, name string, m *networking.StringMa
 }
 
 // grpcHeader uses the matchers that every gRPC release knows: string_match is refused by those of 2022 and before.
-//
-//nolint:staticcheck // deprecated, which is the point
 func grpcHeader(name string, m *networking.StringMatch) *routev3.HeaderMatcher {
 	out := &routev3.HeaderMatcher{Name: name}
 	switch v := m.GetMatchType().(type) {

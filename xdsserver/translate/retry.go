@@ -131,9 +131,14 @@ func (r *router) retryNotes(in *networking.HTTPRetry, field string) {
 	if in.GetPerTryTimeout() != nil {
 		r.note(r.rule.Meta, field+".perTryTimeout", Degraded, "attempts have no timeout of their own")
 	}
+	var others []string
 	for token := range strings.SplitSeq(in.GetRetryOn(), ",") {
 		if token = strings.TrimSpace(token); token != "" && !slices.Contains(grpcRetries, token) {
-			r.note(r.rule.Meta, field+".retryOn", Degraded, token+": gRPC retries by gRPC status only; the statuses that it means are sent instead where there are any")
+			others = append(others, token)
 		}
+	}
+	if len(others) > 0 {
+		r.note(r.rule.Meta, field+".retryOn", Degraded, "gRPC retries by gRPC status only: "+strings.Join(others, ", ")+
+			" stand for the statuses that they mean, or for nothing")
 	}
 }

@@ -22,10 +22,12 @@ func (t *translation) service(host string, port uint32) *registry.Service {
 	}
 	if s := t.index.Find(host, t.client.Namespace); s != nil {
 		t.dep(Definition, s.Host)
-		if s.Host[0] == '*' {
+		if s.Host[0] != '*' {
+			return s
+		}
+		if s.Port(port) != nil { // else it says nothing about this host
 			return concrete(s, host)
 		}
-		return s
 	}
 	t.unsettled = true
 	for _, c := range candidates {
