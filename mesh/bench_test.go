@@ -169,3 +169,68 @@ func BenchmarkCall(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkApply rebuilds a snapshot of 10,000 virtual hosts with 10 routes
+// each: when one endpoint changed, and when all routes are new.
+func BenchmarkApply(b *testing.B) {
+	u := benchUpdate(otherPaths(10))
+	own := u.Routes.VirtualHosts[0]
+	for i := range 10_000 {
+		vh := *own
+		vh.Name = fmt.Sprintf("service%d", i)
+		vh.Domains = []string{vh.Name, vh.Name + ":80"}
+		u.Routes.VirtualHosts = append(u.Routes.VirtualHosts, &vh)
+	}
+	e := mesh.New(mesh.Options{})
+	e.Apply(u)
+	b.Run("endpoint", func(b *testing.B) {
+		for b.Loop() {
+			assignment := *u.Endpoints["a"]
+			u.Endpoints["a"] = &assignment
+			e.Apply(u)
+		}
+	})
+	b.Run("routes", func(b *testing.B) {
+		for b.Loop() {
+			routes := *u.Routes
+			u.Routes = &routes
+			e.Apply(u)
+		}
+	})
+	b.Run("first-foreign-host", func(b *testing.B) {
+		for b.Loop() {
+			routes := *u.Routes
+			u.Routes = &routes
+			var d mesh.Decision
+			e.Decide(e.Apply(u), &mesh.Request{Authority: "service77:80", Path: "/"}, &d)
+		}
+	})
+}
+
+// BenchmarkDecideHosts decides calls to an authority that is not the target's,
+// among few and many virtual hosts.
+func BenchmarkDecideHosts(b *testing.B) {
+	for _, n := range []int{10, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			u := benchUpdate(otherPaths(10))
+			own := u.Routes.VirtualHosts[0]
+			for i := range n {
+				vh := *own
+				vh.Name = fmt.Sprintf("service%d", i)
+				vh.Domains = []string{vh.Name, vh.Name + ":80"}
+				u.Routes.VirtualHosts = append(u.Routes.VirtualHosts, &vh)
+			}
+			e := mesh.New(mesh.Options{})
+			s := e.Apply(u)
+			r := *benchRequest
+			r.Authority = "service7:80"
+			var d mesh.Decision
+			for b.Loop() {
+				e.Decide(s, &r, &d)
+			}
+			if d.Err != nil || d.VirtualHost != "service7" {
+				b.Fatal(d.Err)
+			}
+		})
+	}
+}

@@ -53,3 +53,13 @@ func (h headers) Header(name string) (string, bool) {
 	v, ok := h[name]
 	return v, ok
 }
+
+func BenchmarkCompile(b *testing.B) {
+	for name, matches := range map[string][]Match{"path": otherPaths(1000), "header": otherHeaders(1000)} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				Compile(matches)
+			}
+		})
+	}
+}

@@ -3,6 +3,7 @@ package route
 import (
 	"math/bits"
 	"regexp"
+	"slices"
 )
 
 // candidate is what remains to be checked of a route once its place in the tree
@@ -57,26 +58,30 @@ func drawn(fraction uint32, rnd func() uint64) bool {
 	return n < uint64(fraction)
 }
 
-// group is an ordered list of candidates. Those that compare one header with a
-// fixed value are found by the value of that header; the others are the rest,
-// itself a group, which may go by another header; the last group of this chain
-// is a list to go through. A nil group is empty.
-type group struct {
-	first int32 // least index
+// group holds candidates in parts, of which a lookup needs to go through one
+// list at most: the candidates that compare a header with a fixed value are
+// found by the value of that header. There is a part for each header that is
+// compared so by more than one candidate, in the order of their first indices,
+// and last a part with the others, as a list. An empty group is nil.
+type group []part
 
-	list []candidate // if header is nil
+// part is a part of a group.
+type part struct {
+	first int32       // least index
+	list  []candidate // in order; only if header is nil
 
 	header *headerName
-	values *index[*group] // by value of header, that condition taken out
-	absent *group         // for requests without the header
-	rest   *group         // candidates that do not compare header
+	values *index[group] // by value of header, that condition taken out
+	absent group         // for requests without the header
 }
 
-// newGroup makes the group of candidates, which are in order. nil if there are
-// none.
-func newGroup(list []candidate) *group {
-	if len(list) == 0 {
+// newGroup makes the group of candidates, which are in order.
+func newGroup(list []candidate) group {
+	switch len(list) {
+	case 0:
 		return nil
+	case 1:
+		return group{{first: list[0].index, list: list}}
 	}
 	for i := range list {
 		if list[i].certain() {
@@ -84,69 +89,80 @@ func newGroup(list []candidate) *group {
 			break
 		}
 	}
-	g := &group{first: list[0].index}
-	name := commonHeader(list)
-	if name == nil {
-		g.list = list
-		return g
+	uses := exactUses(list)
+	var headers []*headerName // in the order of their first candidate
+	byHeader := map[*headerName][]candidate{}
+	var others []candidate
+	for _, c := range list {
+		name := mostUsed(c.headers, uses)
+		switch {
+		case name == nil:
+			others = append(others, c)
+			continue
+		case byHeader[name] == nil:
+			headers = append(headers, name)
+		}
+		byHeader[name] = append(byHeader[name], c)
 	}
-	g.header = name
-	g.split(list)
+	var g group
+	for _, name := range headers {
+		g = append(g, indexedPart(name, byHeader[name]))
+	}
+	if len(others) > 0 {
+		g = append(g, part{first: others[0].index, list: others})
+	}
 	return g
 }
 
-// least is the first index, also of an empty group.
-func (g *group) least() int32 {
-	if g == nil {
-		return none
-	}
-	return g.first
-}
-
-// split sorts candidates by the value that they want of g.header.
-func (g *group) split(list []candidate) {
-	var rest, absent []candidate
+// indexedPart sorts candidates by the value that they want of the header.
+func indexedPart(name *headerName, list []candidate) part {
+	p := part{first: list[0].index, header: name}
+	var absent []candidate
 	byValue := map[string][]candidate{}
 	for _, c := range list {
-		at := exactOn(c.headers, g.header)
-		if at < 0 {
-			rest = append(rest, c)
-			continue
-		}
+		at := slices.IndexFunc(c.headers, func(h condition) bool { return h.name == name && h.fixed() })
 		match := c.headers[at].match
-		c.headers = without(c.headers, at)
+		c.headers = slices.Concat(c.headers[:at], c.headers[at+1:])
 		byValue[match.Value] = append(byValue[match.Value], c)
 		if match.Value == "" && match.TreatMissingAsEmpty {
 			absent = append(absent, c)
 		}
 	}
-	values := make(map[string]*group, len(byValue))
+	values := make(map[string]group, len(byValue))
 	for value, candidates := range byValue {
 		values[value] = newGroup(candidates)
 	}
-	g.values = newIndex(values)
-	g.absent, g.rest = newGroup(absent), newGroup(rest)
+	p.values, p.absent = newIndex(values), newGroup(absent)
+	return p
+}
+
+// least is the first index, also of an empty group.
+func (g group) least() int32 {
+	least := int32(none)
+	for i := range g {
+		least = min(least, g[i].first)
+	}
+	return least
 }
 
 // find returns the least index below best whose candidate holds, or best.
-func (g *group) find(l *lookup, best int32) int32 {
-	for g != nil && g.first < best {
-		if g.header == nil {
-			return g.scan(l, best)
+func (g group) find(l *lookup, best int32) int32 {
+	for i := range g {
+		p := &g[i]
+		switch {
+		case p.first >= best:
+		case p.header == nil:
+			best = scan(p.list, l, best)
+		default:
+			best = p.lookup(l).find(l, best)
 		}
-		sub, rest := g.lookup(l), g.rest
-		if sub.least() > rest.least() {
-			sub, rest = rest, sub
-		}
-		best = sub.find(l, best)
-		g = rest
 	}
 	return best
 }
 
-func (g *group) scan(l *lookup, best int32) int32 {
-	for i := range g.list {
-		c := &g.list[i]
+func scan(list []candidate, l *lookup, best int32) int32 {
+	for i := range list {
+		c := &list[i]
 		if c.index >= best {
 			break
 		}
@@ -158,53 +174,45 @@ func (g *group) scan(l *lookup, best int32) int32 {
 }
 
 // lookup returns the candidates for the request's value of the header.
-func (g *group) lookup(l *lookup) *group {
-	value, ok := l.header(g.header)
+func (p *part) lookup(l *lookup) group {
+	value, ok := l.header(p.header)
 	if !ok {
-		return g.absent
+		return p.absent
 	}
-	sub, _ := g.values.get(value)
-	return sub
+	g, _ := p.values.get(value)
+	return g
 }
 
-// commonHeader returns the header that most candidates compare with a fixed
-// value, nil if no two compare the same one.
-func commonHeader(list []candidate) *headerName {
-	counts := map[*headerName]int{}
-	var best *headerName
+// fixed reports whether the condition compares the header with a fixed value.
+func (c *condition) fixed() bool {
+	return c.match.Kind == StringExact && !c.match.IgnoreCase && !c.match.Invert
+}
+
+// exactUses counts the candidates that compare each header with a fixed value.
+func exactUses(list []candidate) map[*headerName]int {
+	uses := map[*headerName]int{}
+	last := map[*headerName]int32{}
 	for i := range list {
-		headers := list[i].headers
-		for j := range headers {
-			name := headers[j].name
-			if exactOn(headers, name) != j {
-				continue
+		for j := range list[i].headers {
+			h := &list[i].headers[j]
+			if at, seen := last[h.name]; h.fixed() && (!seen || at != list[i].index) {
+				uses[h.name]++
+				last[h.name] = list[i].index
 			}
-			counts[name]++
-			if counts[name] > max(counts[best], 1) {
-				best = name
-			}
+		}
+	}
+	return uses
+}
+
+// mostUsed returns the header that a candidate compares with a fixed value and
+// that most others do too; nil if no other does.
+func mostUsed(headers []condition, uses map[*headerName]int) *headerName {
+	var best *headerName
+	for i := range headers {
+		name := headers[i].name
+		if headers[i].fixed() && uses[name] > max(uses[best], 1) {
+			best = name
 		}
 	}
 	return best
-}
-
-// exactOn returns the position of the first condition that wants a fixed value
-// of the header, or -1.
-func exactOn(headers []condition, name *headerName) int {
-	for i := range headers {
-		m := headers[i].match
-		if headers[i].name == name && m.Kind == StringExact && !m.IgnoreCase && !m.Invert {
-			return i
-		}
-	}
-	return -1
-}
-
-func without(headers []condition, at int) []condition {
-	if len(headers) == 1 {
-		return nil
-	}
-	out := make([]condition, 0, len(headers)-1)
-	out = append(out, headers[:at]...)
-	return append(out, headers[at+1:]...)
 }

@@ -100,6 +100,25 @@ func TestTableAgreesWithLinearScan(t *testing.T) {
 	}
 }
 
+// TestDeepPaths nests more prefixes than a walk remembers.
+func TestDeepPaths(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(7, 8))
+	path := strings.Repeat("/a", 30)
+	for range 200 {
+		list := make([]Match, 40)
+		for i := range list {
+			list[i].Value = path[:rnd.IntN(len(path))]
+			if rnd.IntN(10) > 0 {
+				list[i].Headers = []HeaderMatch{{Name: "x", StringMatch: StringMatch{Kind: StringPrefix, Value: fmt.Sprint(rnd.IntN(10))}}}
+			}
+		}
+		r := &Request{Path: path, Headers: headers{"x": "7"}}
+		if got, want := Compile(list).Find(r, nil), linearFind(list, r, nil); got != want {
+			t.Fatalf("Find = %d, linear scan = %d\n%s", got, want, numbered(list))
+		}
+	}
+}
+
 // FuzzTable lets the fuzzer choose matches and requests: each byte of its input
 // is one choice of the generator.
 func FuzzTable(f *testing.F) {

@@ -10,8 +10,9 @@ import (
 type node struct {
 	label    string  // text from the parent to here
 	first    int32   // least index in this subtree
-	prefix   *group  // routes for every path that gets here; nil if none
-	exact    *group  // routes for the path that ends here; nil if none
+	opening  int32   // least index in prefix
+	prefix   group   // routes for every path that gets here
+	exact    group   // routes for the path that ends here
 	keys     string  // first bytes of the children's labels
 	children []*node // parallel to keys
 }
@@ -19,42 +20,43 @@ type node struct {
 // find returns the least index below best whose route the request meets, or
 // best.
 func (n *node) find(l *lookup, best int32, fold bool) int32 {
-	// Groups on the way are searched by their first index, so that a cheap
-	// early route saves looking at a dear late one.
-	var found [8]*group
+	// Groups on the way are searched in the order of their first index, so that
+	// a cheap early route saves looking at a dear late one.
+	var way [8]*node
 	count := 0
 	rest := l.path
 	for n != nil && n.first < best {
-		g := n.prefix
-		if rest == "" && n.exact != nil {
+		if rest == "" {
 			best = n.exact.find(l, best)
 		}
-		if g != nil && g.first < best {
-			if count == len(found) {
-				best = g.find(l, best)
-			} else {
-				insert(found[:count+1], g)
-				count++
-			}
+		switch {
+		case n.opening >= best:
+		case count == len(way):
+			best = n.prefix.find(l, best)
+		default:
+			insert(way[:count+1], n)
+			count++
 		}
 		if rest == "" {
 			break
 		}
 		n, rest = n.child(rest, fold)
 	}
-	for _, g := range found[:count] {
-		best = g.find(l, best)
+	for _, n := range way[:count] {
+		if n.opening < best {
+			best = n.prefix.find(l, best)
+		}
 	}
 	return best
 }
 
-// insert puts g into a list of groups sorted by first, whose last place is free.
-func insert(list []*group, g *group) {
+// insert puts n into a list sorted by opening, whose last place is free.
+func insert(list []*node, n *node) {
 	i := len(list) - 1
-	for ; i > 0 && list[i-1].first > g.first; i-- {
+	for ; i > 0 && list[i-1].opening > n.opening; i-- {
 		list[i] = list[i-1]
 	}
-	list[i] = g
+	list[i] = n
 }
 
 // child returns the node that the rest of a path leads to, and what remains
@@ -124,7 +126,7 @@ func (b *pathBuilder) build() *node {
 // node makes the node that the first depth bytes of the texts lead to, which
 // they share; texts are sorted. labelled is how many of these the parent has.
 func (b *pathBuilder) node(texts []string, labelled, depth int) *node {
-	n := &node{first: none}
+	n := &node{first: none, opening: none}
 	if len(texts) == 0 {
 		return n
 	}
@@ -132,7 +134,8 @@ func (b *pathBuilder) node(texts []string, labelled, depth int) *node {
 	if len(texts[0]) == depth {
 		p := b.texts[texts[0]]
 		n.prefix, n.exact = newGroup(p.prefix), newGroup(p.exact)
-		n.first = min(n.prefix.least(), n.exact.least())
+		n.opening = n.prefix.least()
+		n.first = min(n.opening, n.exact.least())
 		texts = texts[1:]
 	}
 	var keys []byte
