@@ -91,7 +91,9 @@ func start(t *testing.T, s *srvframe.Server, address string) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	healthpb.RegisterHealthServer(s, health.NewServer())
+	if _, ok := s.GetServiceInfo()[healthpb.Health_ServiceDesc.ServiceName]; !ok {
+		healthpb.RegisterHealthServer(s, health.NewServer())
+	}
 	r := &running{Server: s, addr: lis.Addr().String(), served: make(chan error, 1)}
 	go func() { r.served <- s.Serve(lis) }()
 	t.Cleanup(s.Stop)
