@@ -317,7 +317,8 @@ func detail(list []refusal) string {
 	slices.SortFunc(list, func(a, b refusal) int { return strings.Compare(a.name+a.reason, b.name+b.reason) })
 	var b strings.Builder
 	for i, r := range list {
-		line := strings.ToValidUTF8(r.name+": "+r.reason, "\uFFFD")
+		line := r.name + ": " + r.reason
+		line = strings.ToValidUTF8(line[:min(len(line), maxDetail)], "\uFFFD")
 		if i > 0 && b.Len()+len(line) > maxDetail {
 			fmt.Fprintf(&b, "; and %d more", len(list)-i)
 			break
@@ -325,7 +326,7 @@ func detail(list []refusal) string {
 		if i > 0 {
 			b.WriteString("; ")
 		}
-		b.WriteString(line[:min(len(line), maxDetail)])
+		b.WriteString(line)
 	}
 	return b.String()
 }

@@ -1,0 +1,236 @@
+package xdsclient
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+const (
+	fuzzFull    = "type.example/full"
+	fuzzPartial = "type.example/partial"
+)
+
+// fuzzType decodes "name=text"; what the text begins with decides its fate.
+func fuzzType(url string) *ResourceType[string] {
+	return &ResourceType[string]{TypeURL: url, FullState: url == fuzzFull, Decode: func(_ string, body []byte) Decoded[string] {
+		name, text, _ := bytes.Cut(body, []byte("="))
+		d := Decoded[string]{Name: string(name), Value: string(text), Usable: true}
+		switch {
+		case bytes.HasPrefix(text, []byte("bad")):
+			d.Usable, d.Err = false, errors.New(string(text))
+		case bytes.HasPrefix(text, []byte("part")):
+			d.Err = errors.New(string(text))
+		case bytes.HasPrefix(text, []byte("silent")):
+			d.Usable = false
+		case bytes.HasPrefix(text, []byte("panic")):
+			panic(string(text))
+		}
+		return d
+	}}
+}
+
+type fuzzWatcher struct{}
+
+func (fuzzWatcher) Update(_ Update[string], done func()) { done() }
+
+func (fuzzWatcher) Missing(_ string, err error, done func()) { _ = err.Error(); done() }
+
+func (fuzzWatcher) Error(_ string, err error, done func()) { _ = err.Error(); done() }
+
+// FuzzResponses hands arbitrary responses to a stream of either protocol, twice
+// each, and checks that what the client answers can be sent.
+func FuzzResponses(f *testing.F) {
+	resource := func(name, body string) *discoveryv3.Resource {
+		return &discoveryv3.Resource{Name: name, Version: "1", Resource: &anypb.Any{TypeUrl: fuzzFull, Value: []byte(body)}}
+	}
+	seed := func(m proto.Message) []byte {
+		out, err := proto.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		return out
+	}
+	wrapped, err := anypb.New(resource("a", "a=1"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	notFound := []*discoveryv3.ResourceError{{ResourceName: &discoveryv3.ResourceName{Name: "a"}, ErrorDetail: &rpcstatus.Status{Code: int32(codes.NotFound)}}, {}}
+	f.Add(seed(&discoveryv3.DeltaDiscoveryResponse{
+		TypeUrl: fuzzFull, Nonce: "n", RemovedResources: []string{"b", "zz"}, ResourceErrors: notFound,
+		Resources: []*discoveryv3.Resource{resource("a", "a=1"), resource("b", "c=bad"), resource("c", "=panic"), resource("", ""), {Name: "a"}, {}},
+	}))
+	f.Add(seed(&discoveryv3.DiscoveryResponse{
+		TypeUrl: fuzzFull, Nonce: "n", VersionInfo: "1", ResourceErrors: notFound,
+		Resources: []*anypb.Any{wrapped, {TypeUrl: fuzzFull, Value: []byte("a=part\xff")}, {TypeUrl: fuzzFull, Value: []byte("b=silent")}, {}, {TypeUrl: wrapperURL, Value: []byte{1}}, {TypeUrl: wrapperURL}},
+	}))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, p := range []Protocol{Delta, StateOfTheWorld} {
+			feed(t, p, data)
+		}
+	})
+}
+
+func feed(t *testing.T, p Protocol, data []byte) {
+	read := func() *response {
+		if p == Delta {
+			var m discoveryv3.DeltaDiscoveryResponse
+			if proto.Unmarshal(data, &m) != nil {
+				return nil
+			}
+			return fromDelta(&m)
+		}
+		var m discoveryv3.DiscoveryResponse
+		if proto.Unmarshal(data, &m) != nil {
+			return nil
+		}
+		return fromSotW(&m)
+	}
+	if read() == nil {
+		return
+	}
+	c, st := detached(t, p)
+	defer c.calls.stop()
+	full, partial := fuzzType(fuzzFull), fuzzType(fuzzPartial)
+	for _, name := range []string{"a", "b", "c"} {
+		Watch(c, full, name, fuzzWatcher{})
+	}
+	cancel := Watch(c, partial, "a", fuzzWatcher{})
+	now := time.Now()
+	for i := range 3 {
+		c.server.flush()
+		batch, _ := st.plan(now)
+		for _, r := range batch {
+			sendable(t, p, r)
+		}
+		if i == 1 {
+			cancel()
+		}
+		<-st.handle(read()).free
+		now = now.Add(nackInterval)
+	}
+	for _, s := range c.Status().Resources {
+		if s.State == Accepted && s.Err != nil || s.State == Missing && s.Version != "" {
+			t.Errorf("status contradicts itself: %+v", s)
+		}
+	}
+}
+
+// detached returns a client that has an open stream but no connection: the test
+// does what its goroutines would.
+func detached(tb testing.TB, p Protocol) (*Client, *stream) {
+	cfg, err := Config{
+		Servers: []Server{{URI: "nowhere", Credentials: insecure.NewCredentials(), Dialer: func(context.Context, string) (net.Conn, error) {
+			return nil, errors.New("not to be dialed")
+		}}},
+		WatchExpiry: -1,
+	}.withDefaults()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	c := &Client{cfg: cfg, log: slog.New(slog.DiscardHandler), types: map[string]*typeEntry{}}
+	if c.server, err = newServer(c, cfg.Servers[0]); err != nil {
+		tb.Fatal(err)
+	}
+	c.server.disconnect()
+	c.calls = newCalls(func() {})
+	go c.calls.run()
+	return c, c.server.begin(p)
+}
+
+// sendable fails if a request cannot be written to the wire.
+func sendable(t *testing.T, p Protocol, r *request) {
+	t.Helper()
+	var err error
+	if p == Delta {
+		err = deltaWire{deltaMarshaler{}}.send(r)
+	} else {
+		err = sotwWire{sotwMarshaler{}}.send(r)
+	}
+	if err != nil {
+		t.Fatalf("request %+v cannot be sent: %v", r, err)
+	}
+}
+
+// deltaMarshaler and sotwMarshaler are streams that only marshal.
+type (
+	deltaMarshaler struct {
+		discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
+	}
+	sotwMarshaler struct {
+		discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesClient
+	}
+)
+
+func (deltaMarshaler) Send(m *discoveryv3.DeltaDiscoveryRequest) error { return marshal(m) }
+
+func (sotwMarshaler) Send(m *discoveryv3.DiscoveryRequest) error { return marshal(m) }
+
+func marshal(m proto.Message) error {
+	_, err := proto.Marshal(m)
+	return err
+}
+
+// TestReplyQueue: a server that sends but never reads makes no queue grow.
+func TestReplyQueue(t *testing.T) {
+	c, st := detached(t, Delta)
+	defer c.calls.stop()
+	Watch(c, fuzzType(fuzzFull), "a", fuzzWatcher{})
+	c.server.flush()
+	st.plan(time.Now())
+	for range 1000 {
+		<-st.handle(&response{typeURL: fuzzFull, nonce: "n"}).free
+	}
+	if n := len(st.talks[fuzzFull].replies); n != maxReplies {
+		t.Errorf("%d replies wait, want %d", n, maxReplies)
+	}
+}
+
+// TestDetail: the text of a NACK is bounded, valid UTF-8, and the same whatever
+// the order of the resources.
+func TestDetail(t *testing.T) {
+	a := detail([]refusal{{"b", "two"}, {"a", "one\xff"}})
+	b := detail([]refusal{{"a", "one\xff"}, {"b", "two"}})
+	if want := "a: one\uFFFD; b: two"; a != want || b != want {
+		t.Errorf("detail = %q and %q, want %q", a, b, want)
+	}
+	var many []refusal
+	for range 1000 {
+		many = append(many, refusal{"name", strings.Repeat("x", 1000)})
+	}
+	if d := detail(many); len(d) > maxDetail+100 || !strings.HasSuffix(d, "; and 984 more") {
+		t.Errorf("detail of many: %d bytes, ends %q", len(d), d[len(d)-20:])
+	}
+	for _, name := range []string{"nam", "name"} {
+		if d := detail([]refusal{{name, strings.Repeat("é", maxDetail)}}); len(d) > maxDetail+2 || !utf8.ValidString(d) {
+			t.Errorf("detail of a long one: %d bytes, ends %q", len(d), d[len(d)-2:])
+		}
+	}
+}
+
+// TestDelay: gRPC's connection backoff.
+func TestDelay(t *testing.T) {
+	c, _ := detached(t, Delta)
+	defer c.calls.stop()
+	for attempt, want := range map[int]time.Duration{0: time.Second, 1: 1600 * time.Millisecond, 20: 2 * time.Minute, 2000: 2 * time.Minute} {
+		c.server.attempt = attempt
+		for range 100 {
+			if d := c.server.delay(); d < want*8/10 || d > want*12/10 {
+				t.Errorf("attempt %d: delay %v, want %v with 20%% jitter", attempt, d, want)
+			}
+		}
+	}
+}
