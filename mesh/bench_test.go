@@ -2,6 +2,7 @@ package mesh_test
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -30,7 +31,7 @@ func benchUpdate(matches []route.Match) *snapshot.Update {
 	vh := &snapshot.VirtualHost{Name: "bench", Domains: []string{"bench:80"}}
 	for i, m := range matches {
 		r := &snapshot.Route{
-			Name: fmt.Sprint(i), Match: m, Timeout: time.Second,
+			Name: strconv.Itoa(i), Match: m, Timeout: time.Second,
 			Clusters: []snapshot.ClusterWeight{{Cluster: "a", Weight: 90}, {Cluster: "b", Weight: 10}},
 			Retry:    &retry.Policy{On: outcome.GRPCUnavailable, NumRetries: 2},
 		}
@@ -211,7 +212,7 @@ func BenchmarkApply(b *testing.B) {
 // among few and many virtual hosts.
 func BenchmarkDecideHosts(b *testing.B) {
 	for _, n := range []int{10, 10_000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
 			u := benchUpdate(otherPaths(10))
 			own := u.Routes.VirtualHosts[0]
 			for i := range n {

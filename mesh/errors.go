@@ -71,6 +71,7 @@ func (e *RouteError) Error() string {
 		if e.Route != "" {
 			fmt.Fprintf(&b, ": route %s", e.Route)
 		}
+	default: // the host says it
 	}
 	if e.VirtualHost != "" && e.Kind != ClusterMissing {
 		fmt.Fprintf(&b, " (virtual host %s)", e.VirtualHost)

@@ -21,6 +21,7 @@ type rig struct {
 }
 
 func newRig(t *testing.T, hosts int, c *Config) *rig {
+	t.Helper()
 	r := &rig{t: t, now: time.Unix(0, 0)}
 	r.Detector = NewDetector(func() uint64 { return 49 }, func() { r.changes++ })
 	for range hosts {

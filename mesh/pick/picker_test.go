@@ -382,6 +382,7 @@ func BenchmarkPick(b *testing.B) {
 }
 
 func benchmarkPick(b *testing.B, policy Policy, n int, weighted bool) {
+	b.Helper()
 	weights := make([]uint32, n)
 	for i := range weights {
 		weights[i] = 1

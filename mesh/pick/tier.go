@@ -55,6 +55,7 @@ func (p *Picker) usable(list []int32) ([]int32, Verdict) {
 			idle = append(idle, i)
 		case Connecting:
 			verdict = Queue
+		default: // failed: not usable
 		}
 	}
 	switch {

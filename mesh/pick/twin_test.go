@@ -45,13 +45,13 @@ func rankedHosts(hosts []Host, conns []ConnState) (members []int32, v Verdict) {
 		return nil, v
 	}
 	// From here on any host counts if even the best is unavailable.
-	any := best >= 2<<32
-	if any {
+	fallback := best >= 2<<32
+	if fallback {
 		best -= 2 << 32
 	}
 	byState := map[ConnState][]int32{}
 	for i := range hosts {
-		in := rank(i) == best || any && uint64(hosts[i].Priority) == best
+		in := rank(i) == best || fallback && uint64(hosts[i].Priority) == best
 		if in && hosts[i].Health != Draining {
 			byState[conns[i]] = append(byState[conns[i]], int32(i))
 		}

@@ -13,6 +13,7 @@ func BenchmarkFind(b *testing.B) {
 }
 
 func benchmarkFind(b *testing.B, matches []Match) {
+	b.Helper()
 	t := Compile(matches)
 	r := &Request{
 		Authority: "reviews:9080", Path: "/grpc.testing.BenchmarkService/UnaryCall", Method: "POST",

@@ -3,6 +3,7 @@ package route
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 )
 
@@ -66,7 +67,7 @@ func TestHostsAgreeWithLinearScan(t *testing.T) {
 
 func BenchmarkHosts(b *testing.B) {
 	for _, n := range []int{10, 10_000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
 			domains := make([][]string, n)
 			for i := range domains {
 				name := fmt.Sprintf("service%05d.default.svc.cluster.local", i)

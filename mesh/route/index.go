@@ -8,7 +8,8 @@ import "hash/maphash"
 // made.
 type index[V any] struct {
 	seed  maphash.Seed
-	slots []slot[V] // power of two, at most a quarter full
+	slots []slot[V] // a power of two of them, at most a quarter full
+	mask  uint64    // of a hash, for an index in slots
 }
 
 type slot[V any] struct {
@@ -22,26 +23,21 @@ func newIndex[V any](entries map[string]V) *index[V] {
 	for size < 4*len(entries) {
 		size *= 2
 	}
-	x := &index[V]{seed: maphash.MakeSeed(), slots: make([]slot[V], size)}
+	x := &index[V]{seed: maphash.MakeSeed(), slots: make([]slot[V], size), mask: uint64(size - 1)}
 	for key, value := range entries {
-		i := x.home(key)
-		for x.slots[i].used {
-			i = (i + 1) & (size - 1)
+		i := maphash.String(x.seed, key)
+		for x.slots[i&x.mask].used {
+			i++
 		}
-		x.slots[i] = slot[V]{key: key, value: value, used: true}
+		x.slots[i&x.mask] = slot[V]{key: key, value: value, used: true}
 	}
 	return x
 }
 
-func (x *index[V]) home(key string) int {
-	return int(maphash.String(x.seed, key) & uint64(len(x.slots)-1))
-}
-
 // get returns the value of the key.
 func (x *index[V]) get(key string) (value V, ok bool) {
-	mask := len(x.slots) - 1
-	for i := x.home(key); x.slots[i&mask].used; i++ {
-		if s := &x.slots[i&mask]; s.key == key {
+	for i := maphash.String(x.seed, key); x.slots[i&x.mask].used; i++ {
+		if s := &x.slots[i&x.mask]; s.key == key {
 			return s.value, true
 		}
 	}

@@ -8,14 +8,16 @@ import (
 
 // String writes the match so that two matches are the same condition exactly
 // if their strings are equal.
-func (m Match) String() string {
+func (m *Match) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "path(%d %q %q %t)", m.Path, m.Value, pattern(m.Regex), m.IgnoreCase)
-	for _, h := range m.Headers {
-		fmt.Fprintf(&b, " header(%q %s %t %t)", h.Name, h.StringMatch.key(), h.Invert, h.TreatMissingAsEmpty)
+	for i := range m.Headers {
+		h := &m.Headers[i]
+		fmt.Fprintf(&b, " header(%q %s %t %t)", h.Name, h.key(), h.Invert, h.TreatMissingAsEmpty)
 	}
-	for _, q := range m.Query {
-		fmt.Fprintf(&b, " query(%q %s)", q.Name, q.StringMatch.key())
+	for i := range m.Query {
+		q := &m.Query[i]
+		fmt.Fprintf(&b, " query(%q %s)", q.Name, q.key())
 	}
 	if m.HasFraction {
 		fmt.Fprintf(&b, " fraction(%d)", m.Fraction)

@@ -28,8 +28,9 @@ func anchored(re *syntax.Regexp) bool {
 		return true
 	case syntax.OpConcat, syntax.OpCapture:
 		return len(re.Sub) > 0 && anchored(re.Sub[0])
+	default:
+		return false
 	}
-	return false
 }
 
 // fixedText returns the characters that the expression begins with, and whether
@@ -54,6 +55,7 @@ func fixedText(re *syntax.Regexp) (text string, all bool) {
 			}
 		}
 		return text, true
+	default:
+		return "", false
 	}
-	return "", false
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -84,13 +85,7 @@ func (g generator) request() *Request {
 	return r
 }
 
-func mustAnchor(expr string) *regexp.Regexp {
-	re, err := Anchor(expr)
-	if err != nil {
-		panic(err)
-	}
-	return re
-}
+func mustAnchor(expr string) *regexp.Regexp { return regexp.MustCompile("^(?:" + expr + ")$") }
 
 func TestTableAgreesWithLinearScan(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -109,7 +104,7 @@ func TestDeepPaths(t *testing.T) {
 		for i := range list {
 			list[i].Value = path[:rnd.IntN(len(path))]
 			if rnd.IntN(10) > 0 {
-				list[i].Headers = []HeaderMatch{{Name: "x", StringMatch: StringMatch{Kind: StringPrefix, Value: fmt.Sprint(rnd.IntN(10))}}}
+				list[i].Headers = []HeaderMatch{{Name: "x", StringMatch: StringMatch{Kind: StringPrefix, Value: strconv.Itoa(rnd.IntN(10))}}}
 			}
 		}
 		r := &Request{Path: path, Headers: headers{"x": "7"}}
@@ -155,7 +150,7 @@ func checkTable(t *testing.T, g generator, matches, requests int) {
 func numbered(list []Match) string {
 	var b strings.Builder
 	for i := range list {
-		fmt.Fprintf(&b, "%d: %s\n", i, list[i])
+		fmt.Fprintf(&b, "%d: %s\n", i, &list[i])
 	}
 	return b.String()
 }

@@ -47,7 +47,7 @@ func (m *HeaderMatch) holds(value string, ok bool) bool {
 	if !ok && !m.TreatMissingAsEmpty {
 		return m.Invert && m.Kind == StringPresent
 	}
-	return m.StringMatch.matches(value) != m.Invert
+	return m.matches(value) != m.Invert
 }
 
 // The case-insensitive comparisons fold ASCII only, as Envoy does, and

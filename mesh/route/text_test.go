@@ -139,10 +139,10 @@ func TestMatchString(t *testing.T) {
 	b := a
 	b.Headers = []HeaderMatch{{Name: "x", StringMatch: StringMatch{Value: "1"}}}
 	if a.String() != b.String() {
-		t.Errorf("equal matches differ: %s, %s", a, b)
+		t.Errorf("equal matches differ: %s, %s", &a, &b)
 	}
 	b.HasFraction = true
 	if a.String() == b.String() {
-		t.Errorf("different matches are equal: %s", a)
+		t.Errorf("different matches are equal: %s", &a)
 	}
 }

@@ -25,7 +25,7 @@ const twoClusters = `
 	host reviews reviews:9080 reviews delay=1s,10%
 	route one path=/1 a:b -> v1
 	route two -> v2:1 v1:2
-	host other other
+	host others other
 	route rest -> v3
 	cluster v1 consecutive=1 max_ejection=100
 	endpoints v1 10.0.0.1:80 10.0.0.2:80
@@ -286,7 +286,7 @@ func TestSnapshotsAreNotWritten(t *testing.T) {
 		drop-cluster v3
 		hosts
 		host reviews reviews:9080 refused="bad"
-		host other other
+		host others other
 		route rest -> refused="bad"`)
 	e.Apply(c.Update())
 	e.Drop("reviews:9080")

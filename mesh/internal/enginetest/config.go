@@ -3,6 +3,8 @@ package enginetest
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -62,24 +64,12 @@ func unknown(known bool) error {
 func (c *Config) Update() *snapshot.Update {
 	if c.changed || c.routes == nil {
 		c.changed = false
-		c.routes = &snapshot.RouteConfiguration{Name: c.target, VirtualHosts: append([]*snapshot.VirtualHost(nil), c.hosts...)}
+		c.routes = &snapshot.RouteConfiguration{Name: c.target, VirtualHosts: slices.Clone(c.hosts)}
 	}
-	u := &snapshot.Update{
+	return &snapshot.Update{
 		Target: c.target, Authority: c.target, Listener: c.listener, Routes: c.routes,
-		Clusters:  map[string]*snapshot.Cluster{},
-		Endpoints: map[string]*snapshot.ClusterLoadAssignment{},
-		Missing:   map[string]error{},
+		Clusters: maps.Clone(c.clusters), Endpoints: maps.Clone(c.endpoints), Missing: maps.Clone(c.missing),
 	}
-	for name, cluster := range c.clusters {
-		u.Clusters[name] = cluster
-	}
-	for name, assignment := range c.endpoints {
-		u.Endpoints[name] = assignment
-	}
-	for name, err := range c.missing {
-		u.Missing[name] = err
-	}
-	return u
 }
 
 // line applies one line; known is false if it is not about configuration.
@@ -165,8 +155,8 @@ func (c *Config) addRoute(match, action words) error {
 	r.Retry, r.Fault, r.Refused = in.retry(), in.fault(), in.refused()
 	// The host is another one now: hosts that were handed over are not written.
 	last := *c.hosts[len(c.hosts)-1]
-	last.Routes = append(last.Routes[:len(last.Routes):len(last.Routes)], r)
-	c.hosts = append(c.hosts[:len(c.hosts)-1:len(c.hosts)-1], &last)
+	last.Routes = append(slices.Clip(last.Routes), r)
+	c.hosts = append(slices.Clone(c.hosts[:len(c.hosts)-1]), &last)
 	c.changed = true
 	return in.finish()
 }

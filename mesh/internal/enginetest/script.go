@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -17,7 +18,9 @@ import (
 )
 
 // Rand returns a source of random numbers that is the same in every run.
-func Rand(seed uint64) func() uint64 { return rand.New(rand.NewPCG(seed, seed)).Uint64 }
+func Rand(seed uint64) func() uint64 {
+	return rand.New(rand.NewPCG(seed, seed)).Uint64 //nolint:gosec // it must repeat
+}
 
 // script is an engine with the world around it: targets, connections, a clock.
 type script struct {
@@ -149,7 +152,7 @@ func requestOf(w words) (*mesh.Request, error) {
 	}
 	r.Headers = headers
 	if r.Path == "" {
-		return nil, fmt.Errorf("no path")
+		return nil, errors.New("no path")
 	}
 	return r, nil
 }
@@ -184,8 +187,13 @@ func (s *script) call(w words) ([]string, error) {
 	}
 	d, host, v := s.decide(r)
 	s.last = lastCall{d, host}
+	return []string{describe(&d, host, v)}, nil
+}
+
+// describe writes a decision and its pick on one line.
+func describe(d *mesh.Decision, host int, v pick.Verdict) string {
 	if d.Err != nil {
-		return []string{"error: " + d.Err.Error()}, nil
+		return "error: " + d.Err.Error()
 	}
 	out := fmt.Sprintf("route %q of %s, cluster %s", d.Route.Name, d.VirtualHost, d.Upstream.Name)
 	if v == pick.Picked {
@@ -205,7 +213,7 @@ func (s *script) call(w words) ([]string, error) {
 	if d.AttemptCount {
 		out += ", attempts counted"
 	}
-	return []string{out}, nil
+	return out
 }
 
 func (s *script) calls(w words) ([]string, error) {
@@ -294,15 +302,15 @@ func (s *script) report(w words) ([]string, error) {
 	}
 	a, ok := results[name]
 	if !ok {
-		status, err := strconv.Atoi(name)
+		status, err := strconv.ParseInt(name, 10, 32)
 		if err != nil {
 			return nil, fmt.Errorf("unknown result %q", name)
 		}
-		a = answer(status)
+		a = answer(int32(status))
 	}
 	d, host := &s.last.decision, s.last.host
 	if d.Upstream == nil {
-		return nil, fmt.Errorf("there was no call")
+		return nil, errors.New("there was no call")
 	}
 	if on, ok := w.options["on"]; ok {
 		host = slices.IndexFunc(d.Upstream.Hosts, func(h snapshot.Host) bool { return h.Address == on })
@@ -318,8 +326,8 @@ func (s *script) report(w words) ([]string, error) {
 }
 
 // answer is an attempt that the upstream answered.
-func answer(status int) outcome.Attempt {
-	a := outcome.Attempt{HTTPStatus: int32(status), GRPCStatus: -1}
+func answer(status int32) outcome.Attempt {
+	a := outcome.Attempt{HTTPStatus: status, GRPCStatus: -1}
 	if status >= 500 {
 		a.Conditions |= outcome.Server5xx
 	}

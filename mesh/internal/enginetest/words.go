@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -37,7 +38,7 @@ func split(line string) words {
 // take removes the first plain word.
 func (w *words) take() (string, error) {
 	if len(w.plain) == 0 {
-		return "", fmt.Errorf("a word is missing")
+		return "", errors.New("a word is missing")
 	}
 	first := w.plain[0]
 	w.plain = w.plain[1:]
