@@ -72,7 +72,7 @@ func TestWeightsAreExact(t *testing.T) {
 		return (next%total)*(math.MaxUint64/total) + total
 	}})
 	s := e.Apply(update(t, "h", `
-		host host h
+		host vh h
 		route r -> zero:0 seven:7 one:1 also-zero:0 most:92
 		cluster seven
 		cluster one
@@ -94,7 +94,7 @@ func TestWeightsAreExact(t *testing.T) {
 func TestErrorKinds(t *testing.T) {
 	e := mesh.New(mesh.Options{})
 	s := e.Apply(update(t, "h", `
-		host host h
+		host vh h
 		route gone path=/gone -> v1
 		route bad path=/bad -> refused="why"
 		host worse bad refused="why"
@@ -108,8 +108,8 @@ func TestErrorKinds(t *testing.T) {
 	}{
 		{nil, mesh.Request{Path: "/"}, mesh.NoConfig, "mesh: no configuration: none has arrived yet"},
 		{s, mesh.Request{Authority: "x", Path: "/"}, mesh.NoVirtualHost, "mesh: x: no virtual host"},
-		{s, mesh.Request{Path: "/"}, mesh.NoRoute, "mesh: h: no route matches / (virtual host host)"},
-		{s, mesh.Request{Path: "/bad"}, mesh.Refused, "mesh: h: unusable configuration: route bad (virtual host host): refused: why"},
+		{s, mesh.Request{Path: "/"}, mesh.NoRoute, "mesh: h: no route matches / (virtual host vh)"},
+		{s, mesh.Request{Path: "/bad"}, mesh.Refused, "mesh: h: unusable configuration: route bad (virtual host vh): refused: why"},
 		{s, mesh.Request{Authority: "bad", Path: "/"}, mesh.Refused, "mesh: bad: unusable configuration (virtual host worse): refused: why"},
 		{s, mesh.Request{Path: "/gone"}, mesh.ClusterMissing, "mesh: h: cluster unavailable: v1: the cluster does not exist or has not arrived"},
 		{s, mesh.Request{Authority: "other", Path: "/"}, mesh.ClusterMissing, "mesh: other: cluster unavailable: v2: only the clusters of the target's own virtual host are followed"},
@@ -133,14 +133,14 @@ func TestCallsWhileConfigurationChanges(t *testing.T) {
 	e := mesh.New(mesh.Options{})
 	versions := []*snapshot.Update{
 		update(t, "h", `
-			host host h
+			host vh h
 			route r -> a:1 b:1
 			cluster a consecutive=2 max_ejection=100 interval=1ms base=1ms
 			endpoints a 10.0.0.1:80 10.0.0.2:80
 			cluster b lb=least_request
 			endpoints b 10.0.0.3:80 10.0.0.4:80`),
 		update(t, "h", `
-			host host h
+			host vh h
 			route r -> b:1 c:1
 			cluster b lb=least_request
 			endpoints b 10.0.0.4:80 10.0.0.5:80
@@ -210,7 +210,7 @@ func call(e *mesh.Engine, s *snapshot.Snapshot) error {
 // counted right whatever the order.
 func TestApplyAndDropAtOnce(t *testing.T) {
 	e := mesh.New(mesh.Options{})
-	u := update(t, "h", "host host h\nroute r -> a\ncluster a\nendpoints a 10.0.0.1:80")
+	u := update(t, "h", "host vh h\nroute r -> a\ncluster a\nendpoints a 10.0.0.1:80")
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {

@@ -1,6 +1,9 @@
 package route
 
-import "hash/maphash"
+import (
+	"hash/maphash"
+	"math/bits"
+)
 
 // index finds a value by a string key, at the same cost whether it holds two
 // keys or thousands. (A Go map is cheaper when it is small, which would make
@@ -19,11 +22,8 @@ type slot[V any] struct {
 }
 
 func newIndex[V any](entries map[string]V) *index[V] {
-	size := 1
-	for size < 4*len(entries) {
-		size *= 2
-	}
-	x := &index[V]{seed: maphash.MakeSeed(), slots: make([]slot[V], size), mask: uint64(size - 1)}
+	size := uint64(1) << bits.Len(uint(4*len(entries)))
+	x := &index[V]{seed: maphash.MakeSeed(), slots: make([]slot[V], size), mask: size - 1}
 	for key, value := range entries {
 		i := maphash.String(x.seed, key)
 		for x.slots[i&x.mask].used {
