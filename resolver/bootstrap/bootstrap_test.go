@@ -162,8 +162,7 @@ func TestErrors(t *testing.T) {
 			if diff := cmp.Diff(want, err.Error()); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
-			var e *bootstrap.Error
-			if !errors.As(err, &e) {
+			if _, ok := errors.AsType[*bootstrap.Error](err); !ok {
 				t.Errorf("error is a %T, want *bootstrap.Error inside", err)
 			}
 		})

@@ -170,6 +170,8 @@ func or(s, otherwise string) string {
 }
 
 // The JSON form of a bootstrap.
+//
+//nolint:tagliatelle // gRPC's names
 type (
 	jsonConfig struct {
 		Servers         []jsonServer               `json:"xds_servers"`

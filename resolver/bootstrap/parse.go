@@ -81,7 +81,7 @@ func parse(source string, data []byte) (*Config, error) {
 	r := &reader{source: source}
 	root, err := decode(data)
 	if err != nil {
-		r.problem("", "%v", err)
+		r.problemf("", "%v", err)
 		return nil, r.err()
 	}
 	c := r.config(value{r: r, v: root})
@@ -120,7 +120,7 @@ type reader struct {
 	warnings []string
 }
 
-func (r *reader) problem(path, format string, args ...any) {
+func (r *reader) problemf(path, format string, args ...any) {
 	r.errs = append(r.errs, &Error{Source: r.source, Path: path, Problem: fmt.Sprintf(format, args...)})
 }
 
@@ -135,7 +135,7 @@ type value struct {
 	v    any
 }
 
-func (v value) want(what string) { v.r.problem(v.path, "want %s, found %s", what, kind(v.v)) }
+func (v value) want(what string) { v.r.problemf(v.path, "want %s, found %s", what, kind(v.v)) }
 
 func kind(v any) string {
 	switch v.(type) {
@@ -177,7 +177,7 @@ func (v value) list() []value {
 func (v value) raw() json.RawMessage {
 	out, err := json.Marshal(v.v)
 	if err != nil { // it was read from JSON
-		v.r.problem(v.path, "%v", err)
+		v.r.problemf(v.path, "%v", err)
 	}
 	return out
 }
@@ -239,7 +239,7 @@ func (r *reader) config(root value) *Config {
 	if v, ok := o.get("xds_servers"); ok {
 		c.Servers = r.servers(v)
 	} else {
-		r.problem("xds_servers", "want a list of at least one server, found none")
+		r.problemf("xds_servers", "want a list of at least one server, found none")
 	}
 	if v, ok := o.get("node"); ok {
 		c.Node = r.node(v)
@@ -260,7 +260,7 @@ func (r *reader) config(root value) *Config {
 
 func (r *reader) servers(v value) []Server {
 	if l, ok := v.v.([]any); ok && len(l) == 0 {
-		r.problem(v.path, "want a list of at least one server, found none")
+		r.problemf(v.path, "want a list of at least one server, found none")
 	}
 	var out []Server
 	for _, e := range v.list() {
@@ -278,7 +278,7 @@ func (r *reader) server(v value) Server {
 	if uri, ok := o.get("server_uri"); ok && uri.v != "" {
 		s.URI = uri.str()
 	} else {
-		r.problem(uri.path, "want a gRPC target such as \"127.0.0.1:15010\", found none")
+		r.problemf(uri.path, "want a gRPC target such as \"127.0.0.1:15010\", found none")
 	}
 	creds, _ := o.get("channel_creds")
 	r.creds(creds, &s)
@@ -296,7 +296,7 @@ func (r *reader) server(v value) Server {
 // creds takes the first credentials that are supported.
 func (r *reader) creds(v value, s *Server) {
 	if v.v == nil {
-		r.problem(v.path, "want a list of at least one type of credentials, found none")
+		r.problemf(v.path, "want a list of at least one type of credentials, found none")
 		return
 	}
 	var seen []string
@@ -322,7 +322,7 @@ func (r *reader) creds(v value, s *Server) {
 		}
 	}
 	if _, isList := v.v.([]any); isList && s.Creds == nil {
-		r.problem(v.path, "want credentials of type %q or %q, found [%s]", credsInsecure, credsTLS, strings.Join(seen, ", "))
+		r.problemf(v.path, "want credentials of type %q or %q, found [%s]", credsInsecure, credsTLS, strings.Join(seen, ", "))
 	}
 }
 
@@ -334,11 +334,11 @@ func (r *reader) tls(o object) *fileTLS {
 		key:   o.str("private_key_file"),
 	}
 	if (t.cert == "") != (t.key == "") {
-		r.problem(o.path, "want both certificate_file and private_key_file, or neither; found one")
+		r.problemf(o.path, "want both certificate_file and private_key_file, or neither; found one")
 	}
 	if v, ok := o.get("refresh_interval"); ok {
 		if d, err := time.ParseDuration(v.str()); err != nil || d <= 0 {
-			r.problem(v.path, "want a positive duration such as \"600s\"")
+			r.problemf(v.path, "want a positive duration such as \"600s\"")
 		}
 	}
 	o.rest()
@@ -378,7 +378,7 @@ func (v value) toProto() *structpb.Value {
 	case json.Number:
 		f, err := x.Float64()
 		if err != nil {
-			v.r.problem(v.path, "want a number that fits 64 bits, found %s", x)
+			v.r.problemf(v.path, "want a number that fits 64 bits, found %s", x)
 		}
 		return structpb.NewNumberValue(f)
 	case []any:
@@ -400,7 +400,7 @@ func (r *reader) providers(v value) map[string]json.RawMessage {
 		if name, ok := o.get("plugin_name"); ok {
 			name.str()
 		} else if o.fields != nil {
-			r.problem(name.path, "want the name of a plugin such as \"file_watcher\", found none")
+			r.problemf(name.path, "want the name of a plugin such as \"file_watcher\", found none")
 		}
 		if c, ok := o.get("config"); ok {
 			c.object()
@@ -420,7 +420,7 @@ func (r *reader) authorities(v value) map[string]Authority {
 		case t == "":
 			a.ClientListenerResourceNameTemplate = prefix + "envoy.config.listener.v3.Listener/%s"
 		case !strings.HasPrefix(t, prefix):
-			r.problem(join(e.path, "client_listener_resource_name_template"), "want a text that starts with %q, found %q", prefix, t)
+			r.problemf(join(e.path, "client_listener_resource_name_template"), "want a text that starts with %q, found %q", prefix, t)
 		}
 		if s, ok := o.get("xds_servers"); ok && len(s.list()) > 0 {
 			a.Servers = r.servers(s)
@@ -449,9 +449,9 @@ func (r *reader) template(o object, key string, authorities map[string]Authority
 	a, known := authorities[unescape(name)]
 	switch {
 	case !known:
-		r.problem(v.path, "want a name whose authority %q is in authorities, found %q", name, t)
+		r.problemf(v.path, "want a name whose authority %q is in authorities, found %q", name, t)
 	case len(a.Servers) > 0:
-		r.problem(v.path, "authority %q has xds_servers of its own, which is not supported", name)
+		r.problemf(v.path, "authority %q has xds_servers of its own, which is not supported", name)
 	}
 	return t
 }

@@ -17,6 +17,7 @@ func BenchmarkDispatch(b *testing.B) {
 }
 
 func dispatch(b *testing.B, p Protocol, resources, watches int) {
+	b.Helper()
 	c, st := detached(b, p)
 	defer c.calls.stop()
 	t := fuzzType(fuzzFull)

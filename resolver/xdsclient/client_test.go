@@ -48,6 +48,7 @@ func TestConfig(t *testing.T) {
 
 // inBubble runs a test with a fake server and a client of it.
 func inBubble(t *testing.T, p xdsclient.Protocol, f func(t *testing.T, c *xdsclient.Client, s *fakeServer, ev, sent *events)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		var ev, sent events
 		s := newFakeServer(sent.log)
@@ -76,6 +77,7 @@ func res(name, text string) *discoveryv3.Resource {
 // that it subscribes to goes out in one request.
 func TestReentrant(t *testing.T) {
 	inBubble(t, xdsclient.Delta, func(t *testing.T, c *xdsclient.Client, s *fakeServer, ev, sent *events) {
+		t.Helper()
 		ct, et := clusterType(), endpointType()
 		var cancel func()
 		var names []string
@@ -104,6 +106,7 @@ func TestReentrant(t *testing.T) {
 // TestCancelInFlight: no callback begins after cancel, although it was due.
 func TestCancelInFlight(t *testing.T) {
 	inBubble(t, xdsclient.Delta, func(t *testing.T, c *xdsclient.Client, s *fakeServer, ev, _ *events) {
+		t.Helper()
 		ct := clusterType()
 		var cancelSecond func()
 		first := &recorder{name: "first", log: ev.log, then: func() { cancelSecond() }}
@@ -122,6 +125,7 @@ func TestCancelInFlight(t *testing.T) {
 // idempotent, and a closed client is dead but does not hurt.
 func TestClose(t *testing.T) {
 	inBubble(t, xdsclient.Delta, func(t *testing.T, c *xdsclient.Client, s *fakeServer, ev, _ *events) {
+		t.Helper()
 		ct := clusterType()
 		gate := make(chan struct{})
 		xdsclient.Watch(c, ct, "a", &recorder{name: "slow", log: ev.log, hold: true, then: func() { <-gate }})
@@ -152,7 +156,7 @@ func TestClose(t *testing.T) {
 
 		cancel()
 		xdsclient.Watch(c, ct, "b", &recorder{name: "late", log: ev.log})()
-		time.Sleep(time.Minute)
+		elapse(time.Minute)
 		ev.want(t, "of a closed client")
 		if st := c.Status(); st.Servers[0].Connected {
 			t.Errorf("connected after Close: %+v", st.Servers[0])
@@ -200,6 +204,7 @@ func watchNothing(c *xdsclient.Client) {
 // TestHopelessWatches get an error instead of breaking the stream for others.
 func TestHopelessWatches(t *testing.T) {
 	inBubble(t, xdsclient.Delta, func(t *testing.T, c *xdsclient.Client, _ *fakeServer, ev, sent *events) {
+		t.Helper()
 		ct := clusterType()
 		watch := func(label string, ty *xdsclient.ResourceType[string], name string) {
 			xdsclient.Watch(c, ty, name, &recorder{name: label, log: ev.log})
@@ -251,22 +256,25 @@ func TestNode(t *testing.T) {
 // TestErrors: what a caller can find out with errors.As.
 func TestErrors(t *testing.T) {
 	inBubble(t, xdsclient.Delta, func(t *testing.T, c *xdsclient.Client, s *fakeServer, _, _ *events) {
+		t.Helper()
 		ct := clusterType()
 		errs := make(chan error, 10)
 		xdsclient.Watch(c, ct, "a", errorWatcher{errs})
 		synctest.Wait()
 
 		s.send(t, ct, "n1", res("a", "bad"))
-		var refused *xdsclient.RefusedError
-		if err := <-errs; !errors.As(err, &refused) || refused.Resource != "a" || refused.Type != "Cluster" || refused.Version != "1" {
+		err := <-errs
+		refused, ok := errors.AsType[*xdsclient.RefusedError](err)
+		if !ok || refused.Resource != "a" || refused.Type != "Cluster" || refused.Version != "1" {
 			t.Errorf("refused: %#v", err)
 		}
-		time.Sleep(10 * time.Second)
+		elapse(10 * time.Second)
 		s.setDown(true)
 		s.current().end <- nil
 		s.grpc.Stop()
-		var server *xdsclient.ServerError
-		if err := <-errs; !errors.As(err, &server) || server.Server != "fake:1" {
+		err = <-errs
+		server, ok := errors.AsType[*xdsclient.ServerError](err)
+		if !ok || server.Server != "fake:1" {
 			t.Errorf("server: %#v", err)
 		}
 		st := c.Status().Servers[0]
@@ -318,6 +326,7 @@ func TestTruth(t *testing.T) {
 }
 
 func playTruth(t *testing.T, p xdsclient.Protocol, seed uint64) {
+	t.Helper()
 	rnd := rand.New(rand.NewPCG(seed, uint64(p)))
 	cp := &controlPlane{t: t, store: newLinear()}
 	cp.start()
@@ -350,13 +359,13 @@ func playTruth(t *testing.T, p xdsclient.Protocol, seed uint64) {
 				cp.start()
 			}
 		case 7:
-			time.Sleep(time.Duration(rnd.IntN(2000)) * time.Millisecond)
+			elapse(time.Duration(rnd.IntN(2000)) * time.Millisecond)
 		default:
 			truth[name] = fmt.Sprint("v", step)
 			cp.store.set(truth, nil)
 		}
 	}
-	time.Sleep(10 * time.Minute)
+	elapse(10 * time.Minute)
 	synctest.Wait()
 	for _, w := range live {
 		want, ok := truth[w.seen.name]

@@ -40,8 +40,9 @@ type Config struct {
 	WatchExpiry time.Duration
 
 	// Backoff paces attempts to open a stream. The zero value means gRPC's
-	// default: 1 s, times 1.6 up to 120 s, with 20 % jitter. It starts over
-	// once a stream has brought a response.
+	// default: 1 s, times 1.6 up to 120 s, with 20 % jitter; of other values,
+	// fields that are out of range are the default's. It starts over once a
+	// stream has brought a response.
 	Backoff backoff.Config
 
 	// Logger receives what an operator should know: connections lost and
@@ -116,11 +117,30 @@ func (c Config) withDefaults() (Config, error) {
 	if c.WatchExpiry == 0 {
 		c.WatchExpiry = DefaultWatchExpiry
 	}
-	if c.Backoff == (backoff.Config{}) {
-		c.Backoff = backoff.DefaultConfig
-	}
+	c.Backoff = withDefaultBackoff(c.Backoff)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c, nil
+}
+
+// withDefaultBackoff fills in what would make attempts follow without a pause.
+func withDefaultBackoff(b backoff.Config) backoff.Config {
+	d := backoff.DefaultConfig
+	if b == (backoff.Config{}) {
+		return d
+	}
+	if b.BaseDelay <= 0 {
+		b.BaseDelay = d.BaseDelay
+	}
+	if b.Multiplier < 1 {
+		b.Multiplier = d.Multiplier
+	}
+	if b.MaxDelay <= 0 {
+		b.MaxDelay = d.MaxDelay
+	}
+	if b.Jitter < 0 || b.Jitter >= 1 {
+		b.Jitter = d.Jitter
+	}
+	return b
 }

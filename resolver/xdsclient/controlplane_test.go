@@ -103,6 +103,13 @@ type snapshots struct {
 	version int
 }
 
+func newSnapshots(ads bool) func(t *testing.T) store {
+	return func(t *testing.T) store {
+		t.Helper()
+		return &snapshots{cache.NewSnapshotCache(ads, cache.IDHash{}, nil), t, 0}
+	}
+}
+
 func (s *snapshots) set(clusters, endpoints map[string]string) {
 	s.version++
 	snap, err := cache.NewSnapshot(strconv.Itoa(s.version), map[resource.Type][]types.Resource{
@@ -194,8 +201,8 @@ func (e *events) want(t *testing.T, what string, want ...string) {
 // server, in each of its modes.
 func TestControlPlane(t *testing.T) {
 	stores := map[string]func(t *testing.T) store{
-		"SnapshotCache":     func(t *testing.T) store { return &snapshots{cache.NewSnapshotCache(false, cache.IDHash{}, nil), t, 0} },
-		"SnapshotCache,ads": func(t *testing.T) store { return &snapshots{cache.NewSnapshotCache(true, cache.IDHash{}, nil), t, 0} },
+		"SnapshotCache":     newSnapshots(false),
+		"SnapshotCache,ads": newSnapshots(true),
 		"LinearCache":       func(*testing.T) store { return newLinear() },
 	}
 	for name, newStore := range stores {
@@ -220,6 +227,7 @@ func TestControlPlane(t *testing.T) {
 type texts = map[string]string
 
 func playLife(t *testing.T, cp *controlPlane, p xdsclient.Protocol) {
+	t.Helper()
 	c := cp.client(p)
 	defer c.Close()
 	ct, et := clusterType(), endpointType()
@@ -240,7 +248,7 @@ func playLife(t *testing.T, cp *controlPlane, p xdsclient.Protocol) {
 	// A refused cluster: no loop, and the other one is not affected.
 	cp.store.set(texts{"a": "3", "b": "bad"}, texts{"a": "1", "b": "2"})
 	synctest.Wait()
-	time.Sleep(10 * time.Second)
+	elapse(10 * time.Second)
 	if n := cp.nacks.Load(); n < 1 || n > 11 {
 		t.Errorf("%d NACKs in 10 s, want at least 1 and at most one a second", n)
 	}
@@ -254,11 +262,11 @@ func playLife(t *testing.T, cp *controlPlane, p xdsclient.Protocol) {
 	// SnapshotCache looks for news only when a request comes in: here the NACK
 	// that is held back.
 	cp.store.set(texts{"a": "3", "b": "4"}, texts{"a": "1", "b": "2"})
-	time.Sleep(time.Second)
+	elapse(time.Second)
 	ev.want(t, "mended", "cb update b 4")
-	time.Sleep(5 * time.Second)
+	elapse(5 * time.Second)
 	before := cp.nacks.Load()
-	time.Sleep(10 * time.Second)
+	elapse(10 * time.Second)
 	if n := cp.nacks.Load(); n != before {
 		t.Errorf("%d NACKs after the cluster was mended", n-before)
 	}
@@ -281,10 +289,10 @@ func playLife(t *testing.T, cp *controlPlane, p xdsclient.Protocol) {
 
 	// The server goes away and comes back with news.
 	cp.stop()
-	time.Sleep(5 * time.Second)
+	elapse(5 * time.Second)
 	cp.store.set(texts{"a": "6", "b": "5"}, texts{"a": "1", "b": "6"})
 	cp.start()
-	time.Sleep(time.Minute)
+	elapse(time.Minute)
 	synctest.Wait()
 	ev.mu.Lock()
 	ev.lines = slices.DeleteFunc(ev.lines, func(l string) bool { return strings.Contains(l, `error: xds server "cp": cannot connect`) })

@@ -42,23 +42,22 @@ var policies = &xdsclient.ResourceType[string]{
 type printer chan struct{}
 
 func (p printer) Update(u xdsclient.Update[string], done func()) {
-	fmt.Printf("%s uses %s\n", u.Name, u.Value)
+	fmt.Println(u.Name, "uses", u.Value)
 	done()
 	p <- struct{}{}
 }
 
 func (p printer) Missing(name string, _ error, done func()) {
-	fmt.Printf("%s does not exist\n", name)
+	fmt.Println(name, "does not exist")
 	done()
 	p <- struct{}{}
 }
 
 func (p printer) Error(name string, err error, done func()) {
-	var refused *xdsclient.RefusedError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*xdsclient.RefusedError](err); ok {
 		err = refused.Err
 	}
-	fmt.Printf("%s: %v\n", name, err)
+	fmt.Println(name+":", err)
 	done()
 	p <- struct{}{}
 }

@@ -12,9 +12,9 @@ import (
 	"unicode/utf8"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 )
@@ -68,7 +68,7 @@ func FuzzResponses(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	notFound := []*discoveryv3.ResourceError{{ResourceName: &discoveryv3.ResourceName{Name: "a"}, ErrorDetail: &rpcstatus.Status{Code: int32(codes.NotFound)}}, {}}
+	notFound := []*discoveryv3.ResourceError{{ResourceName: &discoveryv3.ResourceName{Name: "a"}, ErrorDetail: status.New(codes.NotFound, "").Proto()}, {}}
 	f.Add(seed(&discoveryv3.DeltaDiscoveryResponse{
 		TypeUrl: fuzzFull, Nonce: "n", RemovedResources: []string{"b", "zz"}, ResourceErrors: notFound,
 		Resources: []*discoveryv3.Resource{resource("a", "a=1"), resource("b", "c=bad"), resource("c", "=panic"), resource("", ""), {Name: "a"}, {}},
@@ -85,6 +85,7 @@ func FuzzResponses(f *testing.F) {
 }
 
 func feed(t *testing.T, p Protocol, data []byte) {
+	t.Helper()
 	read := func() *response {
 		if p == Delta {
 			var m discoveryv3.DeltaDiscoveryResponse
@@ -132,6 +133,7 @@ func feed(t *testing.T, p Protocol, data []byte) {
 // detached returns a client that has an open stream but no connection: the test
 // does what its goroutines would.
 func detached(tb testing.TB, p Protocol) (*Client, *stream) {
+	tb.Helper()
 	cfg, err := Config{
 		Servers: []Server{{URI: "nowhere", Credentials: insecure.NewCredentials(), Dialer: func(context.Context, string) (net.Conn, error) {
 			return nil, errors.New("not to be dialed")

@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/url"
+	"slices"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -82,12 +83,9 @@ func withFeatures(n *corev3.Node) *corev3.Node {
 	if n.GetUserAgentName() == "" {
 		n.UserAgentName = userAgent
 	}
-	for _, f := range n.GetClientFeatures() {
-		if f == featureWrapped {
-			return n
-		}
+	if !slices.Contains(n.GetClientFeatures(), featureWrapped) {
+		n.ClientFeatures = append(n.ClientFeatures, featureWrapped)
 	}
-	n.ClientFeatures = append(n.ClientFeatures, featureWrapped)
 	return n
 }
 
@@ -242,7 +240,8 @@ func (s *server) delay() time.Duration {
 	b := s.c.cfg.Backoff
 	d := float64(b.BaseDelay) * math.Pow(b.Multiplier, float64(s.attempt))
 	d = min(d, float64(b.MaxDelay))
-	return time.Duration(max(0, d*(1+b.Jitter*(2*rand.Float64()-1))))
+	jitter := 2*rand.Float64() - 1
+	return time.Duration(d * (1 + b.Jitter*jitter))
 }
 
 // disconnect closes the connection: the next one is made afresh, so that this

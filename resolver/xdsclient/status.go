@@ -82,15 +82,15 @@ type ResourceStatus struct {
 type ResourceState uint8
 
 const (
-	// Requested: the server has not answered yet.
+	// Requested means that the server has not answered yet.
 	Requested ResourceState = iota
-	// Accepted: the last version was accepted as a whole.
+	// Accepted means that the last version was accepted as a whole.
 	Accepted
-	// Refused: the last version was refused, as a whole or in part, or the
-	// server reported an error; an earlier version or the rest of the last may
+	// Refused means that the last version was refused, as a whole or in part,
+	// or that the server reported an error; an earlier version or the rest of the last may
 	// be in use.
 	Refused
-	// Missing: the resource does not exist.
+	// Missing means that the resource does not exist.
 	Missing
 )
 

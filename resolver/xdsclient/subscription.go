@@ -2,6 +2,7 @@ package xdsclient
 
 import (
 	"bytes"
+	"errors"
 	"hash/maphash"
 	"slices"
 	"strings"
@@ -71,7 +72,7 @@ func (s *subscription) wanted() bool { return len(s.watches) > 0 }
 
 // answered reports whether the server has said what it knows of the resource.
 func (s *subscription) answered() bool {
-	if m, ok := s.err.(*MissingError); ok {
+	if m, ok := errors.AsType[*MissingError](s.err); ok && s.state == Missing {
 		return !m.Expired
 	}
 	return s.state != Requested

@@ -18,7 +18,6 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/google/go-cmp/cmp"
-	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -81,6 +80,7 @@ func TestTranscripts(t *testing.T) {
 
 // play runs a transcript and returns it with what happened.
 func play(t *testing.T, script []byte) []byte {
+	t.Helper()
 	p := &player{t: t, start: time.Now(), cancels: map[string]func(){}, watchers: map[string]*recorder{}}
 	defer p.close()
 	var out bytes.Buffer
@@ -176,7 +176,7 @@ func (p *player) do(args []string) {
 		if err != nil {
 			p.t.Fatal(err)
 		}
-		time.Sleep(d)
+		elapse(d)
 	case "break":
 		var err error
 		if len(args) > 0 {
@@ -214,7 +214,14 @@ func (p *player) newClient(args []string) {
 	}
 }
 
+// elapse lets time go by, which must be that of a bubble.
+func elapse(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 func code(t *testing.T, name string) codes.Code {
+	t.Helper()
 	var c codes.Code
 	if err := c.UnmarshalJSON([]byte(strconv.Quote(name))); err != nil {
 		t.Fatal(err)
@@ -271,7 +278,7 @@ func (p *player) add(d *discoveryv3.DeltaDiscoveryResponse, typ, version, r stri
 	case r[0] == '!':
 		d.ResourceErrors = append(d.ResourceErrors, &discoveryv3.ResourceError{
 			ResourceName: &discoveryv3.ResourceName{Name: name[1:]},
-			ErrorDetail:  &rpcstatus.Status{Code: int32(code(p.t, text)), Message: "told to"},
+			ErrorDetail:  status.New(code(p.t, text), "told to").Proto(),
 		})
 		return
 	case r == "?":

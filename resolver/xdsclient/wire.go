@@ -6,7 +6,6 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -17,7 +16,7 @@ import (
 // wire is an open ADS stream of either protocol. One goroutine may send while
 // another receives.
 type wire interface {
-	send(*request) error
+	send(r *request) error
 	recv() (*response, error)
 }
 
@@ -85,7 +84,7 @@ func (w sotwWire) send(r *request) error {
 		VersionInfo:   r.version,
 		ResourceNames: r.names,
 		ResponseNonce: r.nonce,
-		ErrorDetail:   refusalStatus(r.refusal),
+		ErrorDetail:   refusalStatus(r.refusal).Proto(),
 	})
 }
 
@@ -142,7 +141,7 @@ func (w deltaWire) send(r *request) error {
 		ResourceNamesUnsubscribe: r.unsubscribe,
 		InitialResourceVersions:  r.initial,
 		ResponseNonce:            r.nonce,
-		ErrorDetail:              refusalStatus(r.refusal),
+		ErrorDetail:              refusalStatus(r.refusal).Proto(),
 	})
 }
 
@@ -206,10 +205,10 @@ func fromErrors(list []*discoveryv3.ResourceError) []failure {
 	return out
 }
 
-// refusalStatus is the error_detail of a NACK, or nil for an ACK.
-func refusalStatus(detail string) *rpcstatus.Status {
+// refusalStatus is the error of a NACK with this detail; none if it is empty.
+func refusalStatus(detail string) *status.Status {
 	if detail == "" {
 		return nil
 	}
-	return &rpcstatus.Status{Code: int32(codes.InvalidArgument), Message: detail}
+	return status.New(codes.InvalidArgument, detail)
 }

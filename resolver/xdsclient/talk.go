@@ -1,0 +1,189 @@
+package xdsclient
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// talk is what was said about one type on one stream.
+type talk struct {
+	entry *typeEntry
+	mem   *memory
+	nonce string // of the last response
+
+	// known are the names the server was last told, first those of the first
+	// request of the type: every response of the stream knows of them.
+	known map[string]struct{}
+	first map[string]struct{}
+
+	// replies are the ACKs and NACKs to be sent, oldest first.
+	replies []reply
+
+	// unsure is true (state-of-the-world) when names were changed and nothing
+	// accepted was sent since: if a response crossed the request on its way,
+	// the server has ignored it for its stale nonce.
+	unsure bool
+}
+
+// reply is an ACK, or a NACK if refusal is not empty.
+type reply struct {
+	nonce   string
+	version string // of the response
+	refusal string
+	waiting bool // held back by pacing
+}
+
+// maxReplies bounds the replies that wait for a server that sends but does not
+// read; the oldest are given up.
+const maxReplies = 64
+
+// nackInterval is the least time between two identical NACKs of a type.
+const nackInterval = time.Second
+
+// begin plans the first request of a type on this stream. There is none without
+// names, as that would ask for everything.
+func (st *stream) begin(e *typeEntry, batch []*request) []*request {
+	e.dropUnwanted()
+	names := e.names()
+	if len(names) == 0 {
+		return batch
+	}
+	t := &talk{entry: e, mem: st.s.remember(e.url), known: map[string]struct{}{}, first: map[string]struct{}{}}
+	st.talks[e.url] = t
+	r := &request{typeURL: e.url}
+	for _, n := range names {
+		t.known[n], t.first[n] = struct{}{}, struct{}{}
+		if e.subs[n].state == Requested {
+			r.fresh = append(r.fresh, n)
+		}
+	}
+	if st.proto == Delta {
+		r.subscribe, r.initial = names, e.initialVersions()
+	} else {
+		r.names = names
+		if e.allAnswered() {
+			r.version = t.mem.accepted[st.proto]
+		}
+	}
+	return append(batch, r)
+}
+
+// remember returns the memory of a type.
+func (s *server) remember(url string) *memory {
+	m := s.memory[url]
+	if m == nil {
+		m = &memory{}
+		s.memory[url] = m
+	}
+	return m
+}
+
+// initialVersions are the versions at hand, accepted as a whole by delta.
+func (e *typeEntry) initialVersions() map[string]string {
+	out := map[string]string{}
+	for n, s := range e.subs {
+		if s.wanted() && s.hasValue && s.acceptedBy == Delta && s.accepted != "" {
+			out[n] = s.accepted
+		}
+	}
+	return out
+}
+
+// allAnswered reports whether the server has answered for each name, so that it
+// owes nothing if its version is still the one last accepted.
+func (e *typeEntry) allAnswered() bool {
+	for _, s := range e.subs {
+		if s.wanted() && !s.answered() {
+			return false
+		}
+	}
+	return true
+}
+
+// planReplies plans the ACKs and NACKs of a type.
+func (st *stream) planReplies(t *talk, now time.Time, batch []*request) (_ []*request, wait time.Duration) {
+	for len(t.replies) > 0 {
+		r := &t.replies[0]
+		if r.refusal != "" {
+			if wait = t.mem.pause(r.refusal, now); wait > 0 {
+				r.waiting = true
+				break
+			}
+			t.mem.nack = NACKStatus{Version: r.version, Nonce: r.nonce, Detail: r.refusal, At: now, Count: t.mem.nack.Count + 1}
+		}
+		batch = append(batch, st.replyRequests(t, r)...)
+		t.replies = slices.Delete(t.replies, 0, 1)
+	}
+	return batch, wait
+}
+
+// pause is how long a NACK has to wait.
+func (m *memory) pause(detail string, now time.Time) time.Duration {
+	if m.nack.Detail != detail {
+		return 0
+	}
+	return m.nack.At.Add(nackInterval).Sub(now)
+}
+
+// replyRequests turns a reply into messages. Some servers look no further than
+// the error of a NACK, so in state-of-the-world it repeats the names last sent,
+// and names that may have been missed are sent again after it.
+func (st *stream) replyRequests(t *talk, r *reply) []*request {
+	m := &request{typeURL: t.entry.url, nonce: r.nonce, refusal: r.refusal}
+	if st.proto == Delta {
+		return []*request{m}
+	}
+	m.version, m.names = t.mem.accepted[st.proto], slices.Sorted(maps.Keys(t.known))
+	if r.refusal == "" {
+		m.version = r.version
+	}
+	again := t.unsure && r.refusal != ""
+	t.unsure = false
+	if !again {
+		return []*request{m}
+	}
+	return []*request{m, {typeURL: m.typeURL, nonce: m.nonce, version: m.version, names: m.names}}
+}
+
+// planChanges plans the message that tells which subscriptions have begun and
+// ended, if any have.
+func (st *stream) planChanges(t *talk, batch []*request) []*request {
+	e := t.entry
+	r := &request{typeURL: e.url}
+	for _, n := range slices.Sorted(maps.Keys(e.changed)) {
+		sub := e.subs[n]
+		_, known := t.known[n]
+		switch {
+		case sub.wanted() && !known:
+			t.known[n] = struct{}{}
+			r.subscribe = append(r.subscribe, n)
+			r.fresh = append(r.fresh, n)
+		case !sub.wanted():
+			if known {
+				r.unsubscribe = append(r.unsubscribe, n)
+			}
+			delete(t.known, n)
+			delete(t.first, n)
+			e.drop(sub)
+		}
+	}
+	clear(e.changed)
+	if len(r.subscribe) == 0 && len(r.unsubscribe) == 0 {
+		return batch
+	}
+	if st.proto == StateOfTheWorld {
+		r.names, r.version, r.nonce = slices.Sorted(maps.Keys(t.known)), t.mem.accepted[st.proto], t.nonce
+		t.unsure = true
+	}
+	return append(batch, r)
+}
+
+// queueReply appends a reply. A NACK that is held back gives way to it: it is of
+// no interest any more.
+func (t *talk) queueReply(r reply) {
+	if n := len(t.replies); n > 0 && (t.replies[0].waiting || n == maxReplies) {
+		t.replies = slices.Delete(t.replies, 0, 1)
+	}
+	t.replies = append(t.replies, r)
+}
