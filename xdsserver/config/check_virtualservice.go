@@ -63,11 +63,9 @@ func checkRuleHosts(r *reader, hosts []string, mesh bool) {
 		case h == "*" && mesh:
 			r.errorf(path, "the host * is for gateways only; in the mesh a rule names its hosts")
 		default:
-			for _, other := range hosts[:i] {
-				if hostMatches(other, h) {
-					r.errorf(path, "%s and %s are the same hosts", h, other)
-					break
-				}
+			same := func(other string) bool { return (other != "*" || !mesh) && hostMatches(other, h) }
+			if other := slices.IndexFunc(hosts[:i], same); other >= 0 {
+				r.errorf(path, "%s and %s are the same hosts", h, hosts[other])
 			}
 		}
 	}

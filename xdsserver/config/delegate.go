@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"maps"
 	"slices"
@@ -66,14 +67,11 @@ func (b *builder) delegated(target *Object) []*networking.HTTPRoute {
 	return v.Http
 }
 
-// find returns the rule that a delegation names, nil when there is none that the namespace may see.
-func (d *delegation) find(to *networking.Delegate, namespace string) (string, *Object) {
-	if to.Namespace != "" {
-		namespace = to.Namespace
-	}
-	name := namespace + "/" + to.Name
+// find returns the rule that a delegation names, nil when there is none that a namespace may see.
+func (d *delegation) find(to *networking.Delegate, from string) (string, *Object) {
+	name := cmp.Or(to.Namespace, from) + "/" + to.Name
 	target := d.rules[name]
-	if target != nil && !visibility(target.Spec.(*networking.VirtualService).ExportTo, target.Namespace).In(namespace) {
+	if target != nil && !visibility(target.Spec.(*networking.VirtualService).ExportTo, target.Namespace).In(from) {
 		return name, nil
 	}
 	return name, target

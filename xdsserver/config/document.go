@@ -5,16 +5,11 @@ import (
 	"errors"
 	"io"
 	"regexp"
-	"strconv"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
-
-// document is one parsed YAML or JSON document: a mapping, a sequence or a scalar, never empty.
-type document struct {
-	root *yaml.Node
-}
 
 // syntaxError is a place where the text is not YAML or JSON.
 type syntaxError struct {
@@ -22,9 +17,9 @@ type syntaxError struct {
 	message string
 }
 
-// readDocuments splits a file into its documents. A document that cannot be read costs only itself: the ones after it
-// are read too, so that one look shows every error.
-func readDocuments(name string, data []byte) (docs []document, bad []syntaxError) {
+// readDocuments splits a file into its documents, none of them empty. One that cannot be read costs only itself: the ones
+// after it are read too, so that one look shows every error.
+func readDocuments(name string, data []byte) (docs []*yaml.Node, bad []syntaxError) {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	if strings.HasSuffix(name, ".json") {
 		return readJSON(data)
@@ -45,8 +40,8 @@ type chunk struct {
 	line int // of its first line, from 1
 }
 
-// splitYAML cuts at lines that start with "---": YAML allows nothing else there to begin so. A marker that only
-// directives and comments precede belongs to the document that they announce.
+// splitYAML cuts at lines that start with "---", and at "...": YAML allows nothing else there to begin so. A marker that
+// only directives and comments precede belongs to the document that they announce.
 func splitYAML(data []byte) []chunk {
 	var out []chunk
 	start, startLine, directive, content := 0, 1, false, false
@@ -59,7 +54,11 @@ func splitYAML(data []byte) []chunk {
 		text := data[at:end]
 		line++
 		switch {
-		case isMarker(text):
+		case isMarker(text, "..."):
+			out = append(out, chunk{data[start:at], startLine})
+			start, startLine = end, line+1
+			directive, content = false, false
+		case isMarker(text, "---"):
 			if content || !directive {
 				if at > start {
 					out = append(out, chunk{data[start:at], startLine})
@@ -77,28 +76,39 @@ func splitYAML(data []byte) []chunk {
 	return append(out, chunk{data[start:], startLine})
 }
 
-func isMarker(line []byte) bool {
-	rest, ok := bytes.CutPrefix(line, []byte("---"))
+func isMarker(line []byte, marker string) bool {
+	rest, ok := bytes.CutPrefix(line, []byte(marker))
 	return ok && (len(rest) == 0 || strings.IndexByte(" \t\r\n", rest[0]) >= 0)
 }
 
-// readYAML parses one chunk; it holds several documents only where they are ended by "...".
-func readYAML(c chunk) ([]document, *syntaxError) {
-	var docs []document
-	dec := yaml.NewDecoder(bytes.NewReader(c.text))
+// readYAML parses one chunk. It holds several documents only where line breaks are not those of today's systems.
+func readYAML(c chunk) ([]*yaml.Node, *syntaxError) {
+	var docs []*yaml.Node
+	err := decodeYAML(c.text, func(n *yaml.Node) {
+		if !isNull(n) {
+			shiftLines(n, c.line-1)
+			docs = append(docs, n)
+		}
+	})
+	if err != nil {
+		return docs, yamlError(c, err)
+	}
+	return docs, nil
+}
+
+// decodeYAML hands over the documents of a text up to the first error.
+func decodeYAML(text []byte, take func(*yaml.Node)) error {
+	dec := yaml.NewDecoder(bytes.NewReader(text))
 	for {
 		var n yaml.Node
 		switch err := dec.Decode(&n); {
 		case errors.Is(err, io.EOF):
-			return docs, nil
+			return nil
 		case err != nil:
-			return docs, yamlError(c, err)
+			return err
+		case n.Kind == yaml.DocumentNode && len(n.Content) == 1:
+			take(n.Content[0])
 		}
-		if n.Kind != yaml.DocumentNode || len(n.Content) != 1 || isNull(n.Content[0]) {
-			continue
-		}
-		shiftLines(&n, c.line-1)
-		docs = append(docs, document{n.Content[0]})
 	}
 }
 
@@ -114,49 +124,47 @@ func shiftLines(n *yaml.Node, by int) {
 	}
 }
 
-var (
-	yamlErrorLine  = regexp.MustCompile(`^yaml: line (\d+): `)
-	yamlErrorAlias = regexp.MustCompile(`unknown anchor '(.*)' referenced`)
-)
+var yamlErrorLine = regexp.MustCompile(`^(yaml: )?(line \d+: )?`)
 
-// yamlError gives a parser's error a line and, for the mistakes people make, plainer words.
+// yamlError gives a parser's error the line where it begins and, for the mistake that people make most, plainer words.
+// The line that the parser itself gives is often that of the enclosing block, so it is looked for: it is the last one of
+// the shortest beginning of the text that has the error.
 func yamlError(c chunk, err error) *syntaxError {
-	lines := strings.Split(string(c.text), "\n")
-	message := err.Error()
-	at := 1
-	if m := yamlErrorLine.FindStringSubmatch(message); m != nil {
-		at, _ = strconv.Atoi(m[1])
-		message = message[len(m[0]):]
-	} else if m := yamlErrorAlias.FindStringSubmatch(message); m != nil {
-		at = lineWith(lines, 1, func(l string) bool { return strings.Contains(l, "*"+m[1]) })
-	} else if strings.Contains(message, "control characters") || strings.Contains(message, "UTF-8") {
-		at = lineWith(lines, 1, func(l string) bool { return strings.ContainsFunc(l, notYAML) })
+	message := yamlErrorLine.ReplaceAllString(err.Error(), "")
+	lines := bytes.SplitAfter(c.text, []byte("\n"))
+	ends := make([]int, len(lines))
+	end := 0
+	for i, l := range lines {
+		end += len(l)
+		ends[i] = end
 	}
-	message = strings.TrimPrefix(message, "yaml: ")
-	at = min(max(at, 1), len(lines))
-	if tab := lineWith(lines, at-1, tabIndented); tab > 0 && tab <= at+1 {
-		at, message = tab, "a TAB cannot indent YAML; use spaces"
-	}
-	return &syntaxError{line: c.line + at - 1, message: "not valid YAML: " + message}
-}
-
-// lineWith returns the number of the first line from a line on that fits, 0 when none does.
-func lineWith(lines []string, from int, fits func(string) bool) int {
-	for i := max(from, 1); i <= len(lines); i++ {
-		if fits(lines[i-1]) {
-			return i
+	at, _ := slices.BinarySearchFunc(ends, true, func(end int, _ bool) int {
+		if yamlMessage(c.text[:end]) == message {
+			return 0
+		}
+		return -1
+	})
+	at = min(at, len(lines)-1)
+	for i := max(at-1, 0); i <= min(at+1, len(lines)-1); i++ {
+		if tabIndented(string(lines[i])) {
+			at, message = i, "a TAB cannot indent YAML; use spaces"
+			break
 		}
 	}
-	return 0
+	return &syntaxError{line: c.line + at, message: "not valid YAML: " + message}
+}
+
+// yamlMessage is the error that a text has, without its line; "" when it has none.
+func yamlMessage(text []byte) string {
+	if err := decodeYAML(text, func(*yaml.Node) {}); err != nil {
+		return yamlErrorLine.ReplaceAllString(err.Error(), "")
+	}
+	return ""
 }
 
 func tabIndented(line string) bool {
 	indent := line[:len(line)-len(strings.TrimLeft(line, " \t"))]
 	return strings.Contains(indent, "\t") && strings.TrimSpace(line) != ""
-}
-
-func notYAML(r rune) bool {
-	return r == '\uFFFD' || r < ' ' && r != '\t' && r != '\r' || r == 0x7F
 }
 
 func isNull(n *yaml.Node) bool {

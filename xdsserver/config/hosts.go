@@ -9,9 +9,10 @@ import (
 const DefaultDomain = "cluster.local"
 
 // ResolveHost makes a host of the configuration fully qualified by Istio's rule: a name without a dot is a service of
-// the object's own namespace and becomes name.namespace.svc.domain; a name with a dot and a wildcard stay as they are.
+// the object's own namespace and becomes name.namespace.svc.domain; a name with a dot, a wildcard and an IP address stay as
+// they are.
 func ResolveHost(host, namespace, domain string) string {
-	if host == "" || host == "*" || strings.Contains(host, ".") {
+	if host == "" || host == "*" || strings.Contains(host, ".") || isIP(host) {
 		return host
 	}
 	if namespace == "" {

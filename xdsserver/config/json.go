@@ -12,10 +12,10 @@ import (
 
 // readJSON reads JSON documents, one after the other, into the same tree that YAML is read into. YAML's own reader would
 // not do: it refuses surrogate pairs and long keys that JSON allows.
-func readJSON(data []byte) ([]document, []syntaxError) {
+func readJSON(data []byte) ([]*yaml.Node, []syntaxError) {
 	r := jsonReader{dec: json.NewDecoder(bytes.NewReader(data)), data: data}
 	r.dec.UseNumber()
-	var docs []document
+	var docs []*yaml.Node
 	for {
 		n, err := r.value(0)
 		switch {
@@ -24,7 +24,7 @@ func readJSON(data []byte) ([]document, []syntaxError) {
 		case err != nil:
 			return docs, []syntaxError{{line: r.lineAt(errorOffset(err, r.dec)), message: "not valid JSON: " + jsonMessage(err)}}
 		case !isNull(n):
-			docs = append(docs, document{n})
+			docs = append(docs, n)
 		}
 	}
 }

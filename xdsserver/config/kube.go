@@ -26,10 +26,7 @@ func (r *reader) kubernetesObject(k kind) any {
 			out[e.key] = r.goValue(e.value, f, e.key, 0)
 		}
 	}
-	if r.failed() {
-		return object
-	}
-	if bad := convert(out, object); bad != nil {
+	if bad := convert(out, object); bad != nil && !r.failed() {
 		r.errorf("", "cannot be read: %v", bad)
 	}
 	meta := object.(metav1.Object)

@@ -33,9 +33,10 @@ func (r *reader) metadata(n *yaml.Node) {
 		r.at(Error, n.Line, "metadata", "want a mapping, have %s", describe(n))
 		return
 	}
-	top := r.entries(n, "metadata")
 	// The name first, so that every other message can say whose it is.
+	top := entries(n, func(_, _ *yaml.Node) {})
 	r.meta.Name = r.metaString(top, "name")
+	top = r.entries(n, "metadata")
 	if ns := r.metaString(top, "namespace"); ns != "" {
 		r.meta.Namespace = ns
 	}

@@ -29,11 +29,12 @@ type entry struct {
 // earlier merged one over a later. Keys written twice are listed once and given to twice.
 func entries(n *yaml.Node, twice func(first, second *yaml.Node)) []entry {
 	var own, merged []entry
+	budget := mergeBudget
 	seen := map[string]*yaml.Node{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := deref(n.Content[i]), deref(n.Content[i+1])
 		if k.Tag == "!!merge" {
-			merged = append(merged, mergedEntries(v, 0)...)
+			merged = append(merged, mergedEntries(v, &budget)...)
 			continue
 		}
 		key := keyText(k)
@@ -53,22 +54,28 @@ func entries(n *yaml.Node, twice func(first, second *yaml.Node)) []entry {
 	return own
 }
 
-func mergedEntries(n *yaml.Node, depth int) []entry {
+// mergeBudget bounds the keys that one mapping may merge: merged mappings may merge others, each several times.
+const mergeBudget = 10000
+
+func mergedEntries(n *yaml.Node, budget *int) []entry {
 	var out []entry
-	switch {
-	case depth > maxDepth:
-	case n.Kind == yaml.MappingNode:
+	if *budget--; *budget < 0 {
+		return nil
+	}
+	switch n.Kind {
+	case yaml.MappingNode:
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			k, v := deref(n.Content[i]), deref(n.Content[i+1])
 			if k.Tag == "!!merge" {
-				out = append(out, mergedEntries(v, depth+1)...)
+				out = append(out, mergedEntries(v, budget)...)
 			} else {
+				*budget--
 				out = append(out, entry{keyText(k), k, v})
 			}
 		}
-	case n.Kind == yaml.SequenceNode:
+	case yaml.SequenceNode:
 		for _, c := range n.Content {
-			out = append(out, mergedEntries(deref(c), depth+1)...)
+			out = append(out, mergedEntries(deref(c), budget)...)
 		}
 	}
 	return out

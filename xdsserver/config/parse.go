@@ -18,7 +18,7 @@ func Parse(name string, data []byte) File {
 		p.file.Problems = append(p.file.Problems, Problem{File: name, Line: b.line, Message: b.message})
 	}
 	for _, d := range docs {
-		p.object(d.root, 0)
+		p.object(d, 0)
 	}
 	sortProblems(p.file.Problems)
 	return p.file
@@ -80,10 +80,7 @@ func (p *parser) known(r *reader, k kind, top []entry) {
 	} else {
 		o.Spec = r.kubernetesObject(k)
 	}
-	if r.failed() {
-		return
-	}
-	k.check(r, o.Spec)
+	r.check(k, o.Spec)
 	if k.unserved != "" {
 		r.warnf("", "accepted, but not served yet: %s", k.unserved)
 	}
@@ -93,6 +90,30 @@ func (p *parser) known(r *reader, k kind, top []entry) {
 	o.Meta = *r.meta
 	o.digest = digest(o)
 	p.file.Objects = append(p.file.Objects, o)
+}
+
+// check validates what was read, also where some of it could not be, to show every error at once. What it says about
+// fields that hold, or are within, one that could not be read is left out: it is a consequence.
+func (r *reader) check(k kind, spec any) {
+	read := r.problems
+	r.problems = nil
+	k.check(r, spec)
+	found := r.problems
+	r.problems = read
+	for _, p := range found {
+		consequence := slices.ContainsFunc(read, func(cause Problem) bool {
+			return cause.Severity == Error && (within(cause.Field, p.Field) || within(p.Field, cause.Field))
+		})
+		if !consequence {
+			r.problems = append(r.problems, p)
+		}
+	}
+}
+
+// within reports whether a path is another one or leads to something in it.
+func within(path, outer string) bool {
+	rest, ok := strings.CutPrefix(path, outer)
+	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
 // istioSpec reads the spec of an Istio kind.
@@ -113,7 +134,7 @@ func (r *reader) istioSpec(k kind, top []entry) any {
 			r.unknown(e, "", r.meta.Kind, []string{"apiVersion", "kind", "metadata", "spec", "status"})
 		}
 	}
-	if !seen && !r.failed() {
+	if !seen {
 		r.errorf("spec", "missing")
 	}
 	return spec
@@ -197,7 +218,7 @@ func passedOver(files []File) []Problem {
 
 func passedText(apiVersion string, count int) string {
 	if count == 1 {
-		return fmt.Sprintf("passed over, %s is nothing that the mesh reads", apiVersion)
+		return fmt.Sprintf("passed over: the mesh reads nothing of this kind (%s)", apiVersion)
 	}
-	return fmt.Sprintf("passed over %d objects, %s is nothing that the mesh reads", count, apiVersion)
+	return fmt.Sprintf("passed over, %d of them: the mesh reads nothing of this kind (%s)", count, apiVersion)
 }

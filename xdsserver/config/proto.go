@@ -129,14 +129,17 @@ func (r *reader) listField(n *yaml.Node, m protoreflect.Message, f protoreflect.
 		switch {
 		case isNull(c):
 			r.at(Error, c.Line, at, "an empty element")
+			list.Append(list.NewElement()) // so that the ones after it are found under their numbers
 		case f.Message() != nil:
 			v := list.NewElement()
 			r.message(c, v.Message(), at, depth+1)
 			list.Append(v)
 		default:
-			if v, ok := r.scalar(c, f, at, depth+1); ok {
-				list.Append(v)
+			v, ok := r.scalar(c, f, at, depth+1)
+			if !ok {
+				v = list.NewElement()
 			}
+			list.Append(v)
 		}
 	}
 }

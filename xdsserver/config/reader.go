@@ -14,7 +14,7 @@ type reader struct {
 	budget   int // nodes that may still be visited, so that aliases cannot make a small file large
 }
 
-const nodeBudget = 1 << 20
+const nodeBudget = 1 << 18
 
 func newReader(m *Meta) *reader { return &reader{meta: m, budget: nodeBudget} }
 
@@ -51,7 +51,7 @@ func (r *reader) visit(n *yaml.Node, path string, depth int) bool {
 		return false
 	}
 	if depth > maxDepth {
-		r.at(Error, n.Line, path, "nested deeper than %d, perhaps an alias that contains itself", maxDepth)
+		r.at(Error, n.Line, shorten(path), "nested deeper than %d, perhaps an alias that contains itself", maxDepth)
 		r.budget = -1
 		return false
 	}
