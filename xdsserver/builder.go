@@ -51,7 +51,7 @@ type unit struct {
 	notes   []translate.Note
 	served  bool        // the cache has a resource
 	refused bool        // it was taken away on purpose
-	held    bool        // clients that have some version of it are not told of this one
+	held    bool        // clients that have it from another stream are not told of this one
 	retire  *time.Timer // running while the resource outlives its configuration
 }
 

@@ -61,7 +61,7 @@ type entry struct {
 	name    string
 	cur     *encoded // nil: there is no such resource
 	instead *encoded // what stands for "there is none" in the state-of-the-world protocol; nil: nothing does
-	held    bool     // those who have some version of it are not told of changes for now
+	held    bool     // those who have it from another stream are not told of changes for now
 	links   []*link
 }
 
@@ -80,6 +80,7 @@ type link struct {
 	sent  string // the version that the client has or is about to have; absent; some; "" for nothing
 	dirty bool   // listed in watch.dirty
 	named bool   // subscribed to by name, not only by "*"
+	prior bool   // what was sent was sent on another stream, perhaps by another process
 }
 
 // Versions that are not hashes.

@@ -53,8 +53,8 @@ func serve(t *testing.T, opts xdsserver.Options, yaml string) (*xdsserver.Server
 func bootstrapFor(t *testing.T, addr string, metadata map[string]any) []byte {
 	t.Helper()
 	b, err := json.Marshal(map[string]any{
-		"xds_servers": []any{map[string]any{"server_uri": addr, "channel_creds": []any{map[string]any{"type": "insecure"}}, "server_features": []string{"xds_v3"}}},
-		"node":        map[string]any{"id": "sidecar~127.0.0.1~test.default~default.svc.cluster.local", "metadata": metadata, "locality": map[string]any{}},
+		"xds_servers":                            []any{map[string]any{"server_uri": addr, "channel_creds": []any{map[string]any{"type": "insecure"}}, "server_features": []string{"xds_v3"}}},
+		"node":                                   map[string]any{"id": "sidecar~127.0.0.1~test.default~default.svc.cluster.local", "metadata": metadata, "locality": map[string]any{}},
 		"server_listener_resource_name_template": "xds.istio.io/grpc/lds/inbound/%s",
 	})
 	if err != nil {

@@ -20,7 +20,7 @@ type loader struct {
 	log     *slog.Logger
 	metrics *metrics
 	deliver func(*config.Model) // takes each model that is to be served
-	watcher *files.Watcher
+	watcher *files.Watcher      // nil without files on disk
 
 	mu     sync.Mutex
 	disk   []config.File
@@ -44,15 +44,16 @@ func newLoader(opts Options, m *metrics, deliver func(*config.Model)) *loader {
 // start reads the configuration for the first time and then follows the files.
 func (l *loader) start(ctx context.Context) error {
 	l.mu.Lock()
-	watcher, first := files.Watch(files.Options{Paths: l.opts.Config, Logger: l.log}, l.changed)
-	l.watcher, l.disk = watcher, first
+	if len(l.opts.Config) > 0 {
+		l.watcher, l.disk = files.Watch(files.Options{Paths: l.opts.Config, Logger: l.log}, l.changed)
+	}
 	err := l.first()
 	l.mu.Unlock()
 	if err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
-		_ = watcher.Close() // it only waits
+		l.close()
 	}
 	return err
 }
@@ -220,5 +221,7 @@ func (l *loader) close() {
 	l.mu.Lock()
 	l.closed = true
 	l.mu.Unlock()
-	_ = l.watcher.Close() // it only waits
+	if l.watcher != nil {
+		_ = l.watcher.Close() // it only waits
+	}
 }

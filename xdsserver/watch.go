@@ -118,13 +118,18 @@ func (w *watch) setWildcard(on bool, known map[string]string) {
 
 // link subscribes the watch to an entry, of which the client has the given version.
 func (w *watch) link(e *entry, known string) *link {
+	l := w.newLink(e, known)
+	l.mark()
+	return l
+}
+
+func (w *watch) newLink(e *entry, known string) *link {
 	l := &link{watch: w, entry: e, pos: len(e.links), at: len(w.links), sent: known}
 	e.links = append(e.links, l)
 	w.links = append(w.links, l)
 	if w.byName != nil {
 		w.byName[e.name] = l
 	}
-	l.mark()
 	return l
 }
 
@@ -152,6 +157,12 @@ func (w *watch) detach(l *link) {
 	e.links = e.links[:len(e.links)-1]
 	e.table.tidy(e)
 }
+
+// held reports whether the client must not hear of the link for now.
+func (l *link) held() bool { return l.entry.held && l.prior }
+
+// told notes that the client is sent a version.
+func (l *link) told(version string) { l.sent, l.prior = version, false }
 
 // mark notes that the client should hear about the link, if so, and reports whether that is news.
 func (l *link) mark() bool {
@@ -253,7 +264,10 @@ func (w *watch) subscribe(names []string, known func(name string) string) {
 	for _, name := range names {
 		l := w.byName[name]
 		if l == nil {
-			l = w.link(w.table.entry(name), known(name))
+			version := known(name)
+			l = w.newLink(w.table.entry(name), version)
+			l.prior = version != ""
+			l.mark()
 		}
 		l.named = true
 	}

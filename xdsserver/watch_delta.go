@@ -23,7 +23,7 @@ type deltaWatch struct {
 var _ cache.DeltaResponse = (*deltaWatch)(nil)
 
 func (w *deltaWatch) stale(l *link) bool {
-	return l.entry.cur.version() != l.sent && !(l.entry.held && l.sent != "")
+	return l.entry.cur.version() != l.sent && !l.held()
 }
 
 func (w *deltaWatch) blocked() bool { return false }
@@ -48,7 +48,7 @@ func (w *deltaWatch) take() {
 		if !w.stale(l) {
 			continue
 		}
-		l.sent = l.entry.cur.version()
+		l.told(l.entry.cur.version())
 		if cur := l.entry.cur; cur != nil {
 			sum ^= cur.hash
 			resp.Resources = append(resp.Resources, cur.wire)

@@ -36,12 +36,12 @@ func (w *sotwWatch) stale(l *link) bool {
 	if w.table.fullState {
 		return shown.version() != l.sent
 	}
-	return shown != nil && shown.version() != l.sent && !(l.entry.held && l.sent != "")
+	return shown != nil && shown.version() != l.sent && !l.held()
 }
 
 // blocked: a response that carries the full state cannot leave a held resource out.
 func (w *sotwWatch) blocked() bool {
-	return w.table.fullState && slices.ContainsFunc(w.links, func(l *link) bool { return l.entry.held && l.sent != "" })
+	return w.table.fullState && slices.ContainsFunc(w.links, (*link).held)
 }
 
 func (w *sotwWatch) enqueue() bool {
@@ -68,7 +68,7 @@ func (w *sotwWatch) take() {
 	for _, l := range send {
 		shown := w.shown(l.entry)
 		if w.stale(l) {
-			l.sent = shown.version()
+			l.told(shown.version())
 		} else if !w.table.fullState {
 			continue
 		}

@@ -633,3 +633,48 @@ default/single.example.com dns 80=http:HTTP
 
 // ignoreIdentity compares services by content.
 var ignoreIdentity = cmp.Options{cmpopts.IgnoreFields(Service{}, "Source"), cmp.AllowUnexported(config.Visibility{}), cmpopts.EquateEmpty()}
+
+func TestUseFromManyGoroutines(t *testing.T) {
+	r := newRegistry(t, Options{StateDir: t.TempDir()})
+	empty, full := model(t, ""), model(t, staticYAML)
+	var wg sync.WaitGroup
+	for n := range 8 {
+		wg.Go(func() {
+			var last *Index
+			_, cancel := r.Subscribe(func(_ []string, x *Index) {
+				if x == last {
+					t.Error("the same index twice")
+				}
+				last = x
+			})
+			defer cancel()
+			for i := range 50 {
+				l := register(t, r, Instance{Host: "reviews", Namespace: "shop", Port: 80, Address: fmt.Sprintf("10.1.%d.%d:1", n, i)})
+				if n == 0 {
+					r.SetModel([]*config.Model{empty, full}[i%2])
+				}
+				_ = l.Host() + l.Pending()
+				_ = r.Index().Find("reviews", "shop")
+				l.Release()
+			}
+		})
+	}
+	wg.Wait()
+	if left := r.Registrations(); len(left) != 0 {
+		t.Error(left)
+	}
+}
+
+// BenchmarkRegister changes one instance of one service among a thousand.
+func BenchmarkRegister(b *testing.B) {
+	var yaml strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&yaml, "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s%d}\nspec: {hosts: [s%d], resolution: STATIC, ports: [{number: 80, name: http, protocol: HTTP}], endpoints: [{address: 10.0.0.1}]}\n", i, i)
+	}
+	r := newRegistry(b, Options{})
+	r.SetModel(model(b, yaml.String()))
+	b.ReportAllocs()
+	for b.Loop() {
+		register(b, r, Instance{Host: "s7", Port: 80, Address: "10.1.0.1:1"}).Release()
+	}
+}
