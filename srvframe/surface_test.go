@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"reflect"
+	"slices"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -79,8 +80,7 @@ func TestGenerated(t *testing.T) {
 // same signature.
 func TestServerMethods(t *testing.T) {
 	want, got := reflect.TypeFor[*grpc.Server](), reflect.TypeFor[*srvframe.Server]()
-	for i := range want.NumMethod() {
-		method := want.Method(i)
+	for method := range want.Methods() {
 		ours, ok := got.MethodByName(method.Name)
 		if !ok {
 			t.Errorf("method %s is missing", method.Name)
@@ -94,12 +94,6 @@ func TestServerMethods(t *testing.T) {
 
 // signature describes a method's type without its receiver.
 func signature(method reflect.Type) string {
-	var in, out []reflect.Type
-	for i := 1; i < method.NumIn(); i++ {
-		in = append(in, method.In(i))
-	}
-	for i := range method.NumOut() {
-		out = append(out, method.Out(i))
-	}
-	return reflect.FuncOf(in, out, method.IsVariadic()).String()
+	in := slices.Collect(method.Ins())[1:]
+	return reflect.FuncOf(in, slices.Collect(method.Outs()), method.IsVariadic()).String()
 }

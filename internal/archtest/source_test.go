@@ -38,13 +38,10 @@ func packages(t *testing.T) map[string]*pkg {
 	found := map[string]*pkg{}
 	fset := token.NewFileSet()
 	walk(t, func(path string) {
-		if filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+		if filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") || strings.Contains(path, "testdata/") {
 			return
 		}
-		file, err := parser.ParseFile(fset, filepath.Join(root, path), nil, parser.ParseComments|parser.SkipObjectResolution)
-		if err != nil {
-			t.Fatalf("parse %s: %v", path, err)
-		}
+		file := parse(t, fset, path)
 		dir := filepath.ToSlash(filepath.Dir(path))
 		if dir == "." {
 			dir = ""
@@ -58,6 +55,16 @@ func packages(t *testing.T) map[string]*pkg {
 		t.Fatalf("found %d packages; the walk is broken", len(found))
 	}
 	return found
+}
+
+// parse reads one Go file, named relative to the root.
+func parse(t *testing.T, fset *token.FileSet, path string) *ast.File {
+	t.Helper()
+	file, err := parser.ParseFile(fset, filepath.Join(root, path), nil, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatalf("parse %s: %v", path, err)
+	}
+	return file
 }
 
 // add takes a file's comment and imports into the package.

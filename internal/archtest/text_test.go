@@ -2,9 +2,11 @@ package archtest
 
 import (
 	"go/ast"
+	"go/token"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -58,6 +60,27 @@ func TestEngineHasNoClock(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestSleeps holds that no test waits for real time to pass: one that sleeps does
+// so in a synctest bubble, where it costs none.
+func TestSleeps(t *testing.T) {
+	fset := token.NewFileSet()
+	walk(t, func(path string) {
+		if !strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		file := parse(t, fset, path)
+		bubble := slices.ContainsFunc(file.Imports, func(spec *ast.ImportSpec) bool { return spec.Path.Value == `"testing/synctest"` })
+		ast.Inspect(file, func(node ast.Node) bool {
+			if call, ok := node.(*ast.SelectorExpr); ok && !bubble && call.Sel.Name == "Sleep" {
+				if x, ok := call.X.(*ast.Ident); ok && x.Name == "time" {
+					t.Errorf("%s: calls time.Sleep in a file without synctest", fset.Position(call.Pos()))
+				}
+			}
+			return true
+		})
+	})
 }
 
 // forbidden is what no text of the repository contains, and why.
