@@ -18,7 +18,8 @@ const (
 // Config is the load-balancing configuration of a cluster.
 type Config struct {
 	Policy Policy
-	// ChoiceCount is how many hosts LeastRequest compares; default 2.
+	// ChoiceCount is how many hosts LeastRequest compares; default and least 2,
+	// at most 100.
 	ChoiceCount uint32
 	// PanicThreshold is the percentage of available hosts under which all
 	// hosts are used; Envoy's default is 50, Istio's 0 (off).

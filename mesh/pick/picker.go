@@ -132,13 +132,16 @@ func (p *Picker) choose(w *view, in *Input) int {
 	}
 }
 
+// maxChoices bounds what a configuration can make a pick cost.
+const maxChoices = 100
+
 // leastRequest draws hosts by weight and takes the one with the fewest
 // attempts in flight for its weight; of equals the first drawn. So an idle
 // cluster is used by weight and a busy one carries load by weight.
 func (p *Picker) leastRequest(w *view, in *Input) int {
 	best := w.at(below(in.Rand, w.total))
 	load := p.load(best)
-	for range max(p.config.ChoiceCount, 2) - 1 {
+	for range min(max(p.config.ChoiceCount, 2), maxChoices) - 1 {
 		other := w.at(below(in.Rand, w.total))
 		if l := p.load(other); l*p.weight(best) < load*p.weight(other) {
 			best, load = other, l

@@ -51,5 +51,5 @@ func (p *Policy) Backoff(retry int, rnd func() uint64) time.Duration {
 		window = base << shift
 	}
 	d, _ := bits.Mul64(rnd(), uint64(window))
-	return time.Duration(d) //nolint:gosec // below window
+	return time.Duration(d)
 }

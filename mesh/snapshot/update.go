@@ -61,7 +61,8 @@ type Route struct {
 	Name  string
 	Match route.Match
 	// Clusters are the destinations; weights are relative. One entry for a
-	// single cluster. Empty when Unsupported or Refused is set.
+	// single cluster. Empty when Refused is set, and for routes of inbound
+	// listeners, which serve the call themselves.
 	Clusters []ClusterWeight
 	// Timeout is the total deadline of a call including its retries (Envoy
 	// RouteAction.timeout or max_stream_duration, in gRPC's precedence); 0

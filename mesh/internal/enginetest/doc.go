@@ -23,8 +23,15 @@
 //	report RESULT [xN] [on=ADDRESS]      an attempt on the host of the last call ended
 //	tick DURATION                        let time pass
 //	conn ADDRESS STATE                   idle, connecting, ready or failed
-//	pick CLUSTER [xN] [tried=ADDRESS]    hold=… keeps the attempts in flight
+//	pick CLUSTER [xN] [tried=ADDRESS]    with hold, the attempts stay in flight
 //	try|done request|pending|retry CLUSTER [xN]
+//
+// A MATCH is path=, prefix=, separated= or regex=, fraction=25%, or a header as
+// readHeader explains. OPTIONS of hosts and routes are timeout=2s, retry=5xx*3,
+// delay=2s,50%, abort=503,10% (abort=grpc14,10%), refused="why" and
+// denied="why"; those of clusters are lb=, panic=, the limits max_requests=,
+// max_pending= and max_retries=, and the fields of outlier detection that
+// setCluster and outlier read.
 //
 // This package makes no promise of a stable API.
 package enginetest
