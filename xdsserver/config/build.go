@@ -78,7 +78,7 @@ func (b *builder) load(files []File) {
 // unenforced reports policies that would be believed to protect something.
 func (b *builder) unenforced(o *Object) []Problem {
 	r := newReader(&o.Meta)
-	at, what := "", ""
+	var at, what string
 	switch spec := o.Spec.(type) {
 	case *security.AuthorizationPolicy:
 		what = "no request is denied by it"

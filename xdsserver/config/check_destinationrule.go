@@ -100,7 +100,7 @@ func checkLoadBalancer(r *reader, path string, lb *networking.LoadBalancerSettin
 		r.errorf(path, "write localityLbSetting or zoneAwareLbSetting, not both")
 	}
 	checkLocality(r, field(path, "localityLbSetting"), lb.LocalityLbSetting, outlier)
-	if lb.WarmupDurationSecs != nil && lb.Warmup != nil {
+	if lb.WarmupDurationSecs != nil && lb.Warmup != nil { //nolint:staticcheck // deprecated by Istio, still read
 		r.errorf(path, "write warmup or warmupDurationSecs, not both")
 	}
 	if w := lb.Warmup; w != nil && w.Duration != nil {

@@ -106,8 +106,7 @@ func (r *jsonReader) lineAt(offset int64) int {
 }
 
 func errorOffset(err error, dec *json.Decoder) int64 {
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return syntax.Offset
 	}
 	return dec.InputOffset()

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -94,12 +95,7 @@ func isRequired(f protoreflect.FieldDescriptor) bool {
 	if !ok || o == nil {
 		return false
 	}
-	for _, b := range proto.GetExtension(o, annotations.E_FieldBehavior).([]annotations.FieldBehavior) {
-		if b == annotations.FieldBehavior_REQUIRED {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(proto.GetExtension(o, annotations.E_FieldBehavior).([]annotations.FieldBehavior), annotations.FieldBehavior_REQUIRED)
 }
 
 func (r *reader) field(n *yaml.Node, m protoreflect.Message, f protoreflect.FieldDescriptor, path string, depth int) {

@@ -53,7 +53,7 @@ func TestIstioSamplesLoad(t *testing.T) {
 // TestConfigurationOfServersLoads takes directories of configuration, each a whole of its own, that a server has taken.
 func TestConfigurationOfServersLoads(t *testing.T) {
 	byDir := map[string][]File{}
-	for _, path := range yamlFiles(t, "ISTIO_CONFIGURATIONS") {
+	for _, path := range yamlFiles(t, "XDS_CAPTURES") {
 		if filepath.Base(path) == "mesh.yaml" {
 			continue // settings of the server, not configuration
 		}

@@ -232,8 +232,7 @@ func (w *walk) fail(path string, err error) {
 
 // reason is the part of an error that does not repeat the path.
 func reason(err error) string {
-	var p *fs.PathError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		return p.Err.Error()
 	}
 	return err.Error()

@@ -44,7 +44,7 @@ var twinHosts = []string{"a", "b", "c.example.com", "a.default", "a.other"}
 func (w *twin) step() {
 	before := w.r.Index()
 	w.changed = nil
-	what := ""
+	var what string
 	switch n := w.rnd.IntN(10); {
 	case n < 2:
 		yaml := w.yaml()
