@@ -148,6 +148,21 @@ func TestEjectionTime(t *testing.T) {
 	}
 }
 
+// TestReturningHostStartsAfresh: the counter of another detector that was near
+// its threshold must not eject a host right after it came back.
+func TestReturningHostStartsAfresh(t *testing.T) {
+	r := newRig(t, 2, &Config{
+		Interval: time.Second, BaseEjectionTime: time.Second, MaxEjectionPercent: 100,
+		Consecutive5xx: 2, EnforcingConsecutive5xx: 100, ConsecutiveGateway: 3, EnforcingConsecutiveGateway: 100,
+	})
+	r.report(0, 2, fail503)
+	r.expect("two 5xx", 0)
+	r.sweep()
+	r.expect("its time is over")
+	r.report(0, 1, fail503)
+	r.expect("one gateway error after its return")
+}
+
 func TestMaxEjectionPercent(t *testing.T) {
 	for _, test := range []struct {
 		hosts   int

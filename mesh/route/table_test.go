@@ -66,6 +66,9 @@ func (g generator) text() StringMatch {
 }
 
 func (g generator) regex() *regexp.Regexp {
+	if g.next(8) == 0 { // not anchored: matches anywhere
+		return regexp.MustCompile(g.one("/b", "b$", "(?m)^/a"))
+	}
 	return mustAnchor(g.one("/a.*", "/a/b", "/(a|b)", ".*", "/a?b", "(/a)+", "(?i)/a", "/a[/b].*", "", "/\ufffd"))
 }
 

@@ -1,6 +1,9 @@
 package route
 
-import "testing"
+import (
+	"regexp"
+	"testing"
+)
 
 func TestStringMatch(t *testing.T) {
 	for _, test := range []struct {
@@ -130,6 +133,14 @@ func TestLiteralPrefix(t *testing.T) {
 	} {
 		if got := literalPrefix(mustAnchor(expr)); got != want {
 			t.Errorf("literalPrefix(%q) = %q, want %q", expr, got, want)
+		}
+	}
+}
+
+func TestLiteralPrefixNeedsAnAnchor(t *testing.T) {
+	for _, expr := range []string{"/a", "(?m)^/a", "x*^/a"} {
+		if got := literalPrefix(regexp.MustCompile(expr)); got != "" {
+			t.Errorf("literalPrefix(%q) = %q", expr, got)
 		}
 	}
 }
