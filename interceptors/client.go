@@ -95,53 +95,53 @@ func (c *Client) timeout(ctx context.Context, d *mesh.Decision) time.Duration {
 // decide takes the decision from the newest snapshot, and holds on to its
 // cluster. It looks again when the snapshot changed meanwhile: the balancer
 // drops clusters that nobody holds.
-func (k *call) decide(cc *grpc.ClientConn, method string, opts []grpc.CallOption) error {
-	t := k.client.target
+func (c *call) decide(cc *grpc.ClientConn, method string, opts []grpc.CallOption) error {
+	t := c.client.target
 	for {
 		s := t.Snapshot()
 		if s == nil {
-			if err := k.await(cc, opts); err != nil {
+			if err := c.await(cc, opts); err != nil {
 				return err
 			}
 			continue
 		}
-		r := mesh.Request{Authority: s.Authority, Path: method, Method: "POST", Scheme: k.client.scheme, Headers: k, IsGRPC: true}
-		k.client.engine.Decide(s, &r, &k.Decision)
-		if err := k.Decision.Err; err != nil {
-			if again, err := k.undecided(cc, opts, err); !again {
+		r := mesh.Request{Authority: s.Authority, Path: method, Method: "POST", Scheme: c.client.scheme, Headers: c, IsGRPC: true}
+		c.client.engine.Decide(s, &r, &c.Decision)
+		if err := c.Decision.Err; err != nil {
+			if again, err := c.undecided(cc, opts, err); !again {
 				return err
 			}
 			continue
 		}
-		if k.Decision.Upstream == nil {
+		if c.Decision.Upstream == nil {
 			return status.Errorf(codes.Unavailable, "%s: the route of %s forwards nothing (it is one for servers)", t.Name(), method)
 		}
-		k.Decision.Upstream.State.Acquire()
-		k.acquired = true
+		c.Decision.Upstream.State.Acquire()
+		c.acquired = true
 		if t.Snapshot() == s {
-			k.Observe = k.Decision.Retry != nil || k.Decision.Upstream.Cluster.Outlier != nil
+			c.Observe = c.Decision.Retry != nil || c.Decision.Upstream.Cluster.Outlier != nil
 			return nil
 		}
-		k.Decision.Upstream.State.Release()
-		k.acquired = false
+		c.Decision.Upstream.State.Release()
+		c.acquired = false
 	}
 }
 
 // undecided turns a failed decision into the call's error. A target that does
 // not exist may appear yet: calls that wait for ready wait for it.
-func (k *call) undecided(cc *grpc.ClientConn, opts []grpc.CallOption, err error) (again bool, _ error) {
+func (c *call) undecided(cc *grpc.ClientConn, opts []grpc.CallOption, err error) (again bool, _ error) {
 	var re *mesh.RouteError
 	if errors.As(err, &re) && re.Kind == mesh.NoConfig && waitsForReady(opts) {
-		_, _, changed := k.client.target.Current()
-		if s := k.client.target.Snapshot(); s != nil && s.Err == nil {
+		_, _, changed := c.client.target.Current()
+		if s := c.client.target.Snapshot(); s != nil && s.Err == nil {
 			return true, nil
 		}
 		cc.Connect()
 		select {
 		case <-changed:
 			return true, nil
-		case <-k.Context.Done():
-			return false, k.gaveUp(err)
+		case <-c.Context.Done():
+			return false, c.gaveUp(err)
 		}
 	}
 	return false, status.Error(codes.Unavailable, err.Error())
@@ -149,37 +149,37 @@ func (k *call) undecided(cc *grpc.ClientConn, opts []grpc.CallOption, err error)
 
 // await waits until there is a snapshot. Fail-fast calls fail as soon as it is
 // known that there is none to be had for now.
-func (k *call) await(cc *grpc.ClientConn, opts []grpc.CallOption) error {
+func (c *call) await(cc *grpc.ClientConn, opts []grpc.CallOption) error {
 	// An idle channel has no resolver, and without one nobody subscribes.
 	cc.Connect()
 	wait := waitsForReady(opts)
 	for {
-		p, err, changed := k.client.target.Current()
+		p, err, changed := c.client.target.Current()
 		switch {
 		case p.Snapshot != nil:
 			return nil
 		case err != nil && (!wait || errors.Is(err, watch.ErrClosed)):
-			return status.Errorf(codes.Unavailable, "no configuration for %q: %v", k.client.target.Name(), err)
+			return status.Errorf(codes.Unavailable, "no configuration for %q: %v", c.client.target.Name(), err)
 		}
 		select {
 		case <-changed:
-		case <-k.Context.Done():
+		case <-c.Context.Done():
 			if err == nil {
 				err = errors.New("waiting for the control plane's first answer")
 			}
-			return k.gaveUp(fmt.Errorf("no configuration for %q: %w", k.client.target.Name(), err))
+			return c.gaveUp(fmt.Errorf("no configuration for %q: %w", c.client.target.Name(), err))
 		}
 	}
 }
 
 // gaveUp is the error of a call whose caller's context ended while it waited
 // for why.
-func (k *call) gaveUp(why error) error {
+func (c *call) gaveUp(why error) error {
 	code := codes.Canceled
-	if errors.Is(k.Context.Err(), context.DeadlineExceeded) {
+	if errors.Is(c.Context.Err(), context.DeadlineExceeded) {
 		code = codes.DeadlineExceeded
 	}
-	return status.Errorf(code, "%v; %v", k.Context.Err(), why)
+	return status.Errorf(code, "%v; %v", c.Context.Err(), why)
 }
 
 func waitsForReady(opts []grpc.CallOption) bool {
@@ -194,18 +194,18 @@ func waitsForReady(opts []grpc.CallOption) bool {
 
 // inject draws the route's fault. It precedes the first attempt and is not
 // retried (gRFC A33).
-func (k *call) inject() error {
-	delay, abort, active := k.Decision.Fault.Draw(rand.Uint64)
+func (c *call) inject() error {
+	delay, abort, active := c.Decision.Fault.Draw(rand.Uint64)
 	if !active {
 		return nil
 	}
-	k.fault = true
+	c.fault = true
 	if delay > 0 {
-		if err := k.sleep(delay); err != nil {
+		if err := c.sleep(delay); err != nil {
 			return err
 		}
 	}
-	k.endFault()
+	c.endFault()
 	if abort == (fault.Abort{}) {
 		return nil
 	}
@@ -236,24 +236,24 @@ func abortCode(a fault.Abort) codes.Code {
 }
 
 // sleep waits for d within the call's deadline.
-func (k *call) sleep(d time.Duration) error {
+func (c *call) sleep(d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
 		return nil
-	case <-k.Done():
-		return status.FromContextError(k.Err()).Err()
+	case <-c.Done():
+		return status.FromContextError(c.Err()).Err()
 	}
 }
 
 // counted adds the request header that says which attempt this is, where the
 // route asks for it.
-func (k *call) counted(ctx context.Context) context.Context {
-	if !k.Decision.AttemptCount {
+func (c *call) counted(ctx context.Context) context.Context {
+	if !c.Decision.AttemptCount {
 		return ctx
 	}
-	return metadata.AppendToOutgoingContext(ctx, attemptCountHeader, strconv.Itoa(int(k.Retries)+1))
+	return metadata.AppendToOutgoingContext(ctx, attemptCountHeader, strconv.Itoa(int(c.Retries)+1))
 }
 
 // Unary is a grpc.UnaryClientInterceptor.
@@ -280,6 +280,9 @@ func (c *Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cli
 		finish(opts, err)
 		return nil, err
 	}
+	if k.Decision.Retry != nil {
+		return k.newRetriedStream(desc, cc, method, streamer, opts)
+	}
 	// The call ends when gRPC says so, whether or not the stream was created.
 	ended := grpc.OnFinish(func(err error) {
 		k.settle(err)
@@ -289,14 +292,14 @@ func (c *Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cli
 }
 
 // settle reports the attempt that ended with err, if the balancer did not.
-func (k *call) settle(err error) {
+func (c *call) settle(err error) {
 	switch {
-	case !k.Unsettled:
+	case !c.Unsettled:
 	case err == nil:
-		k.Settle(k.client.engine, nil, time.Time{})
+		c.Settle(c.client.engine, nil, time.Time{})
 	default:
 		last := outcome.OfGRPC(int32(status.Code(err)))
-		k.Settle(k.client.engine, &last, time.Now())
+		c.Settle(c.client.engine, &last, time.Now())
 	}
 }
 

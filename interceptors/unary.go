@@ -3,6 +3,7 @@ package interceptors
 import (
 	"context"
 	"math/rand/v2"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -72,28 +73,38 @@ func (u *unary) attempt() error {
 	return err
 }
 
-// again decides whether the attempt is followed by another attempt, and waits for its
+// again decides whether the attempt is followed by another, and waits for its
 // backoff.
 func (u *unary) again() bool {
-	p := u.Decision.Retry
-	if u.Retries >= p.NumRetries || u.call.Err() != nil || !p.Retriable(&u.Last) || u.Pushback < 0 {
+	u.endRetry()
+	wait, ok := u.nextRetry(rand.Uint64)
+	if !ok {
 		return false
 	}
-	u.endRetry()
-	if up := u.Decision.Upstream; up.Cluster != nil {
-		if u.retrying = up.State.Breaker.TryRetry(&up.Cluster.Limits); !u.retrying {
-			return false
-		}
-	}
-	u.Retries++
-	if h := u.Host(); h != nil && p.AvoidPreviousHosts {
-		u.Tried = append(u.Tried, h)
-	}
-	wait := p.Backoff(int(u.Retries), rand.Uint64)
-	if u.Pushback > 0 {
-		wait, u.Pushback = u.Pushback, 0
-	}
+	u.retrying = true
 	return u.sleep(wait) == nil
+}
+
+// nextRetry counts another attempt, if the policy, the server and the cluster's
+// limit of retries admit one, and returns how long to wait for it. The caller
+// gives the retry back to the breaker.
+func (c *call) nextRetry(rnd func() uint64) (wait time.Duration, ok bool) {
+	p, up := c.Decision.Retry, c.Decision.Upstream
+	if c.Retries >= p.NumRetries || c.Err() != nil || !p.Retriable(&c.Last) || c.Pushback < 0 {
+		return 0, false
+	}
+	if !up.State.Breaker.TryRetry(&up.Cluster.Limits) {
+		return 0, false
+	}
+	c.Retries++
+	if h := c.Host(); h != nil && p.AvoidPreviousHosts {
+		c.Tried = append(c.Tried, h)
+	}
+	wait = p.Backoff(int(c.Retries), rnd)
+	if c.Pushback > 0 {
+		wait, c.Pushback = c.Pushback, 0
+	}
+	return wait, true
 }
 
 func (u *unary) endRetry() {

@@ -1,0 +1,93 @@
+package interceptors
+
+import (
+	"fmt"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+)
+
+// frame is an encoded message: what is sent more than once is encoded once,
+// and what may lose is received without being decoded.
+type frame struct{ data []byte }
+
+// frameCodec is the codec of a call, except that frames pass as they are.
+type frameCodec struct{ inner encoding.CodecV2 }
+
+func (c frameCodec) Name() string { return c.inner.Name() }
+
+func (c frameCodec) Marshal(v any) (mem.BufferSlice, error) {
+	if f, ok := v.(*frame); ok {
+		return mem.BufferSlice{mem.SliceBuffer(f.data)}, nil
+	}
+	return c.inner.Marshal(v)
+}
+
+func (c frameCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	if f, ok := v.(*frame); ok {
+		f.data = data.Materialize()
+		return nil
+	}
+	return c.inner.Unmarshal(data, v)
+}
+
+// encode returns v as a frame.
+func (c frameCodec) encode(v any) (*frame, error) {
+	data, err := c.inner.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	defer data.Free()
+	return &frame{data: data.Materialize()}, nil
+}
+
+// decode reads v from a frame.
+func (c frameCodec) decode(f *frame, v any) error {
+	return c.inner.Unmarshal(mem.BufferSlice{mem.SliceBuffer(f.data)}, v)
+}
+
+// codecOf returns the codec that gRPC would choose for a call with opts.
+func codecOf(opts []grpc.CallOption) (frameCodec, error) {
+	subtype := proto.Name
+	var chosen encoding.CodecV2
+	for _, o := range opts {
+		switch o := o.(type) {
+		case grpc.ForceCodecV2CallOption:
+			chosen = o.CodecV2
+		case grpc.ForceCodecCallOption:
+			chosen = codecV1{o.Codec}
+		case grpc.ContentSubtypeCallOption:
+			subtype = strings.ToLower(o.ContentSubtype)
+		}
+	}
+	if chosen == nil {
+		chosen = encoding.GetCodecV2(subtype)
+	}
+	if chosen == nil {
+		if c := encoding.GetCodec(subtype); c != nil {
+			chosen = codecV1{c}
+		}
+	}
+	if chosen == nil {
+		return frameCodec{}, fmt.Errorf("no codec is registered for content-subtype %s", subtype)
+	}
+	return frameCodec{chosen}, nil
+}
+
+// codecV1 lets an older codec stand for a newer one.
+type codecV1 struct{ encoding.Codec }
+
+func (c codecV1) Marshal(v any) (mem.BufferSlice, error) {
+	b, err := c.Codec.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return mem.BufferSlice{mem.SliceBuffer(b)}, nil
+}
+
+func (c codecV1) Unmarshal(data mem.BufferSlice, v any) error {
+	return c.Codec.Unmarshal(data.Materialize(), v)
+}
