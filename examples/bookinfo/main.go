@@ -133,6 +133,7 @@ type loggers struct{ control, members *slog.Logger }
 // newLoggers returns loggers that say what is wrong, or everything: of the
 // control plane, what is wrong with the YAML; of the members, what breaks them.
 func newLoggers(out io.Writer, verbose bool) loggers {
+	out = &shared{out: out}
 	at := func(level slog.Level) *slog.Logger {
 		if verbose {
 			level = slog.LevelInfo

@@ -91,3 +91,15 @@ func (s *screen) clear() {
 		s.moving = false
 	}
 }
+
+// shared is a writer for several loggers.
+type shared struct {
+	mu  sync.Mutex
+	out io.Writer
+}
+
+func (s *shared) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.out.Write(p)
+}

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -40,8 +42,11 @@ func newTour(a *app, out *screen, pages int) *tour {
 func (t *tour) play(ctx context.Context, steps []step) (passed bool, err error) {
 	defer t.client.CloseIdleConnections()
 	begin := time.Now()
+	if err := t.gather(ctx); err != nil {
+		return false, err
+	}
 	risk := errorBudget / float64(max(1, shares(steps)))
-	t.out.printf("\nA correct mesh fails this tour by chance less than once in %s runs.\n", grouped(1/errorBudget))
+	t.out.printf("A correct mesh fails this tour by chance less than once in %s runs.\n", grouped(1/errorBudget))
 	good := 0
 	for i := range steps {
 		t.out.printf("\n%d/%d  %s\n", i+1, len(steps), steps[i].title)
@@ -107,6 +112,33 @@ func (t *tour) step(ctx context.Context, s *step, risk float64) (ok bool, err er
 		t.out.printf("     PASS\n")
 	}
 	return ok, nil
+}
+
+// gather waits until every version of reviews is known to the mesh: without a
+// rule they answer in turn.
+func (t *tour) gather(ctx context.Context) error {
+	begin := time.Now()
+	bounded, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	stop := t.out.progress(func() string {
+		return fmt.Sprintf("waiting for the members to find each other, %v", time.Since(begin).Round(time.Second/10))
+	})
+	defer stop()
+	missing := map[string]bool{"v1": true, "v2": true, "v3": true}
+	for {
+		last := t.load(bounded, "", hurried)
+		delete(missing, last.version())
+		switch {
+		case len(missing) == 0:
+			t.out.printf("\nWithout a rule, reviews v1, v2 and v3 answer in turn (after %v).\n", time.Since(begin).Round(time.Millisecond))
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case bounded.Err() != nil:
+			return fmt.Errorf("reviews %s did not answer in %v; the last page: %s",
+				strings.Join(slices.Sorted(maps.Keys(missing)), ", "), settleTime, last)
+		}
+	}
 }
 
 // settle loads pages until the sign is there.
