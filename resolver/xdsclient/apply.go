@@ -115,7 +115,8 @@ func decodeSafely(e *typeEntry, name string, body []byte, log *slog.Logger) (d D
 func (st *stream) apply(t *talk, r *response, list []reading, h *hold) {
 	st.s.c.mu.Lock()
 	defer st.s.c.mu.Unlock()
-	a := applying{st: st, t: t, r: r, h: h, now: time.Now(), seen: map[string]struct{}{}}
+	st.s.round++
+	a := applying{st: st, t: t, r: r, h: h, now: time.Now()}
 	for i := range list {
 		a.resource(&list[i])
 	}
@@ -138,7 +139,6 @@ type applying struct {
 	r        *response
 	h        *hold
 	now      time.Time
-	seen     map[string]struct{}
 	nameless bool // a resource could not be told by name: who is absent is unknown
 	refusals []refusal
 }
@@ -152,10 +152,12 @@ func (a *applying) resource(rd *reading) {
 		a.refuse("(resource without a name)", rd.reason())
 		return
 	}
-	a.seen[rd.name] = struct{}{}
 	sub := a.t.entry.subs[rd.name]
+	if sub == nil { // nobody asked
+		return
+	}
+	sub.round = a.st.s.round
 	switch {
-	case sub == nil: // nobody asked
 	case rd.absent:
 		a.heartbeat(sub, rd)
 	case rd.err != nil:
@@ -230,18 +232,24 @@ func (a *applying) heartbeat(sub *subscription, rd *reading) {
 
 // failure applies the server's own error about a resource (gRFC A88).
 func (a *applying) failure(f failure) {
-	a.seen[f.name] = struct{}{}
-	if f.err.Code() == codes.NotFound {
-		a.remove(f.name, f.err.Err())
-		return
-	}
 	sub := a.t.entry.subs[f.name]
-	if sub == nil || f.err.Err() == nil {
+	if sub == nil {
 		return
 	}
-	sub.state, sub.partial, sub.refused, sub.updated = Refused, false, nil, a.now
-	sub.err = &ServerError{Server: a.st.s.cfg.URI, Err: f.err.Err()}
-	a.st.s.c.tell(sub, callError, a.h)
+	sub.round = a.st.s.round
+	switch f.err.Code() {
+	case codes.OK: // says nothing
+	case codes.NotFound:
+		a.remove(f.name, f.err.Err())
+	default:
+		err := &ServerError{Server: a.st.s.cfg.URI, Err: f.err.Err()}
+		if sub.state == Refused && sub.err.Error() == err.Error() {
+			return
+		}
+		sub.state, sub.partial, sub.refused = Refused, false, nil
+		sub.updated, sub.err = a.now, err
+		a.st.s.c.tell(sub, callError, a.h)
+	}
 }
 
 // remove takes a resource away, as the server has it no more.
@@ -272,11 +280,8 @@ func (a *applying) remove(name string, err error) {
 func (a *applying) removeAbsent() {
 	var gone []string
 	for n := range a.t.known {
-		if _, ok := a.seen[n]; ok {
-			continue
-		}
 		sub := a.t.entry.subs[n]
-		if sub == nil {
+		if sub == nil || sub.round == a.st.s.round {
 			continue
 		}
 		if _, first := a.t.first[n]; first || sub.answered() {

@@ -128,8 +128,10 @@ func (c *Client) unwatch(w *watch) {
 
 // touch notes that a subscription has begun or ended, and has the server told:
 // at once, or after the callbacks that are being made, which may change more.
+// Of what the server does not know, it need not be told the end.
 func (c *Client) touch(sub *subscription) {
-	if c.server.stream == nil && !sub.wanted() {
+	if !sub.wanted() && !c.server.knows(sub) {
+		delete(sub.entry.changed, sub.name)
 		sub.entry.drop(sub)
 		return
 	}

@@ -47,6 +47,7 @@ type server struct {
 
 	// Guarded by Client.mu.
 	stream *stream            // nil: none is open
+	round  int                // counts responses
 	due    bool               // changed subscriptions are not to wait any longer
 	memory map[string]*memory // by type URL; survives the stream
 	health ServerStatus       // without Types
@@ -123,6 +124,16 @@ func (s *server) poke() {
 	}
 }
 
+// knows reports whether the server was asked for a resource on the open stream.
+// Client.mu is held.
+func (s *server) knows(sub *subscription) bool {
+	if s.stream == nil || s.stream.talks[sub.entry.url] == nil {
+		return false
+	}
+	_, ok := s.stream.talks[sub.entry.url].known[sub.name]
+	return ok
+}
+
 // flush has changed subscriptions sent, even while callbacks are being made.
 func (s *server) flush() {
 	s.c.mu.Lock()
@@ -183,6 +194,7 @@ func (s *server) session(ctx context.Context) (answered bool, err error) {
 			return false, err
 		}
 	}
+	s.attempting()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	w, err := open(ctx, s.cc, s.protocol())
@@ -256,13 +268,19 @@ func (s *server) disconnect() {
 	s.cc, s.sotw = nil, false
 }
 
+// attempting notes that the next attempt is not due any more, but made.
+func (s *server) attempting() {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.health.NextAttempt = time.Time{}
+}
+
 // begin publishes a new stream.
 func (s *server) begin(p Protocol) *stream {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	s.stream = newStream(s, p)
 	s.health.Protocol, s.health.Connected, s.health.Since = p, true, time.Now()
-	s.health.NextAttempt = time.Time{}
 	s.c.log.Info("xds stream opened", "server", s.cfg.URI, "protocol", p.String())
 	return s.stream
 }

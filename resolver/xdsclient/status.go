@@ -31,7 +31,8 @@ type ServerStatus struct {
 	// server has answered again.
 	LastError error
 	// Failures counts attempts that ended without a response, since the last
-	// response. NextAttempt is when the next one is due; zero when none is.
+	// response. NextAttempt is when the next one is due; zero when none is, or
+	// when it is being made.
 	Failures    int
 	NextAttempt time.Time
 	// Types are the resource types spoken about on this connection, by URL.

@@ -64,7 +64,8 @@ type subscription struct {
 	partial bool
 	refused []byte // the body that was refused
 
-	kept bool // a deletion was ignored
+	kept  bool // a deletion was ignored
+	round int  // the last response that mentioned it
 }
 
 // wanted reports whether anyone watches.

@@ -16,6 +16,7 @@ type talk struct {
 	// request of the type: every response of the stream knows of them.
 	known map[string]struct{}
 	first map[string]struct{}
+	names []string // known, sorted; never changed, but replaced
 
 	// replies are the ACKs and NACKs to be sent, oldest first.
 	replies []reply
@@ -44,12 +45,12 @@ const nackInterval = time.Second
 // begin plans the first request of a type on this stream. There is none without
 // names, as that would ask for everything.
 func (st *stream) begin(e *typeEntry, batch []*request) []*request {
-	e.dropUnwanted()
+	clear(e.changed)
 	names := e.names()
 	if len(names) == 0 {
 		return batch
 	}
-	t := &talk{entry: e, mem: st.s.remember(e.url), known: map[string]struct{}{}, first: map[string]struct{}{}}
+	t := &talk{entry: e, mem: st.s.remember(e.url), names: names, known: map[string]struct{}{}, first: map[string]struct{}{}}
 	st.talks[e.url] = t
 	r := &request{typeURL: e.url}
 	for _, n := range names {
@@ -134,7 +135,7 @@ func (st *stream) replyRequests(t *talk, r *reply) []*request {
 	if st.proto == Delta {
 		return []*request{m}
 	}
-	m.version, m.names = t.mem.accepted[st.proto], slices.Sorted(maps.Keys(t.known))
+	m.version, m.names = t.mem.accepted[st.proto], t.names
 	if r.refusal == "" {
 		m.version = r.version
 	}
@@ -160,9 +161,7 @@ func (st *stream) planChanges(t *talk, batch []*request) []*request {
 			r.subscribe = append(r.subscribe, n)
 			r.fresh = append(r.fresh, n)
 		case !sub.wanted():
-			if known {
-				r.unsubscribe = append(r.unsubscribe, n)
-			}
+			r.unsubscribe = append(r.unsubscribe, n)
 			delete(t.known, n)
 			delete(t.first, n)
 			e.drop(sub)
@@ -173,7 +172,8 @@ func (st *stream) planChanges(t *talk, batch []*request) []*request {
 		return batch
 	}
 	if st.proto == StateOfTheWorld {
-		r.names, r.version, r.nonce = slices.Sorted(maps.Keys(t.known)), t.mem.accepted[st.proto], t.nonce
+		t.names = slices.Sorted(maps.Keys(t.known))
+		r.names, r.version, r.nonce = t.names, t.mem.accepted[st.proto], t.nonce
 		t.unsure = true
 	}
 	return append(batch, r)
