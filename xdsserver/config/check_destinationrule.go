@@ -27,11 +27,9 @@ func checkDestinationRule(r *reader, d *networking.DestinationRule) {
 	}
 	checkExportTo(r, d.ExportTo, false)
 	checkSelector(r, "spec.workloadSelector", d.WorkloadSelector)
-	if d.WorkloadSelector != nil {
-		if slices.ContainsFunc(d.ExportTo, func(e string) bool { return e != "." && e != r.meta.Namespace }) {
-			r.errorf("spec.exportTo", "a rule with a workloadSelector is for its own namespace only")
-		}
-		r.warnf("spec.workloadSelector", "not supported yet: the rule is in force for all clients of its namespace")
+	elsewhere := func(e string) bool { return e != "." && e != r.meta.Namespace }
+	if d.WorkloadSelector != nil && slices.ContainsFunc(d.ExportTo, elsewhere) {
+		r.errorf("spec.exportTo", "a rule with a workloadSelector is for its own namespace only")
 	}
 }
 

@@ -100,8 +100,12 @@ func checkHTTPRoute(r *reader, path string, route *networking.HTTPRoute, delegat
 	checkRetries(r, field(path, "retries"), route.Retries)
 	checkRewrite(r, path, route)
 	checkHTTPDestinations(r, field(path, "route"), route.Route)
-	if route.Timeout != nil {
-		r.judge(field(path, "timeout"), badTimeout(route.Timeout))
+	if t := route.Timeout; t != nil {
+		at := field(path, "timeout")
+		r.judge(at, badTimeout(t))
+		if t.AsDuration() == 0 {
+			r.at(Info, r.meta.LineOf(at), at, "0s is taken for no timeout; Istio itself refuses it, leave it out instead")
+		}
 	}
 }
 

@@ -91,6 +91,18 @@ func kindsOf(group string) []string {
 	return out
 }
 
+// misspelt returns the group that someone meant who wrote a known kind with a group that is none of its own: no group at
+// all, or one that is nearly right. It is "" when the kind is simply somebody else's.
+func misspelt(group, kind string) string {
+	for name := range kinds {
+		g, k, _ := strings.Cut(name, "/")
+		if k == kind && g != "" && (group == "" || nearest(group, []string{g}) != "") {
+			return g
+		}
+	}
+	return ""
+}
+
 // splitVersion cuts "networking.istio.io/v1" into group and version; Kubernetes' core group is "".
 func splitVersion(apiVersion string) (group, version string) {
 	if i := strings.LastIndexByte(apiVersion, '/'); i >= 0 {

@@ -50,6 +50,8 @@ func (p *parser) object(n *yaml.Node, depth int) {
 	switch {
 	case !ok && isIstio(group):
 		r.unknownKind(group)
+	case !ok && misspelt(group, r.meta.Kind) != "":
+		r.errorf("apiVersion", "%s is a kind of %s, not of %s", r.meta.Kind, misspelt(group, r.meta.Kind), shorten(r.meta.APIVersion))
 	case !ok:
 		p.file.passed = append(p.file.passed, passed{r.meta.Kind, r.meta.APIVersion, n.Line})
 	case !slices.Contains(k.versions, version):

@@ -150,36 +150,3 @@ func sameAudience(a, b *Meta, to, too Visibility) bool {
 func describeMeta(m *Meta) string {
 	return fmt.Sprintf("%s (%s:%d)", m.ID(), m.Source.File, m.Source.Line)
 }
-
-// UnservedTLS returns the TLS mode that the rule asks for, for calls to a subset ("" for none) on a port, when that is
-// more than DISABLE, and the path of the field that says so. Nothing can serve it yet and plaintext would be a lie, so
-// such calls must fail.
-//
-// What is in force is found as Istio does: the settings of a port stand in for the policy that they belong to, and those
-// of a subset for those of the rule.
-func (d *DestinationRule) UnservedTLS(subset string, port uint32) (mode, field string) {
-	tls, path := policyTLS(d.Spec.TrafficPolicy, "spec.trafficPolicy", port, nil, "")
-	for i, s := range d.Spec.Subsets {
-		if s.Name == subset && subset != "" {
-			tls, path = policyTLS(s.TrafficPolicy, element("spec.subsets", i)+".trafficPolicy", port, tls, path)
-			break
-		}
-	}
-	if tls == nil || tls.Mode == networking.ClientTLSSettings_DISABLE {
-		return "", ""
-	}
-	return tls.Mode.String(), path + ".mode"
-}
-
-func policyTLS(p *networking.TrafficPolicy, path string, port uint32, outer *networking.ClientTLSSettings, outerPath string) (*networking.ClientTLSSettings, string) {
-	tls, at := outer, outerPath
-	if p.GetTls() != nil {
-		tls, at = p.Tls, path+".tls"
-	}
-	for i, s := range p.GetPortLevelSettings() {
-		if s.GetPort().GetNumber() == port && port != 0 {
-			return s.Tls, element(path+".portLevelSettings", i) + ".tls"
-		}
-	}
-	return tls, at
-}

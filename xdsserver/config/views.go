@@ -3,7 +3,6 @@ package config
 import (
 	"cmp"
 	"crypto/sha256"
-	"maps"
 	"slices"
 	"strings"
 
@@ -98,7 +97,11 @@ func (b *builder) make(o *Object, old *view, d *delegation) any {
 		v := reuse(old, func() *DestinationRule {
 			clone := proto.CloneOf(spec)
 			clone.Host = ResolveHost(spec.Host, o.Namespace, domain)
-			return &DestinationRule{Spec: clone, Host: clone.Host, ExportTo: visibility(spec.ExportTo, o.Namespace)}
+			exportTo := spec.ExportTo
+			if spec.WorkloadSelector != nil && len(exportTo) == 0 {
+				exportTo = []string{"."} // what selects workloads is for those of its own namespace
+			}
+			return &DestinationRule{Spec: clone, Host: clone.Host, ExportTo: visibility(exportTo, o.Namespace)}
 		})
 		v.Meta = &o.Meta
 		return v
@@ -250,50 +253,4 @@ func (m *Model) Raw() map[string][]byte {
 		}
 	}
 	return out
-}
-
-// Diff returns the hosts, sorted, whose routing may be different in m from what it was in old (nil is empty): hosts of
-// virtual services and destination rules that were added, removed or changed. Wildcards are returned as they are
-// written. Services and endpoints are not its subject; registry.Index reports those.
-func (m *Model) Diff(old *Model) []string {
-	touched := map[string]bool{}
-	if old == nil {
-		old = &Model{}
-	}
-	compare(m.VirtualServices, old.VirtualServices, func(v *VirtualService) (string, any, []string) {
-		return v.ID(), v.Spec, v.Hosts
-	}, touched)
-	compare(m.DestinationRules, old.DestinationRules, func(d *DestinationRule) (string, any, []string) {
-		return d.ID(), d.Spec, []string{d.Host}
-	}, touched)
-	return slices.Sorted(maps.Keys(touched))
-}
-
-// compare adds the hosts of all elements that are not in both lists with the same content.
-func compare[T any](now, before []T, read func(T) (id string, spec any, hosts []string), touched map[string]bool) {
-	type known struct {
-		spec  any
-		hosts []string
-	}
-	gone := make(map[string]known, len(before))
-	for _, e := range before {
-		id, spec, hosts := read(e)
-		gone[id] = known{spec, hosts}
-	}
-	touch := func(hosts []string) {
-		for _, h := range hosts {
-			touched[h] = true
-		}
-	}
-	for _, e := range now {
-		id, spec, hosts := read(e)
-		if k, ok := gone[id]; !ok || k.spec != spec {
-			touch(hosts)
-			touch(k.hosts)
-		}
-		delete(gone, id)
-	}
-	for _, k := range gone {
-		touch(k.hosts)
-	}
 }
