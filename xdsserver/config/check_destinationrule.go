@@ -127,7 +127,7 @@ func checkConsistentHash(r *reader, path string, c *networking.LoadBalancerSetti
 		seen[a.Name] = true
 	}
 	if c.MinimumRingSize != 0 && c.HashAlgorithm != nil { //nolint:staticcheck // deprecated by Istio, still read
-		r.errorf(field(path, "minimumRingSize"), "write ringHash or maglev, not both")
+		r.errorf(field(path, "minimumRingSize"), "cannot be combined with ringHash or maglev")
 	}
 	if m := c.GetMaglev(); m != nil {
 		switch size := m.TableSize; {

@@ -269,8 +269,6 @@ func (r *reader) wellKnown(n *yaml.Node, m protoreflect.Message, path string, de
 	switch name.Name() {
 	case "Duration":
 		r.duration(n, m, path)
-	case "Timestamp":
-		r.timestamp(n, m, path)
 	case "Struct":
 		r.structure(n, m, path, depth)
 	case "BoolValue", "StringValue", "BytesValue", "Int32Value", "UInt32Value", "Int64Value", "UInt64Value", "FloatValue", "DoubleValue":
@@ -296,22 +294,9 @@ func (r *reader) duration(n *yaml.Node, m protoreflect.Message, path string) {
 		r.at(Error, n.Line, path, "%s, have %s", want, s)
 		return
 	}
-	r.setSeconds(m, d/time.Second, d%time.Second)
-}
-
-func (r *reader) timestamp(n *yaml.Node, m protoreflect.Message, path string) {
-	t, err := time.Parse(time.RFC3339Nano, n.Value)
-	if _, bad := readString(n); bad != "" || err != nil {
-		r.at(Error, n.Line, path, `want a time such as "2026-01-31T12:00:00Z", have %s`, describe(n))
-		return
-	}
-	r.setSeconds(m, time.Duration(t.Unix()), time.Duration(t.Nanosecond()))
-}
-
-func (r *reader) setSeconds(m protoreflect.Message, seconds, nanos time.Duration) {
 	fields := m.Descriptor().Fields()
-	m.Set(fields.ByName("seconds"), protoreflect.ValueOfInt64(int64(seconds)))
-	m.Set(fields.ByName("nanos"), protoreflect.ValueOfInt32(int32(nanos)))
+	m.Set(fields.ByName("seconds"), protoreflect.ValueOfInt64(int64(d/time.Second)))
+	m.Set(fields.ByName("nanos"), protoreflect.ValueOfInt32(int32(d%time.Second)))
 }
 
 func (r *reader) structure(n *yaml.Node, m protoreflect.Message, path string, depth int) {

@@ -385,6 +385,17 @@ func TestThePolicyDecidesWhoMayRegister(t *testing.T) {
 	}
 }
 
+func TestPoliciesAreReadAsTheyAreWritten(t *testing.T) {
+	for _, p := range []Policy{Any, Declared, Off} {
+		if got, err := ParsePolicy(p.String()); got != p || err != nil {
+			t.Errorf("%s: %v, %v", p, got, err)
+		}
+	}
+	if _, err := ParsePolicy("some"); err == nil || err.Error() != `registration "some": want any, declared or off` {
+		t.Error(err)
+	}
+}
+
 func TestConfigurationMovesRegistrations(t *testing.T) {
 	r := newRegistry(t, Options{Policy: Declared})
 	l := register(t, r, Instance{Host: "reviews.shop", Port: 80, Address: "10.1.0.1:1"})
