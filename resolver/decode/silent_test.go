@@ -1,0 +1,258 @@
+package decode_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+
+	"github.com/meshframe/meshframe/resolver/decode"
+)
+
+// harmless are the fields that may be set without a trace: they change nothing
+// about a call.
+var harmless = map[protoreflect.FullName]bool{
+	"envoy.config.cluster.v3.Cluster.circuit_breakers":                                              true, // the sample has no thresholds
+	"envoy.config.cluster.v3.Cluster.lb_subset_config":                                              true, // does nothing without selectors, which the sample has not
+	"envoy.config.cluster.v3.Cluster.name":                                                          true, // the client's name for it wins
+	"envoy.config.cluster.v3.Cluster.EdsClusterConfig.eds_config":                                   true, // ads and self are one
+	"envoy.config.core.v3.ConfigSource.ads":                                                         true, // ads and self are one
+	"envoy.config.core.v3.ConfigSource.authorities":                                                 true, // of federation
+	"envoy.config.core.v3.ConfigSource.initial_fetch_timeout":                                       true, // the client has its own
+	"envoy.config.core.v3.ConfigSource.resource_api_version":                                        true, // of the messages themselves
+	"envoy.config.core.v3.ConfigSource.self":                                                        true, // ads and self are one
+	"envoy.config.route.v3.RouteConfiguration.name":                                                 true, // the client's name for it wins
+	"envoy.config.route.v3.RouteMatch.case_sensitive":                                               true, // true, as the sample, is the default
+	"envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter.disabled":               true, // a fault filter without faults
+	"envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter.is_optional":            true, // of filters that are known
+	"envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter.name":                   true,
+	"envoy.extensions.filters.network.http_connection_manager.v3.Rds.config_source":                 true, // ads and self are one
+	"envoy.config.core.v3.Pipe.mode":                                                                true,
+	"envoy.config.core.v3.SocketAddress.ipv4_compat":                                                true,
+	"envoy.config.cluster.v3.CircuitBreakers.Thresholds.track_remaining":                            true,
+	"envoy.config.cluster.v3.Cluster.CommonLbConfig.locality_weighted_lb_config":                    true, // always so, as in gRPC
+	"envoy.config.cluster.v3.Cluster.CommonLbConfig.update_merge_window":                            true,
+	"envoy.config.cluster.v3.Cluster.alt_stat_name":                                                 true,
+	"envoy.config.cluster.v3.Cluster.least_request_lb_config":                                       true, // of another policy
+	"envoy.config.cluster.v3.Cluster.load_assignment":                                               true, // of another discovery
+	"envoy.config.cluster.v3.Cluster.maglev_lb_config":                                              true, // of another policy
+	"envoy.config.cluster.v3.Cluster.metadata":                                                      true,
+	"envoy.config.cluster.v3.Cluster.ring_hash_lb_config":                                           true, // of another policy
+	"envoy.config.cluster.v3.Cluster.stats_matcher":                                                 true,
+	"envoy.config.cluster.v3.Cluster.track_cluster_stats":                                           true,
+	"envoy.config.cluster.v3.Cluster.track_timeout_budgets":                                         true,
+	"envoy.config.cluster.v3.OutlierDetection.always_eject_one_host":                                true, // always so
+	"envoy.config.endpoint.v3.ClusterLoadAssignment.cluster_name":                                   true, // the client's name for it wins
+	"envoy.config.endpoint.v3.ClusterLoadAssignment.named_endpoints":                                true, // refused where it is referred to
+	"envoy.config.endpoint.v3.Endpoint.health_check_config":                                         true,
+	"envoy.config.endpoint.v3.Endpoint.observability_name":                                          true,
+	"envoy.config.endpoint.v3.LbEndpoint.metadata":                                                  true,
+	"envoy.config.endpoint.v3.LocalityLbEndpoints.metadata":                                         true,
+	"envoy.config.route.v3.Route.decorator":                                                         true,
+	"envoy.config.route.v3.Route.metadata":                                                          true,
+	"envoy.config.route.v3.Route.stat_prefix":                                                       true,
+	"envoy.config.route.v3.RouteAction.cluster_not_found_response_code":                             true, // gRPC calls fail UNAVAILABLE
+	"envoy.config.route.v3.RouteConfiguration.cluster_specifier_plugins":                            true, // refused where it is referred to
+	"envoy.config.route.v3.RouteConfiguration.max_direct_response_body_size_bytes":                  true,
+	"envoy.config.route.v3.RouteConfiguration.metadata":                                             true,
+	"envoy.config.route.v3.RouteConfiguration.validate_clusters":                                    true,
+	"envoy.config.route.v3.VirtualHost.metadata":                                                    true,
+	"envoy.config.route.v3.VirtualHost.virtual_clusters":                                            true, // statistics
+	"envoy.extensions.filters.http.fault.v3.HTTPFault.disable_downstream_cluster_stats":             true,
+	"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.codec_type":  true,
+	"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.stat_prefix": true,
+}
+
+// TestNothingIsSilent sets each field of each message that the decoders go
+// into, one at a time, and holds that the result shows it: in the value, as a
+// refusal or as a note.
+func TestNothingIsSilent(t *testing.T) {
+	rc := &routev3.RouteConfiguration{}
+	marshal(t, rc, `{"name": "n", "virtual_hosts": [{"name": "vh", "domains": ["d"], "routes": [
+		{"match": {"prefix": "/", "headers": [{"name": "h", "exact_match": "v"}], "runtime_fraction": {"default_value": {"numerator": 3}}},
+		 "route": {"cluster": "c", "max_stream_duration": {}, "retry_policy": {"retry_on": "5xx", "retry_back_off": {"base_interval": "1s"}}}},
+		{"match": {"prefix": "/w"}, "route": {"weighted_clusters": {"clusters": [{"name": "a", "weight": 3}]}}}]}]}`)
+	everyField(t, rc, rc, decode.RouteConfiguration)
+
+	cds := &clusterv3.Cluster{}
+	marshal(t, cds, eds(`"common_lb_config": {}, "outlier_detection": {}, "circuit_breakers": {"thresholds": [{}]}`))
+	everyField(t, cds, cds, decode.Cluster)
+
+	cla := &endpointv3.ClusterLoadAssignment{}
+	marshal(t, cla, `{"cluster_name": "n", "policy": {}, "endpoints": [{"locality": {}, "lb_endpoints": [
+		`+lbEndpoint("10.0.0.1", 80)+`, {"endpoint": {"address": {"pipe": {"path": "p"}}}}]}]}`)
+	everyField(t, cla, cla, decode.ClusterLoadAssignment)
+
+	lds, hcm, faults := &listenerv3.Listener{}, &hcmv3.HttpConnectionManager{}, &faultv3.HTTPFault{}
+	marshal(t, faults, `{"delay": {"fixed_delay": "1s", "percentage": {"numerator": 3}}, "abort": {"http_status": 503, "percentage": {"numerator": 3}}}`)
+	marshal(t, hcm, `{`+join(rds, filters(isFault+","+router), `"common_http_protocol_options": {}`)+`}`)
+	marshal(t, lds, apiListener())
+	hcm.HttpFilters[0].GetTypedConfig().Value = nil
+	lds.ApiListener.ApiListener = packed(t, hcm)
+	wrapped := func(name string, body []byte) decode.Result[any] {
+		m := &hcmv3.HttpConnectionManager{}
+		if err := proto.Unmarshal(body, m); err != nil {
+			t.Fatal(err)
+		}
+		l := &listenerv3.Listener{ApiListener: &listenerv3.ApiListener{ApiListener: packed(t, m)}}
+		return untyped(decode.Listener(name, encoded(t, l)))
+	}
+	everyField(t, hcm, hcm, wrapped)
+	inFilter := func(name string, body []byte) decode.Result[any] {
+		with := proto.CloneOf(hcm)
+		with.HttpFilters[0].GetTypedConfig().Value = body
+		return wrapped(name, encoded(t, with))
+	}
+	everyField(t, faults, faults, inFilter)
+}
+
+func untyped[T any](r decode.Result[T]) decode.Result[any] {
+	return decode.Result[any]{Name: r.Name, Value: r.Value, Usable: r.Usable, Err: r.Err, Notes: r.Notes}
+}
+
+// everyField sets each field of at, which is whole or a part of it, and goes on
+// into the messages that at holds.
+func everyField[T any](t *testing.T, whole, at proto.Message, fn func(string, []byte) decode.Result[T]) {
+	t.Helper()
+	base := fn("n", encoded(t, whole))
+	if !base.Usable || base.Err != nil {
+		t.Fatalf("the message is not accepted to begin with: %v", base.Err)
+	}
+	r := at.ProtoReflect()
+	fields := r.Descriptor().Fields()
+	for i := range fields.Len() {
+		fd := fields.Get(i)
+		if r.Has(fd) {
+			descend(t, whole, r, fd, fn)
+		}
+		if harmless[fd.FullName()] {
+			continue
+		}
+		before := proto.Clone(at)
+		r.Set(fd, sample(r, fd))
+		after := fn("n", encoded(t, whole))
+		if diff := cmp.Diff(shownBy(base), shownBy(after), byText...); diff == "" {
+			t.Errorf("%s is dropped silently", fd.FullName())
+		}
+		proto.Reset(at)
+		proto.Merge(at, before)
+	}
+}
+
+// descend tests the messages in a field.
+func descend[T any](t *testing.T, whole proto.Message, r protoreflect.Message, fd protoreflect.FieldDescriptor, fn func(string, []byte) decode.Result[T]) {
+	t.Helper()
+	switch {
+	case fd.Message() == nil || fd.IsMap() || !strings.HasPrefix(string(fd.Message().FullName()), "envoy."):
+	case fd.IsList():
+		for i := range r.Get(fd).List().Len() {
+			everyField(t, whole, r.Get(fd).List().Get(i).Message().Interface(), fn)
+		}
+	default:
+		everyField(t, whole, r.Get(fd).Message().Interface(), fn)
+	}
+}
+
+// shownBy is everything that a result tells.
+func shownBy[T any](r decode.Result[T]) []any {
+	return []any{r.Value, r.Usable, errText(r.Err), fmt.Sprint(r.Notes)}
+}
+
+// sample is a value for a field that differs from not being set.
+func sample(in protoreflect.Message, fd protoreflect.FieldDescriptor) protoreflect.Value {
+	switch {
+	case fd.IsMap():
+		m := in.NewField(fd)
+		v := m.Map().NewValue()
+		if fd.MapValue().Message() != nil {
+			fill(v.Message(), 1)
+		} else {
+			v = scalar(fd.MapValue())
+		}
+		m.Map().Set(protoreflect.ValueOfString("k").MapKey(), v)
+		return m
+	case fd.IsList():
+		l := in.NewField(fd)
+		if fd.Message() != nil {
+			fill(l.List().AppendMutable().Message(), 1)
+		} else {
+			l.List().Append(scalar(fd))
+		}
+		return l
+	case fd.Message() != nil:
+		m := in.NewField(fd)
+		fill(m.Message(), 1)
+		return m
+	}
+	return scalar(fd)
+}
+
+// fill sets the scalar fields of a message, and of those in it.
+func fill(m protoreflect.Message, depth int) {
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		fd := fields.Get(i)
+		switch {
+		case fd.IsList() || fd.IsMap():
+		case fd.Message() == nil:
+			m.Set(fd, scalar(fd))
+		case depth > 0:
+			fill(m.Mutable(fd).Message(), depth-1)
+		}
+	}
+}
+
+func scalar(fd protoreflect.FieldDescriptor) protoreflect.Value {
+	switch fd.Kind() {
+	case protoreflect.BoolKind:
+		return protoreflect.ValueOfBool(true)
+	case protoreflect.EnumKind:
+		values := fd.Enum().Values()
+		return protoreflect.ValueOfEnum(values.Get(values.Len() - 1).Number())
+	case protoreflect.Int32Kind:
+		return protoreflect.ValueOfInt32(7)
+	case protoreflect.Int64Kind:
+		return protoreflect.ValueOfInt64(7)
+	case protoreflect.Uint32Kind:
+		return protoreflect.ValueOfUint32(7)
+	case protoreflect.Uint64Kind:
+		return protoreflect.ValueOfUint64(7)
+	case protoreflect.FloatKind:
+		return protoreflect.ValueOfFloat32(7)
+	case protoreflect.DoubleKind:
+		return protoreflect.ValueOfFloat64(7)
+	case protoreflect.BytesKind:
+		return protoreflect.ValueOfBytes([]byte{1})
+	default:
+		return protoreflect.ValueOfString("s")
+	}
+}
+
+func packed(t *testing.T, m proto.Message) *anypb.Any {
+	t.Helper()
+	a, err := anypb.New(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func encoded(t *testing.T, m proto.Message) []byte {
+	t.Helper()
+	body, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
