@@ -4,7 +4,10 @@
 // This package makes no promise of a stable API.
 package breaker
 
-import "math"
+import (
+	"math"
+	"time"
+)
 
 // Unlimited is the value of a limit that is not configured.
 const Unlimited = math.MaxUint32
@@ -16,7 +19,24 @@ type Limits struct {
 	MaxPendingRequests uint32
 	MaxRequests        uint32
 	MaxRetries         uint32
+	// With HasBudget, MaxRetries gives way to a budget: active retries may be at
+	// most BudgetPercent of the active and pending attempts, and MinRetries in any
+	// case (Envoy RetryBudget; defaults 20 % and 3).
+	HasBudget     bool
+	BudgetPercent float64
+	MinRetries    uint32
 }
 
 // NoLimits is what Istio means by an absent connectionPool.
-var NoLimits = Limits{Unlimited, Unlimited, Unlimited, Unlimited}
+var NoLimits = Limits{MaxConnections: Unlimited, MaxPendingRequests: Unlimited, MaxRequests: Unlimited, MaxRetries: Unlimited}
+
+// HalfOpen configures a breaker that opens by error ratio, refuses calls for a
+// while, then lets a few through to see whether they succeed. It is an extension
+// of ours.
+type HalfOpen struct {
+	MinVolume    uint32        // calls in a window below which it stays closed; default 10
+	ErrorPercent float64       // share of failures that opens it; default 10
+	Window       time.Duration // default 10 s
+	OpenFor      time.Duration // default 10 s
+	Probes       uint32        // calls that must succeed to close it; default 3
+}

@@ -5,6 +5,8 @@
 // This package makes no promise of a stable API.
 package pick
 
+import "time"
+
 // Policy names a load-balancing algorithm.
 type Policy uint8
 
@@ -13,6 +15,9 @@ const (
 	RoundRobin Policy = iota
 	Random
 	LeastRequest
+	RingHash
+	Maglev
+	PeakEWMA
 )
 
 // Config is the load-balancing configuration of a cluster.
@@ -24,6 +29,39 @@ type Config struct {
 	// PanicThreshold is the percentage of available hosts under which all
 	// hosts are used; Envoy's default is 50, Istio's 0 (off).
 	PanicThreshold uint32
+	// ActiveRequestBias is how strongly LeastRequest with unequal weights counts
+	// attempts in flight; default 1, 0 (with HasActiveRequestBias) ignores them
+	// (Envoy active_request_bias).
+	HasActiveRequestBias bool
+	ActiveRequestBias    float64
+	// MinRingSize and MaxRingSize bound the ring of RingHash; defaults 1024 and
+	// 8 Mi entries. Murmur2 selects MURMUR_HASH_2 instead of xxHash.
+	MinRingSize, MaxRingSize uint64
+	Murmur2                  bool
+	// HashByHostname hashes hosts by their host name (Envoy
+	// use_hostname_for_hashing).
+	HashByHostname bool
+	// TableSize is that of Maglev, a prime; default 65537.
+	TableSize uint64
+	// Decay is the time constant of PeakEWMA's averages; default 10 s.
+	Decay time.Duration
+	// SlowStart ramps up hosts that are new; nil is off.
+	SlowStart *SlowStart
+	// LocalityWeighted chooses a locality by weight first, for the policies that
+	// do not hash (Envoy locality_weighted_lb_config).
+	LocalityWeighted bool
+	// SubsetSize is how many hosts of a cluster one channel uses, chosen by
+	// rendezvous hashing; 0 is all (gRFC A68).
+	SubsetSize uint32
+}
+
+// SlowStart raises the weight of a host in the course of Window after it became
+// usable: weight * max(MinWeightPercent/100, (elapsed/Window)^(1/Aggression))
+// (Envoy slow_start_config).
+type SlowStart struct {
+	Window           time.Duration
+	Aggression       float64 // default 1
+	MinWeightPercent float64 // default 10
 }
 
 // ConnState is the state of the connection to a host as the transport's edge

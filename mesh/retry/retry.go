@@ -31,4 +31,28 @@ type Policy struct {
 	// previous_hosts predicate), for at most HostSelectionAttempts re-picks.
 	AvoidPreviousHosts    bool
 	HostSelectionAttempts uint32
+	// AvoidPreviousPriorities leaves the priorities of failed attempts out while
+	// another has usable hosts (Envoy retry_priority previous_priorities).
+	AvoidPreviousPriorities bool
+	// Headers are response headers of which any makes an attempt retriable, if On
+	// holds outcome.RetriableHeaders.
+	Headers []HeaderMatch
+	// ResetHeaders are response headers that say how long to wait, up to
+	// MaxResetInterval (default 300 s), in place of the backoff (Envoy
+	// rate_limited_retry_back_off). The first that can be read counts.
+	ResetHeaders     []ResetHeader
+	MaxResetInterval time.Duration
+}
+
+// HeaderMatch is a condition on a response header: Match is told its value.
+type HeaderMatch struct {
+	Name   string // lower case
+	Match  func(value string) bool
+	Invert bool
+}
+
+// ResetHeader is a response header that tells when to try again.
+type ResetHeader struct {
+	Name string // lower case
+	Unix bool   // a time in seconds since 1970; otherwise a number of seconds
 }

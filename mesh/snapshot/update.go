@@ -7,6 +7,7 @@ import (
 	"github.com/meshframe/meshframe/mesh/fault"
 	"github.com/meshframe/meshframe/mesh/outlier"
 	"github.com/meshframe/meshframe/mesh/pick"
+	"github.com/meshframe/meshframe/mesh/ratelimit"
 	"github.com/meshframe/meshframe/mesh/retry"
 	"github.com/meshframe/meshframe/mesh/route"
 )
@@ -32,6 +33,12 @@ type Listener struct {
 	// Fault is the fault filter's own configuration, nil when the filter is not
 	// in the chain: then per-route faults have no effect either.
 	Fault *fault.Policy
+	// RateLimit is the local rate limit filter's own configuration: for inbound
+	// listeners it holds for every call.
+	RateLimit *ratelimit.Policy
+	// MaxConcurrent bounds the calls that an inbound listener serves at once; 0
+	// means no limit. More are refused at once.
+	MaxConcurrent uint32
 	// Inbound is set for listeners with filter chains (server side).
 	Inbound bool
 }
@@ -40,6 +47,12 @@ type Listener struct {
 type RouteConfiguration struct {
 	Name         string
 	VirtualHosts []*VirtualHost
+	// RequestHeaders and ResponseHeaders are edits for all routes; nil is none.
+	RequestHeaders, ResponseHeaders *HeaderEdits
+	// SpecificLast applies edits of the route configuration first and those of
+	// the weighted cluster last; without it the order is the reverse (Envoy
+	// most_specific_header_mutations_wins).
+	SpecificLast bool
 }
 
 // VirtualHost is one virtual host.
@@ -50,7 +63,11 @@ type VirtualHost struct {
 	Retry   *retry.Policy // for routes without their own; nil means none
 	Fault   *fault.Policy // overrides the listener's; nil means not set
 	// AttemptCount asks for the x-envoy-attempt-count request header.
-	AttemptCount bool
+	AttemptCount                    bool
+	RequestHeaders, ResponseHeaders *HeaderEdits
+	RateLimit                       *ratelimit.Policy
+	Mirrors                         []Mirror     // for routes without their own
+	Hash                            []HashPolicy // for routes without their own
 	// Refused says why this virtual host could not be read at all. Build keeps
 	// its last good version; without one, its calls fail with this error.
 	Refused error
@@ -74,6 +91,25 @@ type Route struct {
 	MaxGRPCTimeout    time.Duration
 	Retry             *retry.Policy
 	Fault             *fault.Policy
+
+	// What the route does beside forwarding. With Redirect or DirectResponse it
+	// does not forward, and Clusters is empty.
+	Redirect                        *Redirect
+	DirectResponse                  *DirectResponse
+	Rewrite                         *Rewrite
+	RequestHeaders, ResponseHeaders *HeaderEdits
+	Mirrors                         []Mirror
+	Hash                            []HashPolicy
+	// Hedge makes the per-try timeout start another attempt beside the first
+	// (Envoy hedge_policy.hedge_on_per_try_timeout).
+	Hedge bool
+	// IdleTimeout ends a stream on which nothing was sent or received for so
+	// long; 0 is none.
+	IdleTimeout time.Duration
+	RateLimit   *ratelimit.Policy
+	// Fallback is what happens to calls that find no host; nil is an error.
+	Fallback *Fallback
+
 	// Refused says why the route could not be read although its match could.
 	// Build keeps the last good version of the same identity; without one, the
 	// calls it catches fail with this error.
@@ -82,9 +118,11 @@ type Route struct {
 
 // ClusterWeight is one destination of a route.
 type ClusterWeight struct {
-	Cluster string
-	Weight  uint32
-	Fault   *fault.Policy // overrides the route's; nil means not set
+	Cluster                         string
+	Weight                          uint32
+	Fault                           *fault.Policy // overrides the route's; nil means not set
+	RequestHeaders, ResponseHeaders *HeaderEdits
+	HostRewrite                     string // overrides the route's; "" means not set
 }
 
 // Discovery says where the endpoints of a cluster come from.
@@ -96,6 +134,7 @@ const (
 	Static
 	StrictDNS
 	LogicalDNS
+	Aggregate
 )
 
 // Cluster is a CDS resource.
@@ -113,6 +152,16 @@ type Cluster struct {
 	Limits         breaker.Limits
 	Outlier        *outlier.Config // nil means off
 	ConnectTimeout time.Duration   // default 5 s
+	// Aggregate are the clusters of an aggregate cluster, the first with a usable
+	// host is used; Discovery is then Aggregate.
+	Aggregate []string
+	// HalfOpen is the breaker by error ratio; nil means off.
+	HalfOpen *breaker.HalfOpen
+	// Session keeps clients on the host that answered first; nil means off.
+	Session *Session
+	// Fallback is what happens to calls that find no host here, for routes
+	// without their own; nil is an error.
+	Fallback *Fallback
 	// Refused says why the resource could not be read. Build keeps the last
 	// good version; without one, the calls that draw it fail with this error.
 	Refused error
