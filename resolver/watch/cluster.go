@@ -93,7 +93,7 @@ func (c *cluster) settled() bool {
 		return c.resource.settled()
 	}
 	switch v := c.resource.value; {
-	case v.Refused != nil || v.Discovery == snapshot.Static:
+	case v.Refused != nil || v.Discovery == snapshot.Static || v.Discovery == snapshot.Aggregate:
 		return true
 	case v.Discovery == snapshot.EDS:
 		return c.endpoints != nil && c.endpoints.settled()
@@ -110,6 +110,8 @@ func (c *cluster) assignment(v *snapshot.Cluster) *snapshot.ClusterLoadAssignmen
 		return c.used.endpoints
 	case v.Discovery == snapshot.Static:
 		return v.Assignment
+	case v.Discovery == snapshot.Aggregate:
+		return nil
 	case v.Discovery == snapshot.EDS:
 		return c.endpoints.value
 	default:

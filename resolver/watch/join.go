@@ -187,11 +187,7 @@ func (j *join) warm(next config) {
 	}
 	settled := true
 	for _, name := range j.names(next) {
-		c := j.clusters[name]
-		if c == nil {
-			c = newCluster(j.t, name)
-			j.clusters[name] = c
-		}
+		c := j.cluster(name)
 		c.advance()
 		settled = settled && c.settled()
 	}
@@ -213,9 +209,32 @@ func (j *join) expire(c config) {
 	}
 }
 
-// names returns the clusters that calls to the target can draw.
+// cluster returns the subscription to a cluster, made if need be.
+func (j *join) cluster(name string) *cluster {
+	c := j.clusters[name]
+	if c == nil {
+		c = newCluster(j.t, name)
+		j.clusters[name] = c
+	}
+	return c
+}
+
+// names returns the clusters that calls to the target can draw, and those that
+// stand behind aggregate clusters among them.
 func (j *join) names(c config) []string {
-	return snapshot.ClusterNames(j.t.current.Load(), c.listener, c.routes, j.t.name)
+	names := snapshot.ClusterNames(j.t.current.Load(), c.listener, c.routes, j.t.name)
+	for i := 0; i < len(names); i++ { // grows
+		v := j.cluster(names[i]).resource.value
+		if v == nil || v.Discovery != snapshot.Aggregate {
+			continue
+		}
+		for _, member := range v.Aggregate {
+			if !slices.Contains(names, member) {
+				names = append(names, member)
+			}
+		}
+	}
+	return names
 }
 
 // unused ends the subscriptions to clusters that are not in names.
@@ -241,10 +260,7 @@ func (j *join) update(names []string) *snapshot.Update {
 		Missing:   map[string]error{},
 	}
 	for _, name := range names {
-		c := j.clusters[name]
-		if c == nil { // kept from a last good version that was never subscribed
-			continue
-		}
+		c := j.cluster(name)
 		c.advance()
 		if c.used.cluster != nil {
 			u.Clusters[name] = c.used.cluster
