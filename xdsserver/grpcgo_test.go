@@ -6,12 +6,20 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/xds"
 
 	"github.com/meshframe/meshframe/xdsserver"
@@ -78,33 +86,42 @@ func dialXDS(t *testing.T, addr, target string) grpc_testing.TestServiceClient {
 	return grpc_testing.NewTestServiceClient(cc)
 }
 
+// backend answers with its name, after as many failures as it is told.
 type backend struct {
 	grpc_testing.UnimplementedTestServiceServer
-	name string
+	name     string
+	failures atomic.Int32
+	delay    atomic.Int64 // nanoseconds
 }
 
-func (b *backend) UnaryCall(context.Context, *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
-	return &grpc_testing.SimpleResponse{Username: b.name}, nil
+func (b *backend) UnaryCall(ctx context.Context, _ *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+	if b.failures.Add(-1) >= 0 {
+		return nil, status.Error(codes.Unavailable, "not yet")
+	}
+	select {
+	case <-time.After(time.Duration(b.delay.Load())):
+		return &grpc_testing.SimpleResponse{Username: b.name}, nil
+	case <-ctx.Done():
+		return nil, status.FromContextError(ctx.Err()).Err()
+	}
 }
 
 // startBackend serves and returns the port.
-func startBackend(t *testing.T, name string) int {
+func startBackend(t *testing.T, b *backend) int {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	s := grpc.NewServer()
-	grpc_testing.RegisterTestServiceServer(s, &backend{name: name})
+	grpc_testing.RegisterTestServiceServer(s, b)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(lis) }()
 	t.Cleanup(func() { s.Stop(); <-done })
 	return lis.Addr().(*net.TCPAddr).Port
 }
 
-func TestGRPCGoClient(t *testing.T) {
-	v1, v2 := startBackend(t, "v1"), startBackend(t, "v2")
-	_, addr := serve(t, xdsserver.Options{}, fmt.Sprintf(`
+// echo is a service with a backend for each version.
+func echo(ports ...int) string {
+	out := `
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {name: echo}
@@ -113,15 +130,25 @@ spec:
   resolution: STATIC
   ports: [{number: 80, name: grpc, protocol: GRPC}]
   endpoints:
-  - {address: 127.0.0.1, ports: {grpc: %d}, labels: {version: v1}}
-  - {address: 127.0.0.1, ports: {grpc: %d}, labels: {version: v2}}
----
+`
+	subsets := `---
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: {name: echo}
 spec:
   host: echo
-  subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]
+  subsets:
+`
+	for i, p := range ports {
+		out += fmt.Sprintf("  - {address: 127.0.0.1, ports: {grpc: %d}, labels: {version: v%d}}\n", p, i+1)
+		subsets += fmt.Sprintf("  - {name: v%d, labels: {version: v%d}}\n", i+1, i+1)
+	}
+	return out + subsets
+}
+
+// rule is the VirtualService for echo.
+func rule(http string) string {
+	return `
 ---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -129,16 +156,247 @@ metadata: {name: echo}
 spec:
   hosts: [echo]
   http:
-  - route: [{destination: {host: echo, subset: v2}}]
-`, v1, v2))
-	client := dialXDS(t, addr, "echo:80")
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+` + http
+}
+
+// call makes a call and returns the name of the backend.
+func call(t *testing.T, c grpc_testing.TestServiceClient, md ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(t.Context(), md...), 20*time.Second)
 	defer cancel()
-	resp, err := client.UnaryCall(ctx, &grpc_testing.SimpleRequest{})
-	if err != nil {
-		t.Fatal(err)
+	resp, err := c.UnaryCall(ctx, &grpc_testing.SimpleRequest{})
+	return resp.GetUsername(), err
+}
+
+// eventually makes calls until one satisfies ok: configuration takes a moment to arrive.
+func eventually(t *testing.T, c grpc_testing.TestServiceClient, ok func(name string, err error) bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		name, err := call(t, c)
+		if ok(name, err) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("in the end: %q, %v", name, err)
+		}
+		<-time.After(5 * time.Millisecond)
 	}
-	if resp.GetUsername() != "v2" {
-		t.Errorf("got %q", resp.GetUsername())
+}
+
+// grpc-go's own client, with nothing but a bootstrap.
+func TestGRPCGoClient(t *testing.T) {
+	v1, v2 := &backend{name: "v1"}, &backend{name: "v2"}
+	base := echo(startBackend(t, v1), startBackend(t, v2))
+	s, addr := serve(t, xdsserver.Options{OutboundPolicy: xdsserver.RegistryOnly}, base+rule(`
+  - match: [{headers: {end-user: {exact: jason}}}]
+    route: [{destination: {host: echo, subset: v2}}]
+  - route: [{destination: {host: echo, subset: v1}}]
+`))
+	client := dialXDS(t, addr, "echo:80")
+	if got, err := call(t, client); got != "v1" || err != nil {
+		t.Errorf("default route: %q, %v", got, err)
+	}
+	if got, err := call(t, client, "end-user", "jason"); got != "v2" || err != nil {
+		t.Errorf("header route: %q, %v", got, err)
+	}
+
+	t.Run("weights", func(t *testing.T) {
+		apply(t, s, base+rule(`
+  - route:
+    - {destination: {host: echo, subset: v1}, weight: 75}
+    - {destination: {host: echo, subset: v2}, weight: 25}
+`))
+		eventually(t, client, func(name string, _ error) bool { return name == "v2" })
+		const n = 1000
+		count := 0
+		for range n {
+			if got, err := call(t, client); err != nil {
+				t.Fatal(err)
+			} else if got == "v2" {
+				count++
+			}
+		}
+		// Six standard deviations: less than one false failure in a hundred million runs.
+		if count < n/4-82 || count > n/4+82 {
+			t.Errorf("%d of %d calls to the subset with weight 25", count, n)
+		}
+	})
+	t.Run("timeout", func(t *testing.T) {
+		v1.delay.Store(int64(time.Second / 2))
+		defer v1.delay.Store(0)
+		apply(t, s, base+rule(`
+  - timeout: 0.05s
+    route: [{destination: {host: echo, subset: v1}}]
+`))
+		eventually(t, client, func(_ string, err error) bool { return status.Code(err) == codes.DeadlineExceeded })
+	})
+	t.Run("fault", func(t *testing.T) {
+		apply(t, s, base+rule(`
+  - fault: {abort: {grpcStatus: DATA_LOSS, percentage: {value: 100}}}
+    route: [{destination: {host: echo, subset: v1}}]
+`))
+		eventually(t, client, func(_ string, err error) bool { return status.Code(err) == codes.DataLoss })
+	})
+	t.Run("retry", func(t *testing.T) {
+		apply(t, s, base+rule(`
+  - name: with
+    retries: {attempts: 3, retryOn: 5xx, backoff: 1ms}
+    route: [{destination: {host: echo, subset: v2}}]
+`))
+		eventually(t, client, func(name string, _ error) bool { return name == "v2" })
+		v2.failures.Store(3)
+		if got, err := call(t, client); got != "v2" || err != nil {
+			t.Errorf("with retries: %q, %v", got, err)
+		}
+		apply(t, s, base+rule(`
+  - name: without
+    retries: {attempts: 0}
+    route: [{destination: {host: echo, subset: v2}}]
+`))
+		eventually(t, client, func(string, error) bool {
+			v2.failures.Store(1)
+			_, err := call(t, client)
+			return err != nil
+		})
+		v2.failures.Store(0)
+	})
+	t.Run("TLS", func(t *testing.T) {
+		apply(t, s, strings.Replace(base, "  host: echo\n", "  host: echo\n  trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}\n", 1)+rule(`
+  - route: [{destination: {host: echo, subset: v1}}]
+`))
+		eventually(t, client, func(_ string, err error) bool {
+			return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), "DestinationRule default/echo")
+		})
+	})
+	t.Run("action that gRPC cannot do", func(t *testing.T) {
+		apply(t, s, base+rule(`
+  - directResponse: {status: 418}
+`))
+		eventually(t, client, func(_ string, err error) bool { return status.Code(err) == codes.Unavailable })
+	})
+	t.Run("no subset", func(t *testing.T) {
+		apply(t, s, base+rule(`
+  - match: [{headers: {x: {exact: "y"}}}]
+    route: [{destination: {host: echo, subset: v9}}]
+  - route: [{destination: {host: echo, subset: v2}}]
+`))
+		eventually(t, client, func(name string, _ error) bool { return name == "v2" })
+		if _, err := call(t, client, "x", "y"); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "outbound|80|v9|echo") {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("unknown host", func(t *testing.T) {
+		start := time.Now()
+		_, err := call(t, dialXDS(t, addr, "nobody:80"))
+		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "nobody:80") {
+			t.Errorf("got %v", err)
+		}
+		if d := time.Since(start); d > 5*time.Second {
+			t.Errorf("it took %v", d)
+		}
+	})
+}
+
+// Under allow-any an unknown host is looked up.
+func TestGRPCGoClientUnknownHost(t *testing.T) {
+	port := startBackend(t, &backend{name: "outside"})
+	_, addr := serve(t, xdsserver.Options{}, "")
+	for _, host := range []string{"127.0.0.1", "localhost"} {
+		if got, err := call(t, dialXDS(t, addr, fmt.Sprintf("%s:%d", host, port))); got != "outside" || err != nil {
+			t.Errorf("%s: %q, %v", host, got, err)
+		}
+	}
+}
+
+// grpc-go's own server registers itself by its bootstrap, and leaves when it stops.
+func TestGRPCGoServer(t *testing.T) {
+	_, addr := serve(t, xdsserver.Options{OutboundPolicy: xdsserver.RegistryOnly, LeaseGrace: 50 * time.Millisecond}, "")
+	start := func(name string) (stop func()) {
+		lis, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		serving := make(chan struct{}, 1)
+		s, err := xds.NewGRPCServer(
+			xds.BootstrapContentsForTesting(bootstrapFor(t, addr, map[string]any{"GENERATOR": "grpc", "MESH_SERVICES": []any{"echo:80"}})),
+			xds.ServingModeCallback(func(_ net.Addr, args xds.ServingModeChangeArgs) {
+				if args.Mode == connectivity.ServingModeServing {
+					serving <- struct{}{}
+				} else if args.Err != nil {
+					t.Logf("%s: %v", name, args.Err)
+				}
+			}))
+		must(t, err)
+		grpc_testing.RegisterTestServiceServer(s, &backend{name: name})
+		done := make(chan error, 1)
+		go func() { done <- s.Serve(lis) }()
+		<-serving
+		return sync.OnceFunc(func() { s.GracefulStop(); <-done })
+	}
+	client := dialXDS(t, addr, "echo:80")
+	stopOne := start("one")
+	defer stopOne()
+	eventually(t, client, func(name string, _ error) bool { return name == "one" })
+	stopTwo := start("two")
+	defer stopTwo()
+	eventually(t, client, func(name string, _ error) bool { return name == "two" })
+	stopOne()
+	eventually(t, client, func(name string, err error) bool {
+		for range 10 {
+			if again, err := call(t, client); again != "two" || err != nil {
+				return false
+			}
+		}
+		return name == "two" && err == nil
+	})
+	stopTwo()
+	eventually(t, client, func(_ string, err error) bool { return status.Code(err) == codes.Unavailable })
+}
+
+// The control plane is killed and comes back at the same address: no call is lost, and nothing is forgotten.
+func TestGRPCGoClientSurvivesRestart(t *testing.T) {
+	base := echo(startBackend(t, &backend{name: "v1"}))
+	dir := t.TempDir()
+	must(t, os.WriteFile(dir+"/echo.yaml", []byte(base), 0o600))
+	opts := xdsserver.Options{Config: []string{dir}, StateDir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)}
+	start := func(addr string) (string, func()) {
+		s, err := xdsserver.New(t.Context(), opts)
+		must(t, err)
+		lis, err := net.Listen("tcp", addr)
+		must(t, err)
+		done := make(chan error, 1)
+		go func() { done <- s.Serve(lis) }()
+		return lis.Addr().String(), sync.OnceFunc(func() {
+			must(t, s.Close())
+			must(t, <-done)
+		})
+	}
+	addr, stop := start("127.0.0.1:0")
+	defer func() { stop() }()
+	client := dialXDS(t, addr, "echo:80")
+	eventually(t, client, func(name string, _ error) bool { return name == "v1" })
+	ctx, cancel := context.WithCancel(t.Context())
+	failed := make(chan error, 1)
+	var calls atomic.Int32
+	go func() {
+		defer close(failed)
+		for ctx.Err() == nil {
+			if _, err := call(t, client); err != nil {
+				failed <- err
+				return
+			}
+			calls.Add(1)
+		}
+	}()
+	for range 3 {
+		stop()
+		before := calls.Load()
+		for calls.Load() < before+100 && ctx.Err() == nil && len(failed) == 0 {
+			<-time.After(time.Millisecond)
+		}
+		_, stop = start(addr)
+	}
+	cancel()
+	if err := <-failed; err != nil {
+		t.Error(err)
 	}
 }

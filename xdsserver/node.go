@@ -60,19 +60,15 @@ func parseNode(n *corev3.Node) (node, error) {
 		namespace = config.DefaultNamespace
 	}
 	out.kind = translate.Client{Kind: translate.GRPC, Namespace: namespace, Labels: labels(fields["LABELS"])}
-	switch {
+	switch agent = strings.ToLower(agent); {
 	case agent == "meshframe":
 		out.kind.Kind = translate.Meshframe
-	default:
-		out.kind.NoLeastRequest = !knowsLeastRequest(agent)
+	case strings.HasPrefix(agent, "grpc go"):
+		out.kind.Implementation = translate.GRPCGo
+	case strings.HasPrefix(agent, "grpc java"):
+		out.kind.Implementation = translate.GRPCJava
 	}
 	return out, nil
-}
-
-// knowsLeastRequest says which gRPC implementations accept the policy (gRFC A48); others refuse the cluster over it.
-func knowsLeastRequest(agent string) bool {
-	agent = strings.ToLower(agent)
-	return strings.HasPrefix(agent, "grpc go") || strings.HasPrefix(agent, "grpc java")
 }
 
 // texts reads a list of strings, written as a list or as one string with commas.

@@ -48,7 +48,7 @@ func (t *translation) simple(m *clusterv3.Cluster, b setting[*networking.LoadBal
 	case networking.LoadBalancerSettings_ROUND_ROBIN:
 		m.LbPolicy = clusterv3.Cluster_ROUND_ROBIN
 	case networking.LoadBalancerSettings_LEAST_REQUEST, networking.LoadBalancerSettings_LEAST_CONN:
-		if t.client.NoLeastRequest {
+		if t.client.Kind == GRPC && !t.client.Implementation.leastRequest() {
 			t.note(b.rule, field, Degraded, "round robin is used: this gRPC implementation refuses LEAST_REQUEST")
 			return
 		}

@@ -24,23 +24,36 @@ func (k Kind) String() string {
 	return "grpc"
 }
 
+// Implementation tells gRPC's implementations apart where they differ.
+type Implementation uint8
+
+const (
+	// OtherGRPC is any that is not below, or says nothing about itself.
+	OtherGRPC Implementation = iota
+	// GRPCGo is grpc-go.
+	GRPCGo
+	// GRPCJava is grpc-java.
+	GRPCJava
+)
+
+// leastRequest says that an implementation knows the policy LEAST_REQUEST (gRFC A48). The others refuse the cluster.
+func (i Implementation) leastRequest() bool { return i != OtherGRPC }
+
 // Client is what translation knows of who asks. Clients that are equal are sent the same bytes.
 type Client struct {
 	Kind      Kind
 	Namespace string
 	// Labels of the workload; only those that some rule reads matter, see World.Restrict.
 	Labels map[string]string
-	// NoLeastRequest says that a GRPC client refuses clusters with the policy LEAST_REQUEST.
-	NoLeastRequest bool
+	// Implementation of a GRPC client.
+	Implementation Implementation
 }
 
 // Key returns a text that is the same for equal clients only.
 func (c Client) Key() string {
 	var b strings.Builder
 	b.WriteString(c.Kind.String())
-	if c.NoLeastRequest {
-		b.WriteString("-lr")
-	}
+	b.WriteString([...]string{"", "-go", "-java"}[c.Implementation])
 	b.WriteString("/" + c.Namespace)
 	for _, k := range slices.Sorted(maps.Keys(c.Labels)) {
 		b.WriteString("/" + k + "=" + c.Labels[k])

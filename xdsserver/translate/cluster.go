@@ -6,6 +6,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	aggregatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/aggregate/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -18,25 +19,29 @@ import (
 
 // Cluster translates a cluster (CDS).
 //
-// A cluster whose calls must fail does not exist for gRPC's own clients, whose error then has its name; to Meshframe's
-// it is sent with filter_metadata["meshframe"]["error"], a text that its calls fail with.
+// A cluster whose calls must fail does not exist for gRPC's own clients; to Meshframe's it is sent with
+// filter_metadata["meshframe"]["error"], a text that its calls fail with.
+//
+// Clients of the state-of-the-world protocol are sent a cluster without endpoints for one that does not exist: gRPC
+// gives a cluster that it has never seen 15 s to appear, and until then keeps all of its old configuration.
 func (w *World) Cluster(c Client, name string) Result {
 	t := w.begin(c)
 	if reason, ok := refusedReason(name); ok {
 		return t.refused(name, reason)
 	}
+	none := t.hollow(name, name)
 	n, ok := ParseClusterName(name)
 	if !ok {
-		return t.missing(nil)
+		return t.missing(none)
 	}
 	s := t.service(n.Host, n.Port)
 	if s == nil || s.Port(n.Port) == nil {
-		return t.missing(nil)
+		return t.missing(none)
 	}
 	d := t.destination(s)
 	_, sub, ok := d.subsetLabels(n.Subset)
 	if !ok {
-		return t.missing(nil)
+		return t.missing(none)
 	}
 	p := d.policyFor(n.Port, sub)
 	if reason := p.refusal(); reason != "" {
@@ -57,17 +62,33 @@ func refusedReason(name string) (reason string, ok bool) {
 }
 
 func (t *translation) refused(name, reason string) Result {
-	r := t.missing(nil)
+	none := t.hollow(name, RefusedPrefix+reason)
+	r := t.missing(none)
 	r.Refused = true
 	if t.client.Kind == Meshframe {
-		r.Message = &clusterv3.Cluster{
-			Name:                 name,
-			ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
-			EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads()},
-			Metadata:             metadata("meshframe", "error", reason),
-		}
+		none.Metadata = metadata("meshframe", "error", reason)
+		r.Message, r.Instead = none, nil
 	}
 	return r
+}
+
+// hollow is a cluster without endpoints, by whose name or that of its assignment errors say what is wrong. grpc-go's
+// errors do not have the name of an assignment that is empty, but that of an aggregate that leads nowhere.
+func (t *translation) hollow(name, assignment string) *clusterv3.Cluster {
+	if t.client.Kind == GRPC && t.client.Implementation == GRPCGo {
+		return &clusterv3.Cluster{
+			Name: name,
+			ClusterDiscoveryType: &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
+				Name:        "envoy.clusters.aggregate",
+				TypedConfig: packed(&aggregatev3.ClusterConfig{Clusters: []string{name}}),
+			}},
+		}
+	}
+	return &clusterv3.Cluster{
+		Name:                 name,
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
+		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads(), ServiceName: assignment},
+	}
 }
 
 func metadata(namespace, key, value string) *corev3.Metadata {

@@ -93,8 +93,10 @@ func parseClient(t *testing.T, words []string) translate.Client {
 	case "meshframe":
 		c.Kind = translate.Meshframe
 	case "grpc":
-	case "grpc-core":
-		c.NoLeastRequest = true
+	case "grpc-go":
+		c.Implementation = translate.GRPCGo
+	case "grpc-java":
+		c.Implementation = translate.GRPCJava
 	default:
 		t.Fatalf("client %q", words[0])
 	}

@@ -10,7 +10,7 @@ type Result struct {
 	// Message is the resource, nil when there is none by that name.
 	Message proto.Message
 	// Instead is what clients of the state-of-the-world protocol are sent when Message is nil, because that protocol
-	// cannot say that a resource does not exist; nil where absence says enough (clusters).
+	// cannot say at once that a resource does not exist.
 	Instead proto.Message
 	// Refused says that the resource does not exist because it must not: it is to be taken away at once.
 	Refused bool

@@ -1,0 +1,212 @@
+package xdsserver_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+
+	"github.com/meshframe/meshframe/xdsserver"
+)
+
+const inbound = "xds.istio.io/grpc/lds/inbound/"
+
+// serverNode is a server that stands for services.
+func serverNode(id string, services ...any) *corev3.Node {
+	return node(id, map[string]any{
+		"GENERATOR": "grpc", "NAMESPACE": "default", "LABELS": map[string]any{"version": "v1"},
+		"INSTANCE_IPS": "10.0.8.1", "MESH_SERVICES": services,
+	})
+}
+
+// follow subscribes a client to the endpoints of a service and returns what it gets.
+type follower struct {
+	*ads
+	cluster string
+	last    []string
+}
+
+func follow(t *testing.T, s *xdsserver.Server, protocol, cluster string) *follower {
+	t.Helper()
+	f := &follower{ads: connect(t, dial(t, s.Dialer()), protocol, grpcNode()), cluster: cluster}
+	f.subscribe(eds, cluster)
+	return f
+}
+
+// sees checks the endpoints that the client has now.
+func (f *follower) sees(want ...string) {
+	f.Helper()
+	for _, m := range f.drain() {
+		if a := m.resources[f.cluster]; a != nil {
+			f.last = addresses(a)
+		}
+		if slices.Contains(m.removed, f.cluster) {
+			f.last = nil
+		}
+	}
+	if !slices.Equal(f.last, want) {
+		f.Fatalf("got %v, want %v", f.last, want)
+	}
+}
+
+func TestRegistrationIsALease(t *testing.T) {
+	bothProtocols(t, func(t *testing.T, protocol string) {
+		s := embedded(t, xdsserver.Options{})
+		f := follow(t, s, protocol, rcName)
+		f.sees()
+
+		server := connect(t, dial(t, s.Dialer()), protocol, serverNode("s1", "reviews:9080"))
+		server.subscribe(lds, inbound+"10.0.8.1:7000")
+		m := server.expect("LDS +" + inbound + "10.0.8.1:7000")
+		l := m[0].resources[inbound+"10.0.8.1:7000"].(*listenerv3.Listener)
+		if a := l.GetAddress().GetSocketAddress(); a.GetAddress() != "10.0.8.1" || a.GetPortValue() != 7000 || len(l.GetFilterChains()) != 1 {
+			t.Errorf("got %v", l)
+		}
+		pass(time.Second)
+		f.sees("10.0.8.1:7000")
+
+		// Given up: gone at once.
+		server.unsubscribe(lds, inbound+"10.0.8.1:7000")
+		server.drain()
+		pass(100 * time.Millisecond)
+		f.sees()
+
+		// Lost: gone after the grace period.
+		server.subscribe(lds, inbound+"10.0.8.1:7000")
+		server.drain()
+		pass(time.Second)
+		f.sees("10.0.8.1:7000")
+		server.cancel()
+		pass(9 * time.Second)
+		f.sees("10.0.8.1:7000")
+		pass(2 * time.Second)
+		f.sees()
+	})
+}
+
+func TestRegistrationComesBack(t *testing.T) {
+	bothProtocols(t, func(t *testing.T, protocol string) {
+		s := embedded(t, xdsserver.Options{})
+		f := follow(t, s, protocol, rcName)
+		serve := func() *ads {
+			server := connect(t, dial(t, s.Dialer()), protocol, serverNode("s1", "reviews:9080"))
+			server.subscribe(lds, inbound+"10.0.8.1:7000")
+			server.drain()
+			return server
+		}
+		first := serve()
+		pass(time.Second)
+		f.sees("10.0.8.1:7000")
+		first.cancel()
+		pass(5 * time.Second)
+		serve()
+		pass(time.Minute)
+		f.sees("10.0.8.1:7000")
+	})
+}
+
+// A wildcard address becomes the node's own, and metadata says which listener stands for what.
+func TestRegistrationAddresses(t *testing.T) {
+	bothProtocols(t, func(t *testing.T, protocol string) {
+		s := embedded(t, xdsserver.Options{})
+		reviews, ratings := follow(t, s, protocol, rcName), follow(t, s, protocol, "outbound|80||ratings.other.svc.cluster.local")
+		server := connect(t, dial(t, s.Dialer()), protocol, serverNode("s1", "reviews:9080=7000", "ratings.other.svc.cluster.local:80=7001"))
+		server.subscribe(lds, inbound+"0.0.0.0:7000", inbound+"[::]:7001", inbound+"10.0.8.1:7002")
+		server.drain()
+		pass(time.Second)
+		reviews.sees("10.0.8.1:7000")
+		ratings.sees("10.0.8.1:7001")
+
+		// Without an address of its own, a server in this process is on this machine.
+		local := connect(t, dial(t, s.Dialer()), protocol, node("s2", map[string]any{"MESH_SERVICES": "reviews:9080, ratings.other.svc.cluster.local:80"}))
+		local.subscribe(lds, inbound+"0.0.0.0:7003")
+		local.drain()
+		pass(time.Second)
+		reviews.sees("10.0.8.1:7000", "127.0.0.1:7003")
+		ratings.sees("10.0.8.1:7001", "127.0.0.1:7003")
+	})
+}
+
+func TestRegistrationPolicy(t *testing.T) {
+	bothProtocols(t, func(t *testing.T, protocol string) {
+		for policy, want := range map[xdsserver.Registration][]string{
+			xdsserver.RegistrationDeclared: {"10.0.1.1:9080", "10.0.8.1:7000"},
+			xdsserver.RegistrationOff:      {"10.0.1.1:9080"},
+		} {
+			s := embedded(t, xdsserver.Options{Registration: policy}, reviews("10.0.1.1", ""))
+			known, unknown := follow(t, s, protocol, rcName), follow(t, s, protocol, "outbound|80||nobody.default.svc.cluster.local")
+			server := connect(t, dial(t, s.Dialer()), protocol, serverNode("s1", "reviews:9080", "nobody:80", "nonsense", "x:y"))
+			server.subscribe(lds, inbound+"10.0.8.1:7000")
+			server.drain()
+			pass(time.Second)
+			known.sees(want...)
+			unknown.sees()
+		}
+	})
+}
+
+// Registrations survive a restart with a state directory: clients that come back have nothing to be told, and a server
+// that does not come back is gone after a while.
+func TestRestartWithState(t *testing.T) {
+	dir := t.TempDir()
+	bothProtocols(t, func(t *testing.T, protocol string) {
+		dir := dir + "/" + protocol
+		s := embedded(t, xdsserver.Options{StateDir: dir})
+		f := follow(t, s, protocol, rcName)
+		var servers []*ads
+		for i := range 2 {
+			server := connect(t, dial(t, s.Dialer()), protocol, serverNode(fmt.Sprint("s", i), "reviews:9080"))
+			server.subscribe(lds, fmt.Sprintf("%s10.0.8.1:700%d", inbound, i))
+			server.drain()
+			servers = append(servers, server)
+		}
+		pass(time.Second)
+		f.sees("10.0.8.1:7000", "10.0.8.1:7001")
+		must(t, s.Close())
+
+		s = embedded(t, xdsserver.Options{StateDir: dir})
+		f = follow(t, s, protocol, rcName)
+		f.sees("10.0.8.1:7000", "10.0.8.1:7001")
+		server := connect(t, dial(t, s.Dialer()), protocol, serverNode("s0", "reviews:9080"))
+		server.subscribe(lds, inbound+"10.0.8.1:7000")
+		server.drain()
+		pass(29 * time.Second)
+		f.sees("10.0.8.1:7000", "10.0.8.1:7001")
+		pass(2 * time.Second)
+		f.sees("10.0.8.1:7000")
+		_ = servers
+	})
+}
+
+// Without a state directory, a client that comes back is told of nothing that may only be missing because its server
+// has not come back yet.
+func TestRestartWithoutState(t *testing.T) {
+	bothProtocols(t, func(t *testing.T, protocol string) {
+		s := embedded(t, xdsserver.Options{}, strings.ReplaceAll(reviews("10.0.1.1", ""), "reviews", "ratings"))
+		const declared = "outbound|9080||ratings.default.svc.cluster.local"
+		back := connect(t, dial(t, s.Dialer()), protocol, grpcNode())
+		for _, r := range []struct{ typeURL, name string }{{lds, "reviews:9080"}, {rds, rcName}, {cds, rcName}, {eds, rcName}, {eds, declared}} {
+			if protocol == "delta" {
+				back.request(r.typeURL, "", "", nil, []string{r.name}, nil, map[string]string{r.name: "1"})
+			} else {
+				back.request(r.typeURL, "", "1", nil, []string{r.name}, nil, nil)
+			}
+		}
+		fresh := follow(t, s, protocol, rcName)
+		fresh.sees()
+		back.expect("EDS +" + declared) // what the configuration declares does not wait
+		server := connect(t, dial(t, s.Dialer()), protocol, serverNode("s1", "reviews:9080"))
+		server.subscribe(lds, inbound+"10.0.8.1:7000")
+		server.drain()
+		pass(20 * time.Second)
+		fresh.sees("10.0.8.1:7000")
+		// The service is there again: listener, routes and cluster are as they should be. Its endpoints may not be complete.
+		back.expect("CDS +"+rcName, "LDS +reviews:9080", "RDS +"+rcName)
+		pass(11 * time.Second)
+		back.expect("EDS +" + rcName)
+	})
+}
