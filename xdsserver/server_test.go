@@ -206,11 +206,7 @@ func TestMakeBeforeBreak(t *testing.T) {
 		pass(9 * time.Second)
 		slow.expect()
 		pass(2 * time.Second)
-		if protocol == "delta" {
-			slow.expect("CDS -" + v2Cluster)
-		} else {
-			slow.expect("CDS")
-		}
+		slow.expectGone(v2Cluster)
 		c.expect()
 		// It comes back before the time is over: nobody notices.
 		apply(t, s, reviews("10.0.1.1", "10.0.2.1"), subsets("v1", "v2"), routed("v1 100"))
@@ -264,7 +260,10 @@ func TestUnknownHost(t *testing.T) {
 		if protocol == "delta" {
 			c.expect("LDS -httpbin.org:9080", "CDS -"+cluster)
 		} else {
-			m := c.expect("LDS +httpbin.org:9080", "CDS")
+			m := c.expect("LDS +httpbin.org:9080", "CDS +"+cluster)
+			if !hollow(m[1].resources[cluster]) {
+				t.Errorf("got %v", m[1].resources[cluster])
+			}
 			l := m[0].resources["httpbin.org:9080"].(*listenerv3.Listener)
 			if hosts := listenerRoutes(t, l).GetVirtualHosts(); len(hosts) != 0 {
 				t.Errorf("got virtual hosts %v", hosts)
@@ -330,11 +329,7 @@ kind: DestinationRule
 metadata: {name: reviews}
 spec: {host: reviews, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}
 `)
-		if protocol == "delta" {
-			c.expect("CDS -" + rcName)
-		} else {
-			c.expect("CDS")
-		}
+		c.expectGone(rcName)
 		m := ours.expect("CDS +" + rcName)
 		marker := m[0].resources[rcName].(*clusterv3.Cluster).GetMetadata().GetFilterMetadata()["meshframe"].GetFields()["error"].GetStringValue()
 		if !strings.Contains(marker, "DestinationRule default/reviews") {
@@ -470,6 +465,24 @@ func TestRefusedClients(t *testing.T) {
 			}
 		}
 	})
+}
+
+// expectGone expects to hear that a cluster does not exist.
+func (c *ads) expectGone(cluster string) {
+	c.Helper()
+	if c.isDelta() {
+		c.expect("CDS -" + cluster)
+		return
+	}
+	m := c.expect("CDS +" + cluster)
+	if !hollow(m[0].resources[cluster]) {
+		c.Errorf("got %v", m[0].resources[cluster])
+	}
+}
+
+// hollow reports whether a cluster is one that grpc-go finds no endpoints by.
+func hollow(m proto.Message) bool {
+	return m.(*clusterv3.Cluster).GetClusterType().GetName() == "envoy.clusters.aggregate"
 }
 
 func listenerRoutes(t *testing.T, l *listenerv3.Listener) *routev3.RouteConfiguration {
