@@ -195,7 +195,7 @@ func (a *applying) accept(sub *subscription, rd *reading) {
 	sub.setValue(rd.decoded.Value, rd.body, rd.version)
 	sub.updated, sub.kept = a.now, false
 	if err := rd.decoded.Err; err != nil {
-		sub.state, sub.partial, sub.refused = Refused, true, rd.body
+		sub.state, sub.partial, sub.refused, sub.accepted = Refused, true, rd.body, ""
 		sub.err = a.refusedError(sub, rd, err)
 		a.refuse(sub.name, err)
 	} else {
@@ -302,8 +302,9 @@ func (a *applying) refuse(name string, reason error) {
 func (a *applying) reply() {
 	re := reply{nonce: a.r.nonce, version: a.r.version}
 	if len(a.refusals) == 0 {
-		a.t.mem.accepted[a.st.proto] = a.r.version
+		a.t.mem.accepted[a.st.proto], a.t.mem.mixed = a.r.version, false
 	} else {
+		a.t.mem.mixed = true
 		re.refusal = detail(a.refusals)
 		if re.refusal != a.t.mem.nack.Detail {
 			a.st.s.c.log.Warn("xds response refused", "server", a.st.s.cfg.URI, "type", a.t.entry.name,

@@ -171,7 +171,7 @@ func TestCloseAnyTime(t *testing.T) {
 		"connecting": func(c *xdsclient.Client, _ *fakeServer) { watchNothing(c) },
 		"connected":  func(c *xdsclient.Client, _ *fakeServer) { watchNothing(c); synctest.Wait() },
 		"in backoff": func(c *xdsclient.Client, s *fakeServer) {
-			s.setDown(true)
+			s.setDown("connection refused")
 			watchNothing(c)
 			synctest.Wait()
 		},
@@ -269,7 +269,7 @@ func TestErrors(t *testing.T) {
 			t.Errorf("refused: %#v", err)
 		}
 		elapse(10 * time.Second)
-		s.setDown(true)
+		s.setDown("connection refused")
 		s.current().end <- nil
 		s.grpc.Stop()
 		err = <-errs

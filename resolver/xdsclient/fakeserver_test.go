@@ -26,16 +26,16 @@ import (
 type fakeServer struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
 
-	log     func(line string)
-	grpc    *grpc.Server
-	lis     *bufconn.Listener
-	noDelta bool
-	noSotW  bool
-	onNode  func(*corev3.Node) // if set
+	log    func(line string)
+	grpc   *grpc.Server
+	lis    *bufconn.Listener
+	noSotW bool
+	onNode func(*corev3.Node) // if set
 
-	mu     sync.Mutex
-	down   bool
-	stream *fakeStream // the latest
+	mu      sync.Mutex
+	noDelta bool
+	down    string      // why no connection can be made; "" if it can
+	stream  *fakeStream // the latest
 }
 
 // fakeStream is the server's end of a stream.
@@ -63,17 +63,29 @@ func (f *fakeServer) dial(ctx context.Context, address string) (net.Conn, error)
 	f.mu.Lock()
 	down := f.down
 	f.mu.Unlock()
-	if down {
+	if down != "" {
 		f.log("refused a connection to " + address)
-		return nil, errors.New("connection refused")
+		return nil, errors.New(down)
 	}
 	return f.lis.DialContext(ctx)
 }
 
-func (f *fakeServer) setDown(down bool) {
+func (f *fakeServer) setDown(cause string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.down = down
+	f.down = cause
+}
+
+func (f *fakeServer) setNoDelta(no bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.noDelta = no
+}
+
+func (f *fakeServer) hasDelta() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.noDelta
 }
 
 func (f *fakeServer) current() *fakeStream {
@@ -92,7 +104,7 @@ func (f *fakeServer) open(s *fakeStream, name string) *fakeStream {
 }
 
 func (f *fakeServer) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
-	if f.noDelta {
+	if !f.hasDelta() {
 		f.log("stream delta, unimplemented")
 		return status.Error(codes.Unimplemented, "no delta here")
 	}

@@ -2,18 +2,12 @@ package xdsclient
 
 import (
 	"bytes"
-	"context"
 	"errors"
-	"log/slog"
-	"net"
-	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -130,29 +124,6 @@ func feed(t *testing.T, p Protocol, data []byte) {
 	}
 }
 
-// detached returns a client that has an open stream but no connection: the test
-// does what its goroutines would.
-func detached(tb testing.TB, p Protocol) (*Client, *stream) {
-	tb.Helper()
-	cfg, err := Config{
-		Servers: []Server{{URI: "nowhere", Credentials: insecure.NewCredentials(), Dialer: func(context.Context, string) (net.Conn, error) {
-			return nil, errors.New("not to be dialed")
-		}}},
-		WatchExpiry: -1,
-	}.withDefaults()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	c := &Client{cfg: cfg, log: slog.New(slog.DiscardHandler), types: map[string]*typeEntry{}}
-	if c.server, err = newServer(c, cfg.Servers[0]); err != nil {
-		tb.Fatal(err)
-	}
-	c.server.disconnect()
-	c.calls = newCalls(func() {})
-	go c.calls.run()
-	return c, c.server.begin(p)
-}
-
 // sendable fails if a request cannot be written to the wire.
 func sendable(t *testing.T, p Protocol, r *request) {
 	t.Helper()
@@ -184,55 +155,4 @@ func (sotwMarshaler) Send(m *discoveryv3.DiscoveryRequest) error { return marsha
 func marshal(m proto.Message) error {
 	_, err := proto.Marshal(m)
 	return err
-}
-
-// TestReplyQueue: a server that sends but never reads makes no queue grow.
-func TestReplyQueue(t *testing.T) {
-	c, st := detached(t, Delta)
-	defer c.calls.stop()
-	Watch(c, fuzzType(fuzzFull), "a", fuzzWatcher{})
-	c.server.flush()
-	st.plan(time.Now())
-	for range 1000 {
-		<-st.handle(&response{typeURL: fuzzFull, nonce: "n"}).free
-	}
-	if n := len(st.talks[fuzzFull].replies); n != maxReplies {
-		t.Errorf("%d replies wait, want %d", n, maxReplies)
-	}
-}
-
-// TestDetail: the text of a NACK is bounded, valid UTF-8, and the same whatever
-// the order of the resources.
-func TestDetail(t *testing.T) {
-	a := detail([]refusal{{"b", "two"}, {"a", "one\xff"}})
-	b := detail([]refusal{{"a", "one\xff"}, {"b", "two"}})
-	if want := "a: one\uFFFD; b: two"; a != want || b != want {
-		t.Errorf("detail = %q and %q, want %q", a, b, want)
-	}
-	var many []refusal
-	for range 1000 {
-		many = append(many, refusal{"name", strings.Repeat("x", 1000)})
-	}
-	if d := detail(many); len(d) > maxDetail+100 || !strings.HasSuffix(d, "; and 984 more") {
-		t.Errorf("detail of many: %d bytes, ends %q", len(d), d[len(d)-20:])
-	}
-	for _, name := range []string{"nam", "name"} {
-		if d := detail([]refusal{{name, strings.Repeat("é", maxDetail)}}); len(d) > maxDetail+2 || !utf8.ValidString(d) {
-			t.Errorf("detail of a long one: %d bytes, ends %q", len(d), d[len(d)-2:])
-		}
-	}
-}
-
-// TestDelay: gRPC's connection backoff.
-func TestDelay(t *testing.T) {
-	c, _ := detached(t, Delta)
-	defer c.calls.stop()
-	for attempt, want := range map[int]time.Duration{0: time.Second, 1: 1600 * time.Millisecond, 20: 2 * time.Minute, 2000: 2 * time.Minute} {
-		c.server.attempt = attempt
-		for range 100 {
-			if d := c.server.delay(); d < want*8/10 || d > want*12/10 {
-				t.Errorf("attempt %d: delay %v, want %v with 20%% jitter", attempt, d, want)
-			}
-		}
-	}
 }

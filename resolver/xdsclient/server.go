@@ -59,6 +59,7 @@ type memory struct {
 	// accepted is the version last accepted as a whole, by protocol: one's
 	// versions mean nothing to the other.
 	accepted [StateOfTheWorld + 1]string
+	mixed    bool // what was good of later versions has been applied on top
 	nack     NACKStatus
 }
 

@@ -54,15 +54,15 @@ type subscription struct {
 	body     []byte // what value was decoded from
 	version  string // the version of value
 
-	// accepted is the last version accepted as a whole, and by which protocol:
-	// the other one does not know it.
+	// accepted is version if value is the whole of it, else "", and acceptedBy
+	// the protocol it came by: the other one does not know it.
 	accepted   string
 	acceptedBy Protocol
 
 	// err is why state is Refused or Missing. It belongs to value if partial.
 	err     error
 	partial bool
-	refused []byte // the body that was refused
+	refused []byte // the body that was refused; nil unless state is Refused
 
 	kept  bool // a deletion was ignored
 	round int  // the last response that mentioned it
@@ -86,7 +86,7 @@ func (s *subscription) holds(body []byte) bool {
 
 // refuses reports whether body is what was refused last.
 func (s *subscription) refuses(body []byte) bool {
-	return s.state == Refused && s.refused != nil && bytes.Equal(s.refused, body)
+	return s.refused != nil && bytes.Equal(s.refused, body)
 }
 
 var seed = maphash.MakeSeed()

@@ -63,7 +63,7 @@ func (st *stream) begin(e *typeEntry, batch []*request) []*request {
 		r.subscribe, r.initial = names, e.initialVersions()
 	} else {
 		r.names = names
-		if e.allAnswered() {
+		if !t.mem.mixed && e.resumable() {
 			r.version = t.mem.accepted[st.proto]
 		}
 	}
@@ -91,11 +91,12 @@ func (e *typeEntry) initialVersions() map[string]string {
 	return out
 }
 
-// allAnswered reports whether the server has answered for each name, so that it
-// owes nothing if its version is still the one last accepted.
-func (e *typeEntry) allAnswered() bool {
+// resumable reports whether a server that is still at the version last accepted
+// (state-of-the-world) owes nothing: it has answered for each name, and the
+// values at hand are of that version, not of the other protocol's.
+func (e *typeEntry) resumable() bool {
 	for _, s := range e.subs {
-		if s.wanted() && !s.answered() {
+		if s.wanted() && (!s.answered() || s.hasValue && s.acceptedBy != StateOfTheWorld) {
 			return false
 		}
 	}

@@ -50,7 +50,8 @@ var rewrite = flag.Bool("rewrite", false, "write what happened into the transcri
 //	      ?              bytes that are no resource
 //	> wait DURATION
 //	> break [CODE]                the server ends the stream
-//	> down / > up                 it takes no connections / it does again
+//	> down [CAUSE] / > up         it takes no connections / it does again
+//	> delta on|off                it implements delta, or does not
 //	> status
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -184,9 +185,11 @@ func (p *player) do(args []string) {
 		}
 		p.server.current().end <- err
 	case "down":
-		p.server.setDown(true)
+		p.server.setDown(strings.Join(append(args, "connection refused")[:max(1, len(args))], " "))
 	case "up":
-		p.server.setDown(false)
+		p.server.setDown("")
+	case "delta":
+		p.server.setNoDelta(args[0] == "off")
 	case "status":
 		p.status()
 	default:
@@ -197,9 +200,11 @@ func (p *player) do(args []string) {
 func (p *player) newClient(args []string) {
 	p.types = map[string]*xdsclient.ResourceType[string]{"cluster": clusterType(), "endpoints": endpointType()}
 	p.server = newFakeServer(p.received)
-	p.server.noDelta = slices.Contains(args, "no-delta")
+	p.server.setNoDelta(slices.Contains(args, "no-delta"))
 	p.server.noSotW = slices.Contains(args, "no-sotw")
-	p.server.setDown(slices.Contains(args, "down"))
+	if slices.Contains(args, "down") {
+		p.server.setDown("connection refused")
+	}
 	s := p.server.server()
 	s.IgnoreResourceDeletion = slices.Contains(args, "ignore-deletion")
 	var err error
