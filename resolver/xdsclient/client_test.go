@@ -103,6 +103,26 @@ func TestReentrant(t *testing.T) {
 	})
 }
 
+// TestDoneTwice: a watcher that owes two and pays one of them twice still owes
+// the other.
+func TestDoneTwice(t *testing.T) {
+	inBubble(t, xdsclient.Delta, func(t *testing.T, c *xdsclient.Client, s *fakeServer, ev, _ *events) {
+		t.Helper()
+		ct := clusterType()
+		r := &recorder{name: "w", log: ev.log, hold: true}
+		xdsclient.Watch(c, ct, "a", r)
+		synctest.Wait()
+		s.send(t, ct, "n1", res("a", "one"), res("a", "two"))
+		ev.want(t, "callbacks", "w update a one", "w update a two")
+		s.send(t, ct, "n2", res("a", "three"))
+		r.dones[0]()
+		r.dones[0]()
+		ev.want(t, "after one done, called twice")
+		r.dones[1]()
+		ev.want(t, "after both", "w update a three")
+	})
+}
+
 // TestCancelInFlight: no callback begins after cancel, although it was due.
 func TestCancelInFlight(t *testing.T) {
 	inBubble(t, xdsclient.Delta, func(t *testing.T, c *xdsclient.Client, s *fakeServer, ev, _ *events) {

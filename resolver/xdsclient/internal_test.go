@@ -13,6 +13,7 @@ import (
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/anypb"
 )
@@ -110,6 +111,52 @@ func TestChurn(t *testing.T) {
 	}
 	if n := len(c.types[fuzzPartial].subs); n != 0 {
 		t.Errorf("%d subscriptions of the other type are left, want 0", n)
+	}
+}
+
+// TestEndOfStream: an unsubscription that could not be sent any more needs not
+// be sent.
+func TestEndOfStream(t *testing.T) {
+	c, st := detached(t, Delta)
+	defer c.calls.stop()
+	cancel := Watch(c, fuzzType(fuzzFull), "a", fuzzWatcher{})
+	c.server.flush()
+	st.plan(time.Now())
+	cancel()
+	if n := len(c.types[fuzzFull].subs); n != 1 {
+		t.Fatalf("%d subscriptions before the server was told, want 1", n)
+	}
+	c.server.end(st)
+	if n := len(c.types[fuzzFull].subs); n != 0 {
+		t.Errorf("%d subscriptions after the stream, want 0", n)
+	}
+}
+
+// TestBackoffDefaults: no setting makes attempts follow without a pause.
+func TestBackoffDefaults(t *testing.T) {
+	d := backoff.DefaultConfig
+	mine := backoff.Config{BaseDelay: time.Minute, Multiplier: 2, MaxDelay: time.Hour}
+	for _, tt := range []struct{ in, want backoff.Config }{
+		{backoff.Config{}, d},
+		{mine, mine},
+		{backoff.Config{Jitter: 0.5}, backoff.Config{BaseDelay: d.BaseDelay, Multiplier: d.Multiplier, MaxDelay: d.MaxDelay, Jitter: 0.5}},
+		{backoff.Config{BaseDelay: -1, Multiplier: 0.5, MaxDelay: -1, Jitter: 1}, d},
+	} {
+		if got := withDefaultBackoff(tt.in); got != tt.want {
+			t.Errorf("%+v becomes %+v, want %+v", tt.in, got, tt.want)
+		}
+	}
+}
+
+// TestHasScheme: which URIs a Dialer gets as written.
+func TestHasScheme(t *testing.T) {
+	for uri, want := range map[string]bool{
+		"127.0.0.1:15010": false, "xds.example:443": false, "in-memory": false, "[::1]:1": false,
+		"dns:///xds.example:443": true, "unix:///run/xds": true, "passthrough:///x": true, "nobody:///x": false,
+	} {
+		if got := hasScheme(uri); got != want {
+			t.Errorf("hasScheme(%q) = %v, want %v", uri, got, want)
+		}
 	}
 }
 
