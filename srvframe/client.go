@@ -159,7 +159,7 @@ func (m *Mesh) dialTarget(target string, options dialRecord, opts []grpc.DialOpt
 	cc, err := dial(target, append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}, opts...)...)
 	if err == nil {
 		m.said.once("insecure", func() {
-			m.logger.Warn("srvframe: calls in the mesh are not encrypted: it has no identity yet", "target", target)
+			m.logger.Info("srvframe: calls in the mesh are not encrypted: it has no identity yet", "target", target)
 		})
 	}
 	return cc, err
