@@ -25,6 +25,7 @@ type loader struct {
 	mu     sync.Mutex
 	disk   []config.File
 	memory []config.File
+	kept   []config.File // from before the restart, where the start needed them
 	state  configState
 	closed bool
 }
@@ -67,9 +68,9 @@ func (l *loader) first() error {
 		if kept == nil {
 			return config.AsError(problems)
 		}
-		l.disk = withMissing(l.disk, kept)
+		l.kept = kept
 		before, _ := config.Build(kept, l.build(nil))
-		model, problems = config.Build(l.disk, l.build(before))
+		model, problems = config.Build(withMissing(l.disk, kept), l.build(before))
 		restored = true
 	}
 	l.take(model, problems, restored)
@@ -165,7 +166,7 @@ func parse(set map[string][]byte) []config.File {
 }
 
 func (l *loader) reload() {
-	model, problems := config.Build(slices.Concat(l.disk, l.memory), l.build(l.state.model))
+	model, problems := config.Build(slices.Concat(withMissing(l.disk, l.kept), l.memory), l.build(l.state.model))
 	l.take(model, problems, l.state.restored && len(model.Kept) > 0)
 }
 

@@ -75,7 +75,12 @@ Changes of the files are taken up at once. A file that has become bad leaves wha
 /debug/config say so.`,
 		Example: `  xdsserver --config samples/bookinfo --config mesh.yaml
   xdsserver --config /etc/mesh --listen :15010 --registration declared --state /var/lib/xdsserver`,
-		Args:          cobra.NoArgs,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if err := cobra.NoArgs(cmd, args); err != nil {
+				return usageError{fmt.Errorf("unexpected argument %q: files are given with --config", args[0])}
+			}
+			return nil
+		},
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version(),
