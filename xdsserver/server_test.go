@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -375,7 +376,7 @@ func TestBadReloadKeepsWhatWasGood(t *testing.T) {
 func get(t *testing.T, s *xdsserver.Server, path string, into any) string {
 	t.Helper()
 	w := httptest.NewRecorder()
-	s.Admin().ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+	s.Admin().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 	if into != nil {
 		must(t, json.Unmarshal(w.Body.Bytes(), into))
 	}

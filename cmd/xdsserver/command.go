@@ -51,13 +51,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
-	var bad *config.Errors
-	if errors.As(err, &bad) {
+	if bad, ok := errors.AsType[*config.Errors](err); ok {
 		fmt.Fprintf(stderr, "xdsserver: the configuration has %d errors:\n%v\n", len(bad.Problems), bad)
 		return exitFailed
 	}
 	fmt.Fprintln(stderr, "xdsserver:", err)
-	if errors.As(err, new(usageError)) {
+	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
 	}
 	return exitFailed
@@ -219,8 +218,7 @@ func listen(flag, address string) (net.Listener, error) {
 		return lis, nil
 	}
 	reason := err
-	var sys *os.SyscallError
-	if errors.As(err, &sys) {
+	if sys, ok := errors.AsType[*os.SyscallError](err); ok {
 		reason = sys.Err
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {

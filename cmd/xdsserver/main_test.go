@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -146,7 +147,7 @@ spec: {}
 		t.Run(name, func(t *testing.T) {
 			out, err := exec.CommandContext(t.Context(), binary, c.args...).CombinedOutput()
 			code := 0
-			if exit, ok := err.(*exec.ExitError); ok {
+			if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 				code = exit.ExitCode()
 			}
 			if code != c.code {

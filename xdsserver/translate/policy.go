@@ -3,9 +3,10 @@ package translate
 import (
 	"fmt"
 
+	networking "istio.io/api/networking/v1alpha3"
+
 	"github.com/meshframe/meshframe/xdsserver/config"
 	"github.com/meshframe/meshframe/xdsserver/registry"
-	networking "istio.io/api/networking/v1alpha3"
 )
 
 // destination is the DestinationRules that apply to one service, merged, for one client.
@@ -25,11 +26,7 @@ type subset struct {
 // else of the root namespace, each time for the most specific host. It returns an empty one when there are none.
 func (t *translation) destination(s *registry.Service) destination {
 	t.dep(Policy, s.Host)
-	namespaces := []string{t.client.Namespace, s.Namespace, t.opts.RootNamespace}
-	for i, ns := range namespaces {
-		if ns == "" || (i > 0 && ns == namespaces[i-1]) {
-			continue
-		}
+	for _, ns := range []string{t.client.Namespace, s.Namespace, t.opts.RootNamespace} {
 		if d, ok := t.destinationIn(ns, s.Host); ok {
 			return d
 		}

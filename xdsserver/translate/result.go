@@ -1,8 +1,9 @@
 package translate
 
 import (
-	"github.com/meshframe/meshframe/xdsserver/config"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/meshframe/meshframe/xdsserver/config"
 )
 
 // Result is one translated resource.
