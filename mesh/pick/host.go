@@ -1,6 +1,9 @@
 package pick
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Health is the health of a host as the control plane reports it.
 type Health uint8
@@ -17,10 +20,17 @@ const (
 
 // Host is one endpoint of a cluster, as far as picking goes.
 type Host struct {
-	Weight   uint32 // 0 counts as 1
-	Priority uint32 // lower numbers are used first
-	Health   Health
-	State    *HostState
+	Address  string // what hash policies hash, unless HashKey or HashByHostname says otherwise
+	Hostname string // hashed instead of Address with Config.HashByHostname; may be empty
+	HashKey  string // hashed instead of either (Envoy's endpoint metadata hash_key); may be empty
+	Locality string // any key; hosts of equal priority and key are one locality
+	// LocalityWeight is the weight of the host's locality, the same for all its
+	// hosts; it matters with Config.LocalityWeighted, and there 0 means no calls.
+	LocalityWeight uint32
+	Weight         uint32 // 0 counts as 1
+	Priority       uint32 // lower numbers are used first
+	Health         Health
+	State          *HostState
 }
 
 // HostState is the live state of a host: it outlives configurations, and its
@@ -31,7 +41,13 @@ type HostState struct {
 	// Ejected is set while outlier detection keeps the host out. Whoever changes
 	// it calls State.Changed of the cluster afterwards.
 	Ejected atomic.Bool
+
+	since atomic.Int64 // when the host became usable, in Unix nanoseconds; 0 is unknown
 }
+
+// SetSince tells when the host became usable, from where slow start counts.
+// Without it, slow start counts from the first pick that could choose the host.
+func (s *HostState) SetSince(t time.Time) { s.since.Store(t.UnixNano()) }
 
 // State is the live state of a cluster: it lets pickers go on where the
 // previous one stopped and tells them of ejections. It must not be copied.

@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"slices"
 	"sync/atomic"
+	"time"
 )
 
 // Verdict says what came of a pick.
@@ -44,13 +45,25 @@ func (v Verdict) String() string {
 // Input is what one pick depends on.
 type Input struct {
 	Rand func() uint64
-	// Hash is the request's hash key, for consistent hashing.
-	Hash uint64
+	// Now is the present, for slow start and PeakEWMA; others do not read it.
+	Now time.Time
+	// Hash is the request's hash key, for RingHash and Maglev. Without HasHash
+	// they draw one from Rand.
+	Hash    uint64
+	HasHash bool
 	// Tried are the hosts that earlier attempts of the call used. They are
 	// avoided by picking again, at most MaxRepicks times (Envoy's
 	// previous_hosts and host_selection_retry_max_attempts).
 	Tried      []*HostState
 	MaxRepicks int
+	// AvoidPriorities leaves the priorities of the Tried hosts out while others
+	// have usable hosts (Envoy's previous_priorities).
+	AvoidPriorities bool
+	// Override is the host that the call's session is bound to; it is used
+	// instead of the policy's choice if its health allows (Envoy's
+	// override_host). OverrideStrict fails the call otherwise, with Unavailable.
+	Override       *HostState
+	OverrideStrict bool
 }
 
 // Picker chooses hosts of one cluster for one set of connection states. It is
@@ -111,6 +124,23 @@ func (p *Picker) Done(host int) {
 	if p.config.Policy == LeastRequest {
 		p.hosts[host].State.InFlight.Add(-1)
 	}
+}
+
+// DoneAfter is Done for an attempt that began took before now. PeakEWMA learns
+// from it how fast the host is; failed attempts never make a host look faster.
+func (p *Picker) DoneAfter(host int, now time.Time, took time.Duration, failed bool) {
+	p.Done(host)
+}
+
+// Wants returns the hosts that should be connected before a call asks for them:
+// those of the priorities in use. Others, and all hosts of RingHash and Maglev,
+// are connected when Pick says Connect.
+func (p *Picker) Wants() []int {
+	all := make([]int, len(p.hosts))
+	for i := range all {
+		all[i] = i
+	}
+	return all
 }
 
 // wait names the host to connect, for the verdict Connect: idle hosts in turn.
