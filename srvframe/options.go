@@ -68,6 +68,9 @@ func WithTransportCredentials(creds credentials.TransportCredentials) DialOption
 // WithCredentialsBundle calls [grpc.WithCredentialsBundle]. On a mesh target
 // the bundle is used in place of the mesh's own credentials.
 func WithCredentialsBundle(b credentials.Bundle) DialOption {
+	if b == nil {
+		return grpc.WithCredentialsBundle(b)
+	}
 	return dialOption{grpc.WithCredentialsBundle(b), recordCredentials(b.TransportCredentials())}
 }
 
