@@ -15,9 +15,14 @@ import (
 type frame struct{ data []byte }
 
 // frameCodec is the codec of a call, except that frames pass as they are.
-type frameCodec struct{ inner encoding.CodecV2 }
+type frameCodec struct {
+	inner encoding.CodecV2
+	name  string
+}
 
-func (c frameCodec) Name() string { return c.inner.Name() }
+// Name becomes the content-subtype. It is empty where the caller chose no codec,
+// as gRPC then has it.
+func (c frameCodec) Name() string { return c.name }
 
 func (c frameCodec) Marshal(v any) (mem.BufferSlice, error) {
 	if f, ok := v.(*frame); ok {
@@ -51,7 +56,7 @@ func (c frameCodec) decode(f *frame, v any) error {
 
 // codecOf returns the codec that gRPC would choose for a call with opts.
 func codecOf(opts []grpc.CallOption) (frameCodec, error) {
-	subtype := proto.Name
+	subtype, name := proto.Name, ""
 	var chosen encoding.CodecV2
 	for _, o := range opts {
 		switch o := o.(type) {
@@ -61,7 +66,11 @@ func codecOf(opts []grpc.CallOption) (frameCodec, error) {
 			chosen = codecV1{o.Codec}
 		case grpc.ContentSubtypeCallOption:
 			subtype = strings.ToLower(o.ContentSubtype)
+			name = subtype
 		}
+	}
+	if chosen != nil && name == "" {
+		name = chosen.Name()
 	}
 	if chosen == nil {
 		chosen = encoding.GetCodecV2(subtype)
@@ -74,7 +83,7 @@ func codecOf(opts []grpc.CallOption) (frameCodec, error) {
 	if chosen == nil {
 		return frameCodec{}, fmt.Errorf("no codec is registered for content-subtype %s", subtype)
 	}
-	return frameCodec{chosen}, nil
+	return frameCodec{inner: chosen, name: name}, nil
 }
 
 // codecV1 lets an older codec stand for a newer one.
