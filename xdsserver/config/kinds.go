@@ -17,8 +17,10 @@ import (
 // kind says how objects of one kind are read.
 type kind struct {
 	versions []string
-	// spec makes an empty message for the spec field of Istio kinds, object an empty Kubernetes object; one is set.
+	// spec makes an empty message for the spec field of Istio kinds, own an empty struct for that of our own kinds, object
+	// an empty Kubernetes object; one is set.
 	spec   func() proto.Message
+	own    func() any
 	object func() any
 	// check validates what was read.
 	check func(*reader, any)
@@ -29,17 +31,18 @@ type kind struct {
 const (
 	networkingGroup = "networking.istio.io"
 	discoveryGroup  = "discovery.k8s.io"
+	meshframeGroup  = "networking.meshframe.dev"
 )
 
-// kinds are all kinds that are read, by group and kind: every kind of Istio's, and of Kubernetes' the two that say where
-// services are. Which kinds there are is part of the program.
+// kinds are all kinds that are read, by group and kind: every kind of Istio's, our own, and of Kubernetes' the two that say
+// where services are. Which kinds there are is part of the program.
 var kinds = map[string]kind{
 	networkingGroup + "/VirtualService":  istioKind(func() *networking.VirtualService { return &networking.VirtualService{} }, checkVirtualService, ""),
 	networkingGroup + "/DestinationRule": istioKind(func() *networking.DestinationRule { return &networking.DestinationRule{} }, checkDestinationRule, ""),
 	networkingGroup + "/ServiceEntry":    istioKind(func() *networking.ServiceEntry { return &networking.ServiceEntry{} }, checkServiceEntry, ""),
 	networkingGroup + "/WorkloadEntry":   istioKind(func() *networking.WorkloadEntry { return &networking.WorkloadEntry{} }, checkWorkloadEntry, ""),
 	networkingGroup + "/Gateway":         istioKind(func() *networking.Gateway { return &networking.Gateway{} }, checkGateway, "no gateway is configured by it"),
-	networkingGroup + "/Sidecar":         istioKind(func() *networking.Sidecar { return &networking.Sidecar{} }, checkSidecar, "it limits nothing: clients see every service"),
+	networkingGroup + "/Sidecar":         istioKind(func() *networking.Sidecar { return &networking.Sidecar{} }, checkSidecar, ""),
 	networkingGroup + "/EnvoyFilter":     istioKind(func() *networking.EnvoyFilter { return &networking.EnvoyFilter{} }, checkNothing, "its patches are not applied"),
 	networkingGroup + "/WorkloadGroup":   istioKind(func() *networking.WorkloadGroup { return &networking.WorkloadGroup{} }, checkWorkloadGroup, "no workload is registered or probed by it"),
 	networkingGroup + "/ProxyConfig":     istioKind(func() *networkingbeta.ProxyConfig { return &networkingbeta.ProxyConfig{} }, checkProxyConfig, "it configures proxies, and there are none"),
@@ -51,6 +54,8 @@ var kinds = map[string]kind{
 	"telemetry.istio.io/Telemetry":         istioKind(func() *telemetry.Telemetry { return &telemetry.Telemetry{} }, checkTelemetry, "telemetry does not follow it"),
 	"extensions.istio.io/WasmPlugin":       istioKind(func() *extensions.WasmPlugin { return &extensions.WasmPlugin{} }, checkNothing, "its plugin is not run"),
 	"extensions.istio.io/TrafficExtension": istioKind(func() *extensions.TrafficExtension { return &extensions.TrafficExtension{} }, checkNothing, "its extension is not run"),
+
+	meshframeGroup + "/MeshPolicy": {versions: []string{"v1alpha1"}, own: func() any { return &MeshPolicySpec{} }, check: checkMeshPolicy},
 
 	"/Service":                        {versions: []string{"v1"}, object: func() any { return &corev1.Service{} }, check: checkService},
 	discoveryGroup + "/EndpointSlice": {versions: []string{"v1"}, object: func() any { return &discoveryv1.EndpointSlice{} }, check: checkEndpointSlice},
@@ -74,9 +79,9 @@ var removed = map[string]string{
 	"rbac.istio.io":           "this API was removed from Istio in version 1.6; write AuthorizationPolicy",
 }
 
-// isIstio reports whether an API group is Istio's own.
+// isIstio reports whether an API group is Istio's own, or ours: of those every kind must be known.
 func isIstio(group string) bool {
-	return strings.HasSuffix(group, ".istio.io") && group != "install.istio.io"
+	return strings.HasSuffix(group, ".istio.io") && group != "install.istio.io" || group == meshframeGroup
 }
 
 // kindsOf lists the kinds of a group, for messages.

@@ -6,6 +6,7 @@ import (
 	"math"
 	"reflect"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -37,6 +38,14 @@ func (r *reader) kubernetesObject(k kind) any {
 	meta.SetAnnotations(r.meta.Annotations)
 	meta.SetCreationTimestamp(metav1.NewTime(r.meta.Created))
 	return object
+}
+
+// goObject reads a node into a Go struct.
+func (r *reader) goObject(n *yaml.Node, into any, path string) {
+	out, _ := r.goValue(n, reflect.TypeOf(into).Elem(), path, 0).(map[string]any)
+	if bad := convert(out, into); bad != nil && !r.failed() {
+		r.errorf(path, "cannot be read: %v", bad)
+	}
 }
 
 // convert fills a Go value from what goValue made.
@@ -78,6 +87,9 @@ func (r *reader) goValue(n *yaml.Node, t reflect.Type, path string, depth int) a
 }
 
 func goScalar(n *yaml.Node, t reflect.Type) (any, string) {
+	if t == reflect.TypeFor[time.Duration]() {
+		return wrap(readDuration(n))
+	}
 	switch t.Kind() {
 	case reflect.String:
 		return wrap(readString(n))

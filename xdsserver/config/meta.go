@@ -124,6 +124,8 @@ func digest(o *Object) [sha256.Size]byte {
 	switch spec := o.Spec.(type) {
 	case proto.Message:
 		content, _ = proto.MarshalOptions{Deterministic: true}.Marshal(spec)
+	case *MeshPolicySpec:
+		content, _ = json.Marshal(spec)
 	case *corev1.Service:
 		content, _ = json.Marshal(spec.Spec)
 	case *discoveryv1.EndpointSlice:

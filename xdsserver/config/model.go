@@ -20,7 +20,9 @@ type Model struct {
 	WorkloadEntries  []*WorkloadEntry
 	Services         []*Service
 	EndpointSlices   []*EndpointSlice
-	// Other holds the objects that were accepted and are not served: Gateway, Sidecar, Telemetry and so on, and under
+	Sidecars         []*Sidecar
+	Policies         []*MeshPolicy
+	// Other holds the objects that were accepted and are not served: Gateway, Telemetry and so on, and under
 	// Options.AllowUnenforced the security policies.
 	Other []*Object
 	// Kept names the files whose present content was refused and whose previous objects are in force instead.
@@ -29,6 +31,9 @@ type Model struct {
 	files  map[string]*held  // what each file contributes
 	origin map[string]string // the file of each object, by its key
 	views  map[string]*view  // what was made of each object, by its key
+
+	sidecars map[string][]*Sidecar    // by namespace
+	policies map[string][]*MeshPolicy // by host
 }
 
 // VirtualService is a routing rule with every host fully qualified and with the routes that it delegates in place of the
@@ -88,6 +93,25 @@ type EndpointSlice struct {
 	*Meta
 	Spec *discoveryv1.EndpointSlice // the whole object; must not be written to
 	Host string                     // of the Service that it belongs to, "" when it names none
+}
+
+// Sidecar limits which services the workloads of its namespace see, and says what becomes of their calls to hosts that
+// are none.
+type Sidecar struct {
+	*Meta
+	Spec *networking.Sidecar // must not be written to
+
+	egress []egressListener
+}
+
+// MeshPolicy is a policy for one host beside its DestinationRule.
+type MeshPolicy struct {
+	*Meta
+	// Spec has every host resolved and every default filled in, but for pointers, whose default is nil. It must not be
+	// written to.
+	Spec     *MeshPolicySpec
+	Host     string // fully qualified, wildcards as written
+	ExportTo Visibility
 }
 
 // Visibility says which namespaces an object is exported to: Istio's exportTo. The zero value is everywhere.

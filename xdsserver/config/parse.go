@@ -77,9 +77,15 @@ func (p *parser) list(r *reader, items *yaml.Node, depth int) {
 func (p *parser) known(r *reader, k kind, top []entry) {
 	r.metadata(find(top, "metadata"))
 	o := &Object{}
-	if k.spec != nil {
-		o.Spec = r.istioSpec(k, top)
-	} else {
+	switch {
+	case k.spec != nil:
+		spec := k.spec()
+		r.spec(top, func(n *yaml.Node) { r.message(n, spec.ProtoReflect(), "spec", 0) })
+		o.Spec = spec
+	case k.own != nil:
+		o.Spec = k.own()
+		r.spec(top, func(n *yaml.Node) { r.goObject(n, o.Spec, "spec") })
+	default:
 		o.Spec = r.kubernetesObject(k)
 	}
 	r.check(k, o.Spec)
@@ -118,9 +124,8 @@ func within(path, outer string) bool {
 	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
-// istioSpec reads the spec of an Istio kind.
-func (r *reader) istioSpec(k kind, top []entry) any {
-	spec := k.spec()
+// spec finds the spec of an object and reports what else it has.
+func (r *reader) spec(top []entry, read func(*yaml.Node)) {
 	seen := false
 	for _, e := range top {
 		switch e.key {
@@ -131,7 +136,7 @@ func (r *reader) istioSpec(k kind, top []entry) any {
 				r.at(Error, e.at.Line, "spec", "is empty")
 				continue
 			}
-			r.message(e.value, spec.ProtoReflect(), "spec", 0)
+			read(e.value)
 		default:
 			r.unknown(e, "", r.meta.Kind, []string{"apiVersion", "kind", "metadata", "spec", "status"})
 		}
@@ -139,7 +144,6 @@ func (r *reader) istioSpec(k kind, top []entry) any {
 	if !seen {
 		r.errorf("spec", "missing")
 	}
-	return spec
 }
 
 // identify reads apiVersion and kind.

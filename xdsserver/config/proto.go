@@ -283,20 +283,27 @@ func (r *reader) wellKnown(n *yaml.Node, m protoreflect.Message, path string, de
 }
 
 func (r *reader) duration(n *yaml.Node, m protoreflect.Message, path string) {
-	d, err := time.ParseDuration(n.Value)
-	if s, bad := readString(n); bad != "" || err != nil {
-		want := `want a duration such as "1.5s", "100ms" or "5m"`
-		if bad != "" {
-			s = describe(n)
-		} else {
-			s = strconv.Quote(shorten(s))
-		}
-		r.at(Error, n.Line, path, "%s, have %s", want, s)
+	d, bad := readDuration(n)
+	if bad != "" {
+		r.at(Error, n.Line, path, "%s", bad)
 		return
 	}
 	fields := m.Descriptor().Fields()
 	m.Set(fields.ByName("seconds"), protoreflect.ValueOfInt64(int64(d/time.Second)))
 	m.Set(fields.ByName("nanos"), protoreflect.ValueOfInt32(int32(d%time.Second)))
+}
+
+func readDuration(n *yaml.Node) (time.Duration, string) {
+	const want = `want a duration such as "1.5s", "100ms" or "5m", have `
+	s, bad := readString(n)
+	if bad != "" {
+		return 0, want + describe(n)
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, want + strconv.Quote(shorten(s))
+	}
+	return d, ""
 }
 
 func (r *reader) structure(n *yaml.Node, m protoreflect.Message, path string, depth int) {

@@ -21,7 +21,8 @@ type view struct {
 
 // model makes the views of all objects that are in force, or takes them from the previous model.
 func (b *builder) model() *Model {
-	m := &Model{Domain: b.opts.Domain, files: map[string]*held{}, origin: map[string]string{}, views: map[string]*view{}}
+	m := &Model{Domain: b.opts.Domain, files: map[string]*held{}, origin: map[string]string{}, views: map[string]*view{},
+		sidecars: map[string][]*Sidecar{}, policies: map[string][]*MeshPolicy{}}
 	var all []*Object
 	for _, s := range b.sources {
 		if s.bad && b.opts.Previous != nil && b.opts.Previous.files[s.Name] != nil {
@@ -79,6 +80,12 @@ func (b *builder) view(m *Model, o *Object, d *delegation) {
 		m.Services = append(m.Services, made)
 	case *EndpointSlice:
 		m.EndpointSlices = append(m.EndpointSlices, made)
+	case *Sidecar:
+		m.Sidecars = append(m.Sidecars, made)
+		m.sidecars[made.Namespace] = append(m.sidecars[made.Namespace], made)
+	case *MeshPolicy:
+		m.Policies = append(m.Policies, made)
+		m.policies[made.Host] = append(m.policies[made.Host], made)
 	case *Object:
 		m.Other = append(m.Other, made)
 	}
@@ -113,6 +120,17 @@ func (b *builder) make(o *Object, old *view, d *delegation) any {
 		return v
 	case *networking.WorkloadEntry:
 		v := reuse(old, func() *WorkloadEntry { return &WorkloadEntry{Spec: spec} })
+		v.Meta = &o.Meta
+		return v
+	case *networking.Sidecar:
+		v := reuse(old, func() *Sidecar { return &Sidecar{Spec: spec, egress: egressListeners(spec)} })
+		v.Meta = &o.Meta
+		return v
+	case *MeshPolicySpec:
+		v := reuse(old, func() *MeshPolicy {
+			full := spec.complete(o.Namespace, domain)
+			return &MeshPolicy{Spec: full, Host: full.Host, ExportTo: visibility(spec.ExportTo, o.Namespace)}
+		})
 		v.Meta = &o.Meta
 		return v
 	case *corev1.Service:
