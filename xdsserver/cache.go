@@ -37,8 +37,9 @@ import (
 //
 // All methods are safe for concurrent use.
 type Cache struct {
-	mu     sync.Mutex // guards everything below and everything it leads to; never held while something is sent or encoded
-	tables map[tableKey]*table
+	mu       sync.Mutex // guards everything below and everything it leads to; never held while something is sent or encoded
+	tables   map[tableKey]*table
+	standing standing
 }
 
 var _ cache.Cache = (*Cache)(nil)
@@ -98,7 +99,7 @@ func (e *encoded) version() string {
 
 // NewCache returns an empty cache.
 func NewCache() *Cache {
-	return &Cache{tables: map[tableKey]*table{}}
+	return &Cache{tables: map[tableKey]*table{}, standing: standing{watches: map[uintptr]standingWatch{}}}
 }
 
 // Change is one change of a batch: a resource's new content or, with a nil Message, its removal.
@@ -267,20 +268,6 @@ func rankOf(typeURL string) int {
 
 // shortType is the last part of a type URL, for people.
 func shortType(typeURL string) string { return typeURL[strings.LastIndexByte(typeURL, '.')+1:] }
-
-// CreateWatch implements cache.Cache for the state-of-the-world protocol.
-func (c *Cache) CreateWatch(req *cache.Request, sub cache.Subscription, out chan cache.Response) (func(), error) {
-	w := &sotwWatch{request: req, out: out}
-	w.init(c, w, tableKey{typeURL: req.GetTypeUrl()})
-	return w.openOnce(sub), nil
-}
-
-// CreateDeltaWatch implements cache.Cache for the incremental protocol.
-func (c *Cache) CreateDeltaWatch(req *cache.DeltaRequest, sub cache.Subscription, out chan cache.DeltaResponse) (func(), error) {
-	w := &deltaWatch{request: req, out: out}
-	w.init(c, w, tableKey{typeURL: req.GetTypeUrl()})
-	return w.openOnce(sub), nil
-}
 
 // Fetch implements cache.Cache. Polling is not served: it always fails.
 func (c *Cache) Fetch(context.Context, *cache.Request) (cache.Response, error) {

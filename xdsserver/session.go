@@ -20,7 +20,7 @@ type session struct {
 	cache    *Cache
 	view     string
 	stream   stream
-	watches  map[string]sessionWatch
+	watches  map[string]any // *deltaWatch or *sotwWatch, by type
 	interest interest
 }
 
@@ -32,112 +32,39 @@ type interest interface {
 	unwanted(typeURL string, names []string, lost bool)
 }
 
-type sessionWatch interface{ base() *watch }
-
-func (w *watch) base() *watch { return w }
-
 func (c *Cache) newSession(view string, i interest) *session {
-	return &session{cache: c, view: view, watches: map[string]sessionWatch{}, interest: i}
+	return &session{cache: c, view: view, watches: map[string]any{}, interest: i}
 }
 
 // CreateDeltaWatch implements cache.ConfigWatcher.
 func (s *session) CreateDeltaWatch(req *cache.DeltaRequest, sub cache.Subscription, out chan cache.DeltaResponse) (func(), error) {
-	typeURL := req.GetTypeUrl()
-	w, _ := s.watches[typeURL].(*deltaWatch)
-	if w == nil {
+	w, ok := s.watches[req.GetTypeUrl()].(*deltaWatch)
+	if !ok {
 		w = &deltaWatch{}
-		s.adopt(&w.watch, w, typeURL)
-		s.watches[typeURL] = w
+		s.adopt(&w.watch, w, req.GetTypeUrl())
+		s.watches[req.GetTypeUrl()] = w
 	}
-	w.request, w.out, w.known = req, out, sub.ReturnedResources()
-	added, removed := w.news(req.GetResourceNamesSubscribe(), req.GetResourceNamesUnsubscribe())
-	s.wanted(typeURL, added)
-	w.reopen(func() {
-		for _, name := range req.GetResourceNamesSubscribe() {
-			if l := w.byName[name]; l != nil { // subscribed to again: to be sent again
-				l.sent = ""
-				l.mark()
-			}
-		}
-		w.subscribe(added, func(name string) string { return w.known[name] })
-		w.unsubscribe(removed)
-		w.setWildcard(sub.IsWildcard(), w.known)
-	})
-	s.unwanted(typeURL, removed, false)
+	w.reopen(req, sub, out, s.interest)
 	return w.park, nil
 }
 
 // CreateWatch implements cache.ConfigWatcher.
 func (s *session) CreateWatch(req *cache.Request, sub cache.Subscription, out chan cache.Response) (func(), error) {
-	typeURL := req.GetTypeUrl()
-	w, _ := s.watches[typeURL].(*sotwWatch)
-	if w == nil {
+	w, ok := s.watches[req.GetTypeUrl()].(*sotwWatch)
+	if !ok {
 		w = &sotwWatch{}
-		s.adopt(&w.watch, w, typeURL)
-		s.watches[typeURL] = w
+		s.adopt(&w.watch, w, req.GetTypeUrl())
+		s.watches[req.GetTypeUrl()] = w
 	}
-	// On its first request a client that comes back says only that it has something.
-	has := ""
-	if w.request == nil && req.GetVersionInfo() != "" {
-		has = some
-	}
-	var added, removed []string
-	if w.request == nil || !slices.Equal(w.request.GetResourceNames(), req.GetResourceNames()) {
-		added, removed = w.news(req.GetResourceNames(), w.others(sub.SubscribedResources()))
-	}
-	w.request, w.out, w.known = req, out, sub.ReturnedResources()
-	s.wanted(typeURL, added)
-	w.reopen(func() {
-		w.queued = false // a token that was not taken before this request never will be
-		w.subscribe(added, func(string) string { return has })
-		w.unsubscribe(removed)
-		w.setWildcard(sub.IsWildcard(), nil)
-	})
-	s.unwanted(typeURL, removed, false)
+	w.reopen(req, sub, out, s.interest)
 	return w.park, nil
 }
 
 func (s *session) adopt(w *watch, p protocol, typeURL string) {
 	s.cache.mu.Lock()
 	defer s.cache.mu.Unlock()
-	w.cache, w.proto, w.table = s.cache, p, s.cache.table(tableKey{s.view, typeURL})
-	w.byName = map[string]*link{}
+	w.begin(s.cache, p, tableKey{s.view, typeURL})
 	s.stream.add(w)
-}
-
-// news returns which of the names to add the watch does not have by name, and which of the names to remove it has.
-func (w *watch) news(add, remove []string) (added, removed []string) {
-	if len(add) == 0 && len(remove) == 0 {
-		return nil, nil
-	}
-	w.cache.mu.Lock()
-	defer w.cache.mu.Unlock()
-	seen := make(map[string]bool, len(add))
-	for _, name := range add {
-		if l := w.byName[name]; name != wildcardName && !seen[name] && (l == nil || !l.named) {
-			seen[name] = true
-			added = append(added, name)
-		}
-	}
-	for _, name := range remove {
-		if l := w.byName[name]; l != nil && l.named && !seen[name] {
-			seen[name] = true
-			removed = append(removed, name)
-		}
-	}
-	return added, removed
-}
-
-// others returns the names that the watch has by name, but for these.
-func (w *watch) others(names map[string]struct{}) (others []string) {
-	w.cache.mu.Lock()
-	defer w.cache.mu.Unlock()
-	for name, l := range w.byName {
-		if _, ok := names[name]; !ok && l.named {
-			others = append(others, name)
-		}
-	}
-	return others
 }
 
 // close ends all watches. The stream is over and nothing is sent any more.
@@ -155,19 +82,9 @@ func (s *session) close() {
 	s.stream.watches = nil
 	s.cache.mu.Unlock()
 	for _, typeURL := range slices.Sorted(maps.Keys(names)) {
-		s.unwanted(typeURL, names[typeURL], true)
-	}
-}
-
-func (s *session) wanted(typeURL string, names []string) {
-	if s.interest != nil && len(names) > 0 {
-		s.interest.wanted(typeURL, names)
-	}
-}
-
-func (s *session) unwanted(typeURL string, names []string, lost bool) {
-	if s.interest != nil && len(names) > 0 {
-		s.interest.unwanted(typeURL, names, lost)
+		if s.interest != nil {
+			s.interest.unwanted(typeURL, names[typeURL], true)
+		}
 	}
 }
 
@@ -182,9 +99,9 @@ func (s *session) rebase(view string) {
 	s.stream.fireAll()
 }
 
-// Register adds the aggregated discovery service, both protocols, to a gRPC server and serves the cache with it. It
-// costs less per acknowledgement than go-control-plane's server.NewServer(ctx, cache, nil), which works as well.
-// A request without resource names subscribes to nothing; "*" subscribes to everything.
+// Register adds the aggregated discovery service, both protocols, to a gRPC server and serves the cache with it. Unlike
+// with go-control-plane's server.NewServer(ctx, cache, nil), which works as well, the types of a stream are sent in
+// order, and a request without resource names subscribes to nothing; "*" subscribes to everything.
 func (c *Cache) Register(s grpc.ServiceRegistrar) {
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s, cacheService{cache: c})
 }

@@ -1,15 +1,10 @@
 package xdsserver
 
-import (
-	"slices"
+import "slices"
 
-	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
-)
-
-// watch is what one stream subscribes to of one type. go-control-plane opens a watch with each request and takes one
-// response from it; it opens it again when the client has acknowledged that. A watch of a session lives as long as its
-// stream and is only parked in between, so that an acknowledgement costs the same however much is subscribed to; a watch
-// that was made by Cache.CreateWatch or CreateDeltaWatch lives for one response.
+// watch is what one stream subscribes to of one type. go-control-plane opens a watch with each request, takes at most
+// one response from it and cancels it before the next. Here it is one watch from the first request to the end of the
+// stream, which is parked in between, so that an acknowledgement costs the same however much is subscribed to.
 //
 // Everything in it is guarded by the cache's mutex.
 type watch struct {
@@ -19,7 +14,7 @@ type watch struct {
 	peers *stream // the other types of the same stream; nil outside of a session
 
 	links    []*link
-	byName   map[string]*link // of links; nil outside of a session, but for wildcards
+	byName   map[string]*link // of links
 	dirty    []*link          // with something that the client should hear
 	wildcard bool
 
@@ -35,47 +30,25 @@ type protocol interface {
 	blocked() bool
 	// enqueue passes a token to go-control-plane and reports whether there was room for it. It never blocks.
 	enqueue() bool
-	// freeze makes the response of a token that is on its way, because its watch ends now.
-	freeze()
 }
 
 // stream is the watches of one stream in order of rank.
 type stream struct{ watches []*watch }
 
-func (w *watch) init(c *Cache, p protocol, key tableKey) {
-	w.cache, w.proto = c, p
-	c.mu.Lock()
-	w.table = c.table(key)
-	c.mu.Unlock()
+// begin makes it the watch of a table.
+func (w *watch) begin(c *Cache, p protocol, key tableKey) {
+	w.cache, w.proto, w.table, w.byName = c, p, c.table(key), map[string]*link{}
 }
 
-// openOnce opens a watch for one response, with everything that go-control-plane knows about the subscription.
-func (w *watch) openOnce(sub cache.Subscription) (cancel func()) {
-	w.cache.mu.Lock()
-	defer w.cache.mu.Unlock()
-	known := sub.ReturnedResources()
-	names := sub.SubscribedResources()
-	w.links = make([]*link, 0, len(names))
-	if sub.IsWildcard() {
-		w.byName = make(map[string]*link, len(names))
+// tell tells whoever is interested about names that are added before, and of those that are removed after fn is done.
+func tell(i interest, typeURL string, added, removed []string, fn func()) {
+	if i != nil && len(added) > 0 {
+		i.wanted(typeURL, added)
 	}
-	for name := range names {
-		w.link(w.table.entry(name), known[name]).named = true
+	fn()
+	if i != nil && len(removed) > 0 {
+		i.unwanted(typeURL, removed, false)
 	}
-	w.setWildcard(sub.IsWildcard(), known)
-	w.open = true
-	w.fire()
-	return w.closeOnce
-}
-
-// closeOnce ends a watch that was opened by openOnce.
-func (w *watch) closeOnce() {
-	w.cache.mu.Lock()
-	defer w.cache.mu.Unlock()
-	if w.queued {
-		w.proto.freeze()
-	}
-	w.close()
 }
 
 // close removes the watch from the cache.
@@ -117,19 +90,13 @@ func (w *watch) setWildcard(on bool, known map[string]string) {
 }
 
 // link subscribes the watch to an entry, of which the client has the given version.
-func (w *watch) link(e *entry, known string) *link {
-	l := w.newLink(e, known)
-	l.mark()
-	return l
-}
+func (w *watch) link(e *entry, known string) { w.newLink(e, known).mark() }
 
 func (w *watch) newLink(e *entry, known string) *link {
 	l := &link{watch: w, entry: e, pos: len(e.links), at: len(w.links), sent: known}
 	e.links = append(e.links, l)
 	w.links = append(w.links, l)
-	if w.byName != nil {
-		w.byName[e.name] = l
-	}
+	w.byName[e.name] = l
 	return l
 }
 
@@ -139,9 +106,7 @@ func (w *watch) unlink(l *link) {
 	last := w.links[len(w.links)-1]
 	w.links[l.at], last.at = last, l.at
 	w.links = w.links[:len(w.links)-1]
-	if w.byName != nil {
-		delete(w.byName, l.entry.name)
-	}
+	delete(w.byName, l.entry.name)
 	if l.dirty {
 		i := slices.Index(w.dirty, l)
 		w.dirty = slices.Delete(w.dirty, i, i+1)
@@ -216,12 +181,18 @@ func (s *stream) before(w *watch) bool {
 
 // fireAll fires the watches of a stream in their order.
 func (s *stream) fireAll() {
-	if s == nil {
-		return
-	}
 	for _, w := range s.watches {
 		w.fire()
 	}
+}
+
+// fireAll fires the watches of the stream, because this one's turn may have passed to others.
+func (w *watch) fireAll() {
+	if w.peers == nil {
+		w.fire()
+		return
+	}
+	w.peers.fireAll()
 }
 
 // add puts a watch into its place.
@@ -231,15 +202,39 @@ func (s *stream) add(w *watch) {
 	w.peers = s
 }
 
-// versions is what the client has of everything that the watch is linked to.
-func (w *watch) versions() map[string]string {
-	m := make(map[string]string, len(w.links))
-	for _, l := range w.links {
-		if l.sent != "" {
-			m[l.entry.name] = l.sent
+// news returns which of the names to add the watch does not have by name, and which of the names to remove it has.
+func (w *watch) news(add, remove []string) (added, removed []string) {
+	if len(add) == 0 && len(remove) == 0 {
+		return nil, nil
+	}
+	w.cache.mu.Lock()
+	defer w.cache.mu.Unlock()
+	seen := make(map[string]bool, len(add))
+	for _, name := range add {
+		if l := w.byName[name]; name != wildcardName && !seen[name] && (l == nil || !l.named) {
+			seen[name] = true
+			added = append(added, name)
 		}
 	}
-	return m
+	for _, name := range remove {
+		if l := w.byName[name]; l != nil && l.named && !seen[name] {
+			seen[name] = true
+			removed = append(removed, name)
+		}
+	}
+	return added, removed
+}
+
+// others returns the names that the watch has by name, but for these.
+func (w *watch) others(names map[string]struct{}) (others []string) {
+	w.cache.mu.Lock()
+	defer w.cache.mu.Unlock()
+	for name, l := range w.byName {
+		if _, ok := names[name]; !ok && l.named {
+			others = append(others, name)
+		}
+	}
+	return others
 }
 
 // reopen opens a parked watch for the next response. In between the subscription changed as update says.
@@ -249,7 +244,7 @@ func (w *watch) reopen(update func()) {
 	update()
 	w.refresh()
 	w.open = true
-	w.peers.fireAll()
+	w.fireAll()
 }
 
 // park keeps a watch from answering until it is opened again.

@@ -2,6 +2,7 @@ package xdsserver
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 
@@ -15,9 +16,8 @@ type deltaWatch struct {
 	watch
 	request  *cache.DeltaRequest
 	out      chan cache.DeltaResponse
-	known    map[string]string // what go-control-plane has on record; in a session the links know better
+	record   map[string]string // what go-control-plane has on record; it stays as it is, the links know better
 	response *discoveryv3.DeltaDiscoveryResponse
-	returned map[string]string // outside of a session: go-control-plane's record after the response
 }
 
 var _ cache.DeltaResponse = (*deltaWatch)(nil)
@@ -37,7 +37,29 @@ func (w *deltaWatch) enqueue() bool {
 	}
 }
 
-func (w *deltaWatch) freeze() { w.take() }
+// reopen opens the watch for the next response, with what the request changes.
+func (w *deltaWatch) reopen(req *cache.DeltaRequest, sub cache.Subscription, out chan cache.DeltaResponse, i interest) {
+	subscribe := req.GetResourceNamesSubscribe()
+	if w.request == nil {
+		subscribe = slices.Collect(maps.Keys(sub.SubscribedResources()))
+	}
+	w.request, w.out, w.record = req, out, sub.ReturnedResources()
+	added, removed := w.news(subscribe, req.GetResourceNamesUnsubscribe())
+	tell(i, req.GetTypeUrl(), added, removed, func() {
+		w.watch.reopen(func() {
+			for _, name := range req.GetResourceNamesSubscribe() {
+				if l := w.byName[name]; l != nil { // subscribed to again: to be sent again
+					l.sent = ""
+					l.mark()
+				}
+			}
+			known := req.GetInitialResourceVersions() // of the first request of a stream only
+			w.subscribe(added, func(name string) string { return known[name] })
+			w.unsubscribe(removed)
+			w.setWildcard(sub.IsWildcard(), known)
+		})
+	})
+}
 
 // take makes the response out of what the client should hear of now.
 func (w *deltaWatch) take() {
@@ -69,9 +91,6 @@ func (w *deltaWatch) take() {
 	slices.Sort(resp.RemovedResources)
 	resp.SystemVersionInfo = versionOf(sum, resp.Resources)
 	w.response = resp
-	if w.peers == nil {
-		w.returned = w.versions()
-	}
 	w.queued, w.open = false, false
 }
 
@@ -89,7 +108,7 @@ func (w *deltaWatch) GetDeltaDiscoveryResponse() (*discoveryv3.DeltaDiscoveryRes
 	defer w.cache.mu.Unlock()
 	if w.queued {
 		w.take()
-		w.peers.fireAll()
+		w.fireAll()
 	}
 	return w.response, nil
 }
@@ -107,12 +126,7 @@ func (w *deltaWatch) GetResponseVersion() string { return w.response.GetSystemVe
 func (w *deltaWatch) GetNextVersionMap() map[string]string { return w.GetReturnedResources() }
 
 // GetReturnedResources returns what go-control-plane should have on record.
-func (w *deltaWatch) GetReturnedResources() map[string]string {
-	if w.peers == nil {
-		return w.returned
-	}
-	return w.known
-}
+func (w *deltaWatch) GetReturnedResources() map[string]string { return w.record }
 
 // GetContext returns no particular context.
 func (w *deltaWatch) GetContext() context.Context { return context.Background() }

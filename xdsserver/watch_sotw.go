@@ -15,9 +15,8 @@ type sotwWatch struct {
 	watch
 	request  *cache.Request
 	out      chan cache.Response
-	known    map[string]string // what go-control-plane has on record; in a session the links know better
+	record   map[string]string // what go-control-plane has on record; it stays as it is, the links know better
 	response *discoveryv3.DiscoveryResponse
-	returned map[string]string // outside of a session: go-control-plane's record after the response
 }
 
 var _ cache.Response = (*sotwWatch)(nil)
@@ -53,8 +52,27 @@ func (w *sotwWatch) enqueue() bool {
 	}
 }
 
-// freeze: go-control-plane never looks at the token of a watch that it has ended.
-func (w *sotwWatch) freeze() { w.queued = false }
+// reopen opens the watch for the next response, with what the request changes.
+func (w *sotwWatch) reopen(req *cache.Request, sub cache.Subscription, out chan cache.Response, i interest) {
+	// On its first request a client that comes back says only that it has something.
+	has := ""
+	if w.request == nil && req.GetVersionInfo() != "" {
+		has = some
+	}
+	var added, removed []string
+	if w.request == nil || !slices.Equal(w.request.GetResourceNames(), req.GetResourceNames()) {
+		added, removed = w.news(req.GetResourceNames(), w.others(sub.SubscribedResources()))
+	}
+	w.request, w.out, w.record = req, out, sub.ReturnedResources()
+	tell(i, req.GetTypeUrl(), added, removed, func() {
+		w.watch.reopen(func() {
+			w.queued = false // a token that was not taken before this request never will be
+			w.subscribe(added, func(string) string { return has })
+			w.unsubscribe(removed)
+			w.setWildcard(sub.IsWildcard(), nil)
+		})
+	})
+}
 
 // take makes the response out of what the client should hear of now.
 func (w *sotwWatch) take() {
@@ -90,9 +108,6 @@ func (w *sotwWatch) take() {
 		resp.Resources[i] = r.Resource
 	}
 	w.response = resp
-	if w.peers == nil {
-		w.returned = w.versions()
-	}
 	w.queued, w.open = false, false
 }
 
@@ -102,7 +117,7 @@ func (w *sotwWatch) GetDiscoveryResponse() (*discoveryv3.DiscoveryResponse, erro
 	defer w.cache.mu.Unlock()
 	if w.queued {
 		w.take()
-		w.peers.fireAll()
+		w.fireAll()
 	}
 	return w.response, nil
 }
@@ -117,12 +132,7 @@ func (w *sotwWatch) GetVersion() (string, error) { return w.GetResponseVersion()
 func (w *sotwWatch) GetResponseVersion() string { return w.response.GetVersionInfo() }
 
 // GetReturnedResources returns what go-control-plane should have on record.
-func (w *sotwWatch) GetReturnedResources() map[string]string {
-	if w.peers == nil {
-		return w.returned
-	}
-	return w.known
-}
+func (w *sotwWatch) GetReturnedResources() map[string]string { return w.record }
 
 // GetContext returns no particular context.
 func (w *sotwWatch) GetContext() context.Context { return context.Background() }
