@@ -156,6 +156,12 @@ func dumpObjects(m *config.Model) []objectDump {
 	for _, o := range m.EndpointSlices {
 		add(o.Meta, true, o.Spec.Endpoints)
 	}
+	for _, o := range m.Sidecars {
+		add(o.Meta, false, o.Spec)
+	}
+	for _, o := range m.Policies {
+		add(o.Meta, false, o.Spec)
+	}
 	for _, o := range m.Other {
 		add(&o.Meta, false, nil)
 	}

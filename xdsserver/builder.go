@@ -1,6 +1,7 @@
 package xdsserver
 
 import (
+	"context"
 	"log/slog"
 	"maps"
 	"slices"
@@ -30,6 +31,7 @@ type builder struct {
 	deps     map[translate.Dep]map[*unit]struct{}
 	settling bool // registrations may be missing, see settle
 	closed   bool
+	noted    map[string]struct{} // notes that were logged
 }
 
 // view is what clients that are equal to translation have in common.
@@ -59,6 +61,7 @@ func newBuilder(w *translate.World, c *Cache, log *slog.Logger, m *metrics, reta
 	return &builder{
 		cache: c, log: log, metrics: m, retain: retain, world: w,
 		views: map[string]*view{}, clients: map[*client]struct{}{}, deps: map[translate.Dep]map[*unit]struct{}{},
+		noted: map[string]struct{}{},
 	}
 }
 
@@ -192,9 +195,10 @@ func (b *builder) translate(u *unit) change {
 	case resource.EndpointType:
 		r = b.world.Endpoints(u.view.client, u.name)
 	}
-	b.metrics.translated(u.typeURL, time.Since(start))
+	b.metrics.byType[u.typeURL].translate.Observe(time.Since(start).Seconds())
 	b.forget(u)
 	u.deps, u.notes = r.Deps, r.Notes
+	b.logNotes(r.Notes)
 	for _, d := range r.Deps {
 		if b.deps[d] == nil {
 			b.deps[d] = map[*unit]struct{}{}
@@ -205,6 +209,28 @@ func (b *builder) translate(u *unit) change {
 	ch := change{key: tableKey{u.view.key, u.typeURL}, name: u.name, held: u.held}
 	ch.res, ch.instead = b.encode(u, r.Message), b.encode(u, r.Instead)
 	return ch
+}
+
+// maxNoted bounds what is remembered to be logged already; past it notes are logged again.
+const maxNoted = 10_000
+
+// logNotes says, once each, what clients will not do as the configuration has it.
+func (b *builder) logNotes(notes []translate.Note) {
+	for _, n := range notes {
+		text := n.String()
+		if _, ok := b.noted[text]; ok {
+			continue
+		}
+		if len(b.noted) >= maxNoted {
+			clear(b.noted)
+		}
+		b.noted[text] = struct{}{}
+		level := slog.LevelInfo
+		if n.Level == translate.Rejected {
+			level = slog.LevelWarn
+		}
+		b.log.Log(context.Background(), level, "not done as it is configured: "+text, "file", n.Object.Source.File, "line", n.Object.LineOf(n.Field))
+	}
 }
 
 func (b *builder) encode(u *unit, m proto.Message) *encoded {

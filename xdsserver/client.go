@@ -148,18 +148,17 @@ func (c *client) record(typeURL string) *record {
 
 // heard notes an acknowledgement or refusal.
 func (c *client) heard(typeURL, nonce string, refusal *status.Status) {
-	if nonce == "" {
+	if nonce == "" || !supported(typeURL) {
 		return
 	}
 	c.mu.Lock()
 	r := c.record(typeURL)
-	if r.nonce != nonce || nonce == "" {
+	if r.nonce != nonce {
 		c.mu.Unlock()
 		return
 	}
-	var first bool
+	var first bool // to be refused for this reason
 	if refusal == nil {
-		first = r.Acked != r.Sent
 		r.Acked, r.Nacked, r.Error = r.Sent, "", ""
 	} else {
 		first = r.Nacked != r.Sent || r.Error != refusal.GetMessage()
@@ -168,15 +167,14 @@ func (c *client) heard(typeURL, nonce string, refusal *status.Status) {
 	version := r.Sent
 	r.nonce = "" // later requests with this nonce change the subscription and acknowledge nothing
 	c.mu.Unlock()
-	switch {
-	case refusal == nil:
-		c.server.metrics.acks.WithLabelValues(shortType(typeURL)).Inc()
-	default:
-		c.server.metrics.nacks.WithLabelValues(shortType(typeURL)).Inc()
-		if first {
-			c.server.log.Warn("a client refused a response", "node", c.node.id, "remote", c.remote,
-				"type", shortType(typeURL), "version", version, "error", refusal.GetMessage())
-		}
+	if refusal == nil {
+		c.server.metrics.byType[typeURL].acks.Inc()
+		return
+	}
+	c.server.metrics.byType[typeURL].nacks.Inc()
+	if first {
+		c.server.log.Warn("a client refused a response", "node", c.node.id, "remote", c.remote,
+			"type", shortType(typeURL), "version", version, "error", refusal.GetMessage())
 	}
 }
 
@@ -188,8 +186,8 @@ func (c *client) told(typeURL, version, nonce string, resources int) {
 	r.Pushes++
 	r.LastPush = time.Now().UTC().Format(time.RFC3339Nano)
 	c.mu.Unlock()
-	c.server.metrics.pushes.WithLabelValues(shortType(typeURL)).Inc()
-	c.server.metrics.resources.WithLabelValues(shortType(typeURL)).Add(float64(resources))
+	c.server.metrics.byType[typeURL].pushes.Inc()
+	c.server.metrics.byType[typeURL].resources.Add(float64(resources))
 }
 
 // supported reports whether a type is served at all. Requests for others are left unanswered, as of a server that has

@@ -1,8 +1,7 @@
 package xdsserver
 
 import (
-	"time"
-
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -19,6 +18,14 @@ type metrics struct {
 	problems    *prometheus.GaugeVec
 	leases      prometheus.Gauge
 	lastSuccess prometheus.Gauge
+
+	byType map[string]typeMetrics // for the types that are served
+}
+
+// typeMetrics is the metrics of one resource type, looked up once.
+type typeMetrics struct {
+	pushes, resources, acks, nacks prometheus.Counter
+	translate                      prometheus.Observer
 }
 
 func newMetrics() *metrics {
@@ -45,10 +52,15 @@ func newMetrics() *metrics {
 		leases:      prometheus.NewGauge(gauge("registrations", "Registrations held by connected servers and by lost ones in their grace period.")),
 		lastSuccess: prometheus.NewGauge(gauge("config_last_success_timestamp_seconds", "When the configuration was last read without an error.")),
 	}
+	m.byType = map[string]typeMetrics{}
+	for _, url := range []string{resource.ListenerType, resource.RouteType, resource.ClusterType, resource.EndpointType} {
+		label := shortType(url)
+		m.byType[url] = typeMetrics{
+			pushes: m.pushes.WithLabelValues(label), resources: m.resources.WithLabelValues(label),
+			acks: m.acks.WithLabelValues(label), nacks: m.nacks.WithLabelValues(label),
+			translate: m.translate.WithLabelValues(label),
+		}
+	}
 	m.registry.MustRegister(m.pushes, m.resources, m.acks, m.nacks, m.clients, m.translate, m.reloads, m.problems, m.leases, m.lastSuccess)
 	return m
-}
-
-func (m *metrics) translated(typeURL string, d time.Duration) {
-	m.translate.WithLabelValues(shortType(typeURL)).Observe(d.Seconds())
 }

@@ -97,8 +97,10 @@ func applicable(candidates []candidate, authority string) (routes []*routev3.Rou
 
 // candidates translates the rule for the service or, without one, the default route.
 func (r *router) candidates() []candidate {
-	if !opaque(r.port.Protocol) {
-		r.rule = r.virtualService(r.service.Host)
+	r.rule = r.virtualService(r.service.Host)
+	if r.rule != nil && opaque(r.port.Protocol) {
+		r.note(r.rule.Meta, "spec.http", Degraded, fmt.Sprintf("it does not apply to port %d of %s, whose protocol is %s", r.port.Number, r.service.Host, r.port.Protocol))
+		r.rule = nil
 	}
 	if r.rule == nil || len(r.rule.Spec.GetHttp()) == 0 {
 		r.rule = nil

@@ -1,0 +1,68 @@
+package xdsserver
+
+import (
+	"fmt"
+	"testing"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/meshframe/meshframe/xdsserver/translate"
+)
+
+func TestParseNode(t *testing.T) {
+	for in, want := range map[string]node{
+		`{}`: {kind: translate.Client{Kind: translate.GRPC, Namespace: "default"}},
+		`{"id": "sidecar~10.0.0.1~reviews-1.prod~prod.svc.cluster.local", "user_agent_name": "gRPC Go"}`: {
+			id: "sidecar~10.0.0.1~reviews-1.prod~prod.svc.cluster.local", workload: "reviews-1", addresses: []string{"10.0.0.1"},
+			kind: translate.Client{Kind: translate.GRPC, Namespace: "prod", Implementation: translate.GRPCGo},
+		},
+		`{"id": "sidecar~10.0.0.1~reviews-1.prod~x", "user_agent_name": "meshframe", "locality": {"region": "r", "zone": "z"},
+		  "metadata": {"NAMESPACE": "other", "WORKLOAD_NAME": "w", "SERVICE_ACCOUNT": "a", "INSTANCE_IPS": "0.0.0.0,10.0.0.2, fd00::1,x",
+		  "LABELS": {"app": "reviews", "n": 3}, "MESH_SERVICES": ["reviews:9080", 7, " ratings:80 "]}}`: {
+			id: "sidecar~10.0.0.1~reviews-1.prod~x", workload: "w", account: "a", locality: "r/z", addresses: []string{"10.0.0.2", "fd00::1"},
+			services: []string{"reviews:9080", "ratings:80"},
+			kind:     translate.Client{Kind: translate.Meshframe, Namespace: "other", Labels: map[string]string{"app": "reviews"}},
+		},
+		`{"user_agent_name": "gRPC Java"}`:                        {kind: translate.Client{Kind: translate.GRPC, Namespace: "default", Implementation: translate.GRPCJava}},
+		`{"metadata": {"MESH_SERVICES": "a:1,b:2", "LABELS": 1}}`: {services: []string{"a:1", "b:2"}, kind: translate.Client{Kind: translate.GRPC, Namespace: "default"}},
+	} {
+		n := &corev3.Node{}
+		if err := protojson.Unmarshal([]byte(in), n); err != nil {
+			t.Fatal(err)
+		}
+		got, err := parseNode(n)
+		if err != nil {
+			t.Errorf("%s: %v", in, err)
+		}
+		if len(got.kind.Labels) == 0 {
+			got.kind.Labels = nil
+		}
+		if diff := cmp.Diff(fmt.Sprintf("%+v", want), fmt.Sprintf("%+v", got)); diff != "" {
+			t.Errorf("%s: %s", in, diff)
+		}
+	}
+}
+
+func FuzzNode(f *testing.F) {
+	f.Add(`{"id": "sidecar~10.0.0.1~reviews-1.prod~x", "metadata": {"INSTANCE_IPS": "10.0.0.2", "LABELS": {"app": "reviews"}, "MESH_SERVICES": ["reviews:9080=1"]}}`, "0.0.0.0:80")
+	f.Add(`{"id": "~~~", "metadata": {"MESH_SERVICES": [":", "=", "a:1=", "a:b=c"]}}`, "[::]:1")
+	f.Fuzz(func(t *testing.T, in, address string) {
+		n := &corev3.Node{}
+		if protojson.Unmarshal([]byte(in), n) != nil {
+			return
+		}
+		parsed, err := parseNode(n)
+		if err != nil {
+			return
+		}
+		c := &client{node: parsed, kind: parsed.kind}
+		instances, err := c.instances(address)
+		for _, i := range instances {
+			if i.Host == "" || i.Port == 0 || i.Address == "" {
+				t.Errorf("%+v, %v", i, err)
+			}
+		}
+	})
+}
