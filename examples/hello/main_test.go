@@ -136,7 +136,7 @@ func TestReadme(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(readme), string(yaml)) {
+	if !bytes.Contains(readme, yaml) {
 		t.Error("the README does not show hello.yaml as it is")
 	}
 	_, rest, _ := strings.Cut(string(readme), "```go\n")

@@ -1,6 +1,7 @@
 package archtest
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -89,9 +90,7 @@ func fieldPaths(message protoreflect.MessageDescriptor, prefix string, within []
 		if isLeaf {
 			continue
 		}
-		for below, leaf := range fieldPaths(inner, path+".", append(within, inner.FullName())) {
-			paths[below] = leaf
-		}
+		maps.Copy(paths, fieldPaths(inner, path+".", append(within, inner.FullName())))
 	}
 	return paths
 }
