@@ -40,7 +40,7 @@ func checkMeshPolicy(r *reader, v any) {
 }
 
 func checkPolicySections(r *reader, s *MeshPolicySpec) {
-	if s.empty() {
+	if len(s.sections()) == 0 && s.RateLimit == nil {
 		r.errorf("spec", "says nothing about its host: want breaker, fallback, rateLimit or another section")
 	}
 	checkBreaker(r, s.Breaker)
@@ -65,9 +65,31 @@ func checkPolicySections(r *reader, s *MeshPolicySpec) {
 	}
 }
 
-func (s *MeshPolicySpec) empty() bool {
-	return s.Breaker == nil && s.Fallback == nil && s.RateLimit == nil && s.MaxConcurrentRequests == 0 && s.LoadBalancer == nil &&
-		s.OutlierDetection == nil && s.Retry == nil && s.Hedge == nil && s.SessionAffinity == nil && s.Timeouts == nil && s.Fault == nil
+// sections names the sections that a policy has, in the order of the struct.
+func (s *MeshPolicySpec) sections() []string {
+	var out []string
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"breaker", s.Breaker != nil},
+		{"fallback", s.Fallback != nil},
+		{"rateLimit.client", s.RateLimit != nil && s.RateLimit.Client != nil},
+		{"rateLimit.server", s.RateLimit != nil && s.RateLimit.Server != nil},
+		{"maxConcurrentRequests", s.MaxConcurrentRequests != 0},
+		{"loadBalancer", s.LoadBalancer != nil},
+		{"outlierDetection", s.OutlierDetection != nil},
+		{"retry", s.Retry != nil},
+		{"hedge", s.Hedge != nil},
+		{"sessionAffinity", s.SessionAffinity != nil},
+		{"timeouts", s.Timeouts != nil},
+		{"fault", s.Fault != nil},
+	} {
+		if f.set {
+			out = append(out, f.name)
+		}
+	}
+	return out
 }
 
 // has reports whether the object has a field, whatever it holds.

@@ -28,8 +28,11 @@ func checkServiceEntry(r *reader, s *networking.ServiceEntry) {
 		if len(s.Endpoints) > 0 {
 			r.errorf("spec.workloadSelector", "write workloadSelector or endpoints, not both")
 		}
-		checkSelectorLabels(r, "spec.workloadSelector", sel.Labels)
-		r.warnf("spec.workloadSelector", "not supported yet: the service has only the endpoints that register themselves")
+		if len(sel.Labels) == 0 {
+			r.warnf("spec.workloadSelector", "selects no workload: it names no label")
+		} else {
+			checkSelectorLabels(r, "spec.workloadSelector", sel.Labels)
+		}
 	}
 	checkExportTo(r, s.ExportTo, true)
 }
@@ -107,7 +110,7 @@ func checkStaticEndpoints(r *reader, s *networking.ServiceEntry, ports map[strin
 }
 
 func checkDNSEndpoints(r *reader, s *networking.ServiceEntry, ports map[string]bool) {
-	if len(s.Endpoints) == 0 {
+	if len(s.Endpoints) == 0 && s.WorkloadSelector == nil {
 		for i, h := range s.Hosts {
 			if isWildcard(h) {
 				r.errorf(element("spec.hosts", i), "a wildcard cannot be looked up: with resolution %s write endpoints", s.Resolution)
@@ -162,7 +165,6 @@ func checkWorkloadEntry(r *reader, e *networking.WorkloadEntry) {
 	if e.Address != "" && !strings.HasPrefix(e.Address, unixPrefix) && !isIP(e.Address) {
 		r.judge("spec.address", badFQDN(e.Address))
 	}
-	r.warnf("", "accepted, but not served yet: services do not select workloads by label")
 }
 
 func checkWorkloadGroup(r *reader, g *networking.WorkloadGroup) {

@@ -78,6 +78,8 @@ type ServiceEntry struct {
 type WorkloadEntry struct {
 	*Meta
 	Spec *networking.WorkloadEntry // must not be written to
+	// Selectable are the labels that selectors and subsets see: those of the object, and over them those of its spec.
+	Selectable map[string]string
 }
 
 // Service is a Kubernetes Service.

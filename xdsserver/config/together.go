@@ -32,6 +32,8 @@ func (b *builder) checkTogether(m *Model) {
 	}
 	b.checkRivals(m)
 	b.checkRuleRivals(m)
+	b.checkSelections(m)
+	b.checkPolicies(m, known)
 }
 
 // knownService is what the configuration says about the ports of a host.
@@ -68,21 +70,26 @@ func (b *builder) knownHosts(m *Model) map[string]*knownService {
 
 func (b *builder) checkKnown(m *Model, known map[string]*knownService, o *Object, d destination) {
 	host := ResolveHost(d.to.Host, o.Namespace, b.opts.Domain)
+	b.checkTarget(m, known, &o.Meta, d.path, host, d.to.Subset, d.to.GetPort().GetNumber(), "port.number")
+}
+
+// checkTarget warns about a place to send requests to that the configuration does not have. portField is the name of the
+// field that holds the port.
+func (b *builder) checkTarget(m *Model, known map[string]*knownService, o *Meta, path, host, subset string, number uint32, portField string) {
 	s := known[host]
 	if s == nil {
 		s = wildcardOf(known, host)
 	}
-	number := d.to.GetPort().GetNumber()
 	switch {
 	case s == nil && b.opts.OpenRegistration:
-		b.report(Info, &o.Meta, field(d.path, "host"), "nothing declares the service %s: it is there while a server registers for it", host)
+		b.report(Info, o, field(path, "host"), "nothing declares the service %s: it is there while a server registers for it", host)
 	case s == nil:
-		b.warn(o, field(d.path, "host"), "nothing declares the service %s", host)
+		b.report(Warning, o, field(path, "host"), "nothing declares the service %s", host)
 	case number != 0 && len(s.ports) > 0 && !s.ports[number]:
-		b.warn(o, field(d.path, "port.number"), "the service %s has no port %d", host, number)
+		b.report(Warning, o, field(path, portField), "the service %s has no port %d", host, number)
 	}
-	if d.to.Subset != "" && !hasSubset(m, host, d.to.Subset) {
-		b.warn(o, field(d.path, "subset"), "no DestinationRule for %s has a subset %q: requests sent there fail", host, d.to.Subset)
+	if subset != "" && !hasSubset(m, host, subset) {
+		b.report(Warning, o, field(path, "subset"), "no DestinationRule for %s has a subset %q: requests sent there fail", host, subset)
 	}
 }
 

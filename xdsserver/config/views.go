@@ -119,7 +119,9 @@ func (b *builder) make(o *Object, old *view, d *delegation) any {
 		v.Meta = &o.Meta
 		return v
 	case *networking.WorkloadEntry:
-		v := reuse(old, func() *WorkloadEntry { return &WorkloadEntry{Spec: spec} })
+		v := reuse(old, func() *WorkloadEntry {
+			return &WorkloadEntry{Spec: spec, Selectable: joinMaps(o.Labels, spec.Labels)}
+		})
 		v.Meta = &o.Meta
 		return v
 	case *networking.Sidecar:

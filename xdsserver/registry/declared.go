@@ -17,6 +17,8 @@ type declaration struct {
 	services []*config.Service       // Kubernetes': at most one
 	slices   []*config.EndpointSlice // of that service
 	entries  []*config.ServiceEntry
+	// selected are the workloads that the objects above select, by the object.
+	selected map[*config.Meta][]*config.WorkloadEntry
 
 	inputs []any // the contents of the above: two declarations with the same inputs make the same services
 }
@@ -26,14 +28,16 @@ func declarations(m *config.Model) map[string]*declaration {
 	out := map[string]*declaration{}
 	of := func(host string) *declaration {
 		if out[host] == nil {
-			out[host] = &declaration{}
+			out[host] = &declaration{selected: map[*config.Meta][]*config.WorkloadEntry{}}
 		}
 		return out[host]
 	}
+	all := newWorkloads(m)
 	for _, s := range m.Services {
 		d := of(s.Host)
 		d.services = append(d.services, s)
 		d.inputs = append(d.inputs, s.Spec)
+		d.choose(all, s.Meta, s.Spec.Spec.Selector)
 	}
 	for _, s := range m.EndpointSlices {
 		if d := out[s.Host]; d != nil {
@@ -46,19 +50,32 @@ func declarations(m *config.Model) map[string]*declaration {
 			d := of(host)
 			d.entries = append(d.entries, e)
 			d.inputs = append(d.inputs, e.Spec)
+			d.choose(all, e.Meta, e.Spec.GetWorkloadSelector().GetLabels())
 		}
 	}
 	return out
+}
+
+// choose adds the workloads that an object selects; one without a selector selects none.
+func (d *declaration) choose(all *workloads, object *config.Meta, selector map[string]string) {
+	if len(selector) == 0 {
+		return
+	}
+	selected := all.selected(object.Namespace, selector)
+	d.selected[object] = selected
+	for _, w := range selected {
+		d.inputs = append(d.inputs, w.Spec)
+	}
 }
 
 // make makes the services of a host, one for each namespace that declares it, the first first.
 func (d *declaration) make(host string, dns *names) []*Service {
 	var out []*Service
 	for _, s := range d.services {
-		out = join(out, kubernetesService(s, d.slices, dns))
+		out = join(out, kubernetesService(s, d.slices, d.selected[s.Meta], dns))
 	}
 	for _, e := range d.entries {
-		out = join(out, entryService(host, e, dns))
+		out = join(out, entryService(host, e, d.selected[e.Meta], dns))
 	}
 	return out
 }
@@ -81,7 +98,7 @@ func join(all []*Service, s *Service) []*Service {
 	return all
 }
 
-func entryService(host string, e *config.ServiceEntry, dns *names) *Service {
+func entryService(host string, e *config.ServiceEntry, selected []*config.WorkloadEntry, dns *names) *Service {
 	s := &Service{
 		Host: host, Namespace: e.Namespace, Addresses: e.Spec.Addresses, Labels: e.Labels, ExportTo: e.ExportTo,
 		External: e.Spec.Location == networking.ServiceEntry_MESH_EXTERNAL, Source: e.Meta,
@@ -94,12 +111,12 @@ func entryService(host string, e *config.ServiceEntry, dns *names) *Service {
 		s.Resolution = None
 	case networking.ServiceEntry_DNS, networking.ServiceEntry_DNS_ROUND_ROBIN:
 		given := e.Spec.Endpoints
-		if len(given) == 0 && !config.IsWildcard(host) {
+		if len(given) == 0 && e.Spec.WorkloadSelector == nil && !config.IsWildcard(host) {
 			given = []*networking.WorkloadEntry{{Address: host}}
 		}
-		s.setNamed(entryEndpoints(given, e), dns)
+		s.setNamed(append(entryEndpoints(given, e), entryWorkloads(selected, e, true)...), dns)
 	default:
-		s.Endpoints = entryEndpoints(e.Spec.Endpoints, e)
+		s.Endpoints = append(entryEndpoints(e.Spec.Endpoints, e), entryWorkloads(selected, e, false)...)
 	}
 	return s
 }
@@ -163,7 +180,7 @@ func (s *Service) setNamed(endpoints []Endpoint, dns *names) {
 	}
 }
 
-func kubernetesService(s *config.Service, all []*config.EndpointSlice, dns *names) *Service {
+func kubernetesService(s *config.Service, all []*config.EndpointSlice, selected []*config.WorkloadEntry, dns *names) *Service {
 	spec := &s.Spec.Spec
 	out := &Service{
 		Host: s.Host, Namespace: s.Namespace, Labels: s.Labels, ExportTo: s.ExportTo, Source: s.Meta,
@@ -188,6 +205,7 @@ func kubernetesService(s *config.Service, all []*config.EndpointSlice, dns *name
 		endpoints = append(endpoints, sliceEndpoints(slice, spec)...)
 		named = named || slice.Spec.AddressType == discoveryv1.AddressTypeFQDN
 	}
+	endpoints = append(endpoints, serviceWorkloads(selected, spec)...)
 	if named {
 		out.setNamed(endpoints, dns)
 	} else {

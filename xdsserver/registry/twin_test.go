@@ -67,7 +67,7 @@ func (w *twin) step() {
 	w.compare(before, what)
 }
 
-// yaml declares some services, with some endpoints.
+// yaml declares some services, with some endpoints, and workloads that some of them select.
 func (w *twin) yaml() string {
 	var docs []string
 	for n, host := range []string{"a", "b", "c.example.com"} {
@@ -76,12 +76,19 @@ func (w *twin) yaml() string {
 		}
 		namespace := []string{"default", "other"}[w.rnd.IntN(2)]
 		resolution := []string{"STATIC", "STATIC", "STATIC", "NONE"}[w.rnd.IntN(4)]
-		endpoints := "[]"
-		if resolution == "STATIC" {
-			endpoints = fmt.Sprintf("[{address: 10.0.0.%d}]", w.rnd.IntN(2))
+		endpoints := "endpoints: []"
+		switch {
+		case resolution == "STATIC" && w.rnd.IntN(2) == 0:
+			endpoints = "workloadSelector: {labels: {app: x}}"
+		case resolution == "STATIC":
+			endpoints = fmt.Sprintf("endpoints: [{address: 10.0.0.%d}]", w.rnd.IntN(2))
 		}
 		docs = append(docs, fmt.Sprintf("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s%d, namespace: %s}\n"+
-			"spec: {hosts: [%s], resolution: %s, ports: [{number: 80, name: http, protocol: HTTP}], endpoints: %s}\n", n, namespace, host, resolution, endpoints))
+			"spec: {hosts: [%s], resolution: %s, ports: [{number: 80, name: http, protocol: HTTP}], %s}\n", n, namespace, host, resolution, endpoints))
+	}
+	for n := range 2 {
+		docs = append(docs, fmt.Sprintf("apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w%d}\n"+
+			"spec: {address: 10.2.0.%d, labels: {app: %s}}\n", n, w.rnd.IntN(2), []string{"x", "y"}[w.rnd.IntN(2)]))
 	}
 	return strings.Join(docs, "---\n")
 }
