@@ -229,7 +229,7 @@ func BenchmarkDecideHosts(b *testing.B) {
 			for b.Loop() {
 				e.Decide(s, &r, &d)
 			}
-			if d.Err != nil || d.VirtualHost != "service7" {
+			if d.Err != nil || d.VirtualHost() != "service7" {
 				b.Fatal(d.Err)
 			}
 		})

@@ -16,24 +16,62 @@ type Request = route.Request
 // Decision is what was decided about a call. It refers to the snapshot it came
 // from and stays valid for as long as the call wants it.
 type Decision struct {
-	// Upstream is the cluster drawn; nil if Err is set, and for routes of
-	// inbound listeners, which serve the call themselves.
+	// Upstream is the cluster drawn; nil if Err is set, for routes that answer
+	// by themselves (Actions says how), and for routes of inbound listeners,
+	// which serve the call themselves.
 	Upstream *snapshot.Upstream
 	// Route is the route that matched; nil if none did.
-	Route       *snapshot.RouteEntry
-	VirtualHost string
+	Route *snapshot.RouteEntry
+	// Actions are what is to be done beside forwarding the call; nil: nothing.
+	Actions *snapshot.Actions
+	// Selection is what ties the call to a host, but for its hash; nil: nothing.
+	Selection *Selection
+	// Hash is the key for clusters that choose hosts by hash, if HasHash.
+	Hash uint64
 	// Timeout is the deadline of the call including its retries; 0 is none.
 	Timeout time.Duration
 	// MaxGRPCTimeout bounds the caller's own deadline if HasMaxGRPCTimeout; 0
 	// then means the caller's deadline is used as it is (gRFC A31).
+	MaxGRPCTimeout    time.Duration
 	HasMaxGRPCTimeout bool
 	// AttemptCount asks for the x-envoy-attempt-count request header.
-	AttemptCount   bool
-	MaxGRPCTimeout time.Duration
-	Retry          *retry.Policy   // nil: none
-	Fault          *fault.Injector // nil: none
+	AttemptCount bool
+	HasHash      bool
+	Retry        *retry.Policy   // nil: none
+	Fault        *fault.Injector // nil: none
 	// Err is a *RouteError if the call cannot be sent anywhere.
 	Err error
+}
+
+// Selection ties a call to a host of its cluster.
+type Selection struct {
+	// SetCookie is the Set-Cookie header of the response, for the cookie that a
+	// hash policy generated; "" is none.
+	SetCookie string
+	// SessionHost is the address of the host that the client is bound to; "" is
+	// none. See snapshot.Upstream.Override and snapshot.Session.Bind.
+	SessionHost string
+}
+
+// VirtualHost is the name of the virtual host whose route was found; "" if none
+// was.
+func (d *Decision) VirtualHost() string {
+	if d.Route == nil {
+		return ""
+	}
+	return d.Route.VirtualHost
+}
+
+// Fallback is what happens to the call if it finds no host, or is refused by the
+// cluster's gate: that of the route, else of the cluster; nil is an error.
+func (d *Decision) Fallback() *snapshot.Fallback {
+	switch {
+	case d.Actions != nil && d.Actions.Fallback != nil:
+		return d.Actions.Fallback
+	case d.Upstream != nil && d.Upstream.Cluster != nil:
+		return d.Upstream.Cluster.Fallback
+	}
+	return nil
 }
 
 var (
@@ -57,17 +95,17 @@ func (e *Engine) Decide(s *snapshot.Snapshot, r *Request, d *Decision) {
 	}
 	host := s.VirtualHost(r.Authority)
 	if host == nil {
-		d.Err = newRouteError(NoVirtualHost, s, r, d, nil)
+		d.Err = newRouteError(NoVirtualHost, s, r, nil, nil)
 		return
 	}
-	d.VirtualHost, d.AttemptCount = host.Name, host.AttemptCount
+	d.AttemptCount = host.AttemptCount
 	if host.Err != nil {
-		d.Err = newRouteError(Refused, s, r, d, host.Err)
+		d.Err = newRouteError(Refused, s, r, host, host.Err)
 		return
 	}
 	d.Route = host.Find(r, e.rnd)
 	if d.Route == nil {
-		d.Err = newRouteError(NoRoute, s, r, d, nil)
+		d.Err = newRouteError(NoRoute, s, r, host, nil)
 		return
 	}
 	e.decideRoute(s, host, r, d)
@@ -76,18 +114,89 @@ func (e *Engine) Decide(s *snapshot.Snapshot, r *Request, d *Decision) {
 func (e *Engine) decideRoute(s *snapshot.Snapshot, host *snapshot.VirtualHostEntry, r *Request, d *Decision) {
 	entry := d.Route
 	if entry.Err != nil {
-		d.Err = newRouteError(Refused, s, r, d, entry.Err)
+		err := newRouteError(Refused, s, r, host, entry.Err)
+		err.Route = entry.Name
+		d.Err = err
 		return
 	}
 	d.Timeout = entry.Timeout
 	d.HasMaxGRPCTimeout, d.MaxGRPCTimeout = entry.HasMaxGRPCTimeout, entry.MaxGRPCTimeout
 	d.Retry = entry.Retry
-	var cluster string
-	cluster, d.Upstream, d.Fault = s.Draw(host, entry, e.rnd)
-	switch up := d.Upstream; {
+	destination, cluster, up := s.Draw(host, entry, e.rnd)
+	d.Fault, d.Actions = destination.Fault, destination.Actions
+	switch {
 	case up == nil && cluster != "":
 		d.Err = newClusterError(s, r, d, cluster, errNotSubscribed)
-	case up != nil && up.Err != nil:
-		d.Upstream, d.Err = nil, newClusterError(s, r, d, cluster, up.Err)
+	case up == nil: // the route forwards nothing
+	case up.Err != nil:
+		d.Err = newClusterError(s, r, d, cluster, up.Err)
+	default:
+		d.Upstream = up
+		if up.Selects() {
+			e.choose(s, r, d)
+		}
 	}
+}
+
+// choose finds out what ties the call to a host of its cluster. The request is
+// passed on as a copy: its methods would move the caller's to the heap.
+func (e *Engine) choose(s *snapshot.Snapshot, r *Request, d *Decision) {
+	var chosen Selection
+	up := d.Upstream
+	if up.Hashes() {
+		d.Hash, d.HasHash, chosen.SetCookie = s.Hash(d.Route, r, e.rnd)
+	}
+	if session := up.Cluster.Session; session != nil {
+		chosen.SessionHost = session.Host(r)
+	}
+	if chosen != (Selection{}) {
+		d.Selection = &chosen
+	}
+}
+
+// DecideMirror draws whether a copy of the call goes to mirror i of its actions,
+// and writes to m what was decided about the copy: the cluster and the call's own
+// deadline. It reports whether there is to be a copy.
+func (e *Engine) DecideMirror(s *snapshot.Snapshot, d *Decision, i int, m *Decision) bool {
+	mirror := &d.Actions.Mirrors[i]
+	if !mirror.Fraction.Hit(e.rnd) {
+		return false
+	}
+	return e.divert(s, d, mirror.Cluster, m)
+}
+
+// DecideFallback decides a call that found no host, or was refused by the gate
+// of its cluster, anew, if its fallback is another cluster. It reports whether f
+// is where the call goes.
+func (e *Engine) DecideFallback(s *snapshot.Snapshot, d *Decision, f *Decision) bool {
+	fallback := d.Fallback()
+	if fallback == nil || fallback.Cluster == "" || !e.divert(s, d, fallback.Cluster, f) {
+		return false
+	}
+	f.Actions, f.Retry, f.AttemptCount = d.Actions, d.Retry, d.AttemptCount
+	return true
+}
+
+// divert decides a call for another cluster, if that can be used.
+func (e *Engine) divert(s *snapshot.Snapshot, d *Decision, cluster string, to *Decision) bool {
+	*to = Decision{}
+	up := s.Upstream(cluster)
+	if up == nil || up.Err != nil {
+		return false
+	}
+	to.Upstream, to.Route, to.Timeout = up, d.Route, d.Timeout
+	to.HasMaxGRPCTimeout, to.MaxGRPCTimeout = d.HasMaxGRPCTimeout, d.MaxGRPCTimeout
+	if up.Hashes() {
+		to.Hash, to.HasHash = d.Hash, d.HasHash
+	}
+	return true
+}
+
+// Admit takes the tokens that the call's rate limit asks for, and reports whether
+// the call may go on. The status of a refusal is d.Actions.RateLimit.Policy().Status.
+func (e *Engine) Admit(d *Decision, r *Request, now time.Time) bool {
+	if d.Actions == nil || d.Actions.RateLimit == nil {
+		return true
+	}
+	return admit(d.Actions.RateLimit, r, now)
 }

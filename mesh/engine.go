@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/meshframe/meshframe/mesh/fault"
 	"github.com/meshframe/meshframe/mesh/outcome"
 	"github.com/meshframe/meshframe/mesh/snapshot"
 )
@@ -29,7 +28,7 @@ type Engine struct {
 
 // target is what the engine holds of one target.
 type target struct {
-	faults fault.Counter
+	live *snapshot.Live
 
 	mu      sync.Mutex // one Apply at a time
 	current *snapshot.Snapshot
@@ -56,7 +55,7 @@ func (e *Engine) Apply(u *snapshot.Update) *snapshot.Snapshot {
 	t := e.lockTarget(u.Target)
 	defer t.mu.Unlock()
 	prev := t.current
-	t.current = snapshot.Build(prev, u, e.states, &t.faults)
+	t.current = snapshot.Build(prev, u, e.states, t.live)
 	snapshot.Release(prev, t.current, e.states)
 	return t.current
 }
@@ -67,7 +66,7 @@ func (e *Engine) lockTarget(name string) *target {
 		e.mu.Lock()
 		t, ok := e.targets[name]
 		if !ok {
-			t = &target{}
+			t = &target{live: snapshot.NewLive(e.rnd)}
 			e.targets[name] = t
 		}
 		e.mu.Unlock()

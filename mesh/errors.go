@@ -93,17 +93,17 @@ func notConfigured(s *snapshot.Snapshot, r *Request) error {
 	return e
 }
 
-func newRouteError(k Kind, s *snapshot.Snapshot, r *Request, d *Decision, cause error) error {
-	e := &RouteError{Kind: k, Host: hostOf(s, r), Path: r.Path, VirtualHost: d.VirtualHost, Err: cause}
-	if d.Route != nil {
-		e.Route = d.Route.Name
+func newRouteError(k Kind, s *snapshot.Snapshot, r *Request, h *snapshot.VirtualHostEntry, cause error) *RouteError {
+	e := &RouteError{Kind: k, Host: hostOf(s, r), Path: r.Path, Err: cause}
+	if h != nil {
+		e.VirtualHost = h.Name
 	}
 	return e
 }
 
 func newClusterError(s *snapshot.Snapshot, r *Request, d *Decision, cluster string, cause error) error {
 	return &RouteError{
-		Kind: ClusterMissing, Host: hostOf(s, r), Path: r.Path, VirtualHost: d.VirtualHost,
+		Kind: ClusterMissing, Host: hostOf(s, r), Path: r.Path, VirtualHost: d.VirtualHost(),
 		Route: d.Route.Name, Cluster: cluster, Err: cause,
 	}
 }

@@ -29,9 +29,22 @@ func (s *State) TryPending(l *Limits) bool { return s.pending.try(l.MaxPendingRe
 // DonePending ends what TryPending admitted.
 func (s *State) DonePending() { s.pending.done() }
 
-// TryRetry admits one retry unless Limits.MaxRetries are active. If it returns
-// true the caller must call DoneRetry when the retry has ended.
-func (s *State) TryRetry(l *Limits) bool { return s.retries.try(l.MaxRetries) }
+// TryRetry admits one retry unless Limits.MaxRetries are active, or as many as
+// the budget admits. If it returns true the caller must call DoneRetry when the
+// retry has ended.
+func (s *State) TryRetry(l *Limits) bool {
+	if !l.HasBudget {
+		return s.retries.try(l.MaxRetries)
+	}
+	return s.retries.try(s.budget(l))
+}
+
+// budget is how many retries may be active now.
+func (s *State) budget(l *Limits) uint32 {
+	attempts := s.Requests() + s.Pending()
+	share := l.BudgetPercent / 100 * float64(attempts)
+	return uint32(min(max(share, float64(l.MinRetries)), Unlimited-1))
+}
 
 // DoneRetry ends what TryRetry admitted.
 func (s *State) DoneRetry() { s.retries.done() }

@@ -23,6 +23,14 @@ type Policy struct {
 	// AbortGRPC is the gRPC status code of an abort, or -1.
 	AbortGRPC     int
 	AbortFraction Fraction
+	// HeaderDelay and HeaderAbort leave the fault to the request: its headers say
+	// how long, or with which status, and may lower the fraction. Delay and the
+	// abort statuses are then not read (Envoy FaultDelay.HeaderDelay,
+	// FaultAbort.HeaderAbort).
+	HeaderDelay, HeaderAbort bool
+	// DelayPer and AbortPer are what the percentages in headers are parts of, the
+	// denominators of the configured ones; 0 means 100.
+	DelayPer, AbortPer uint32
 	// MaxActive bounds the faults that are active at once; 0 means no limit.
 	MaxActive uint32
 }

@@ -49,12 +49,18 @@ func (a Abort) None() bool { return a == Abort{} }
 // independently of each other, each once, delay first. active reports that a
 // fault was drawn: then the caller must call Done when the call has ended.
 func (i *Injector) Draw(rnd func() uint64) (delay time.Duration, abort Abort, active bool) {
+	return i.DrawFor(nil, rnd)
+}
+
+// DrawFor is Draw for a request with headers, which may ask for the faults that
+// the policy leaves to them.
+func (i *Injector) DrawFor(h Headers, rnd func() uint64) (delay time.Duration, abort Abort, active bool) {
 	p := i.policy
-	if p.delays() && p.DelayFraction.hit(rnd) {
-		delay = p.Delay
+	if d, f := p.delay(h); d > 0 && f.Hit(rnd) {
+		delay = d
 	}
-	if p.aborts() && p.AbortFraction.hit(rnd) {
-		abort = p.abort()
+	if a, f := p.abort(h); !a.None() && f.Hit(rnd) {
+		abort = a
 	}
 	if delay == 0 && abort.None() || !i.acquire() {
 		return 0, Abort{}, false
@@ -82,24 +88,44 @@ func (i *Injector) acquire() bool {
 	}
 }
 
-func (p *Policy) delays() bool { return p.Delay > 0 && p.DelayFraction > 0 }
+func (p *Policy) delays() bool { return (p.Delay > 0 || p.HeaderDelay) && p.DelayFraction > 0 }
 
 func (p *Policy) aborts() bool {
-	return (p.AbortHTTP > 0 || p.AbortGRPC > 0) && p.AbortFraction > 0
+	return (p.AbortHTTP > 0 || p.AbortGRPC > 0 || p.HeaderAbort) && p.AbortFraction > 0
 }
 
-func (p *Policy) abort() Abort {
-	if p.AbortHTTP > 0 {
-		return Abort{HTTP: p.AbortHTTP}
+// delay is the delay of a call and how likely it is.
+func (p *Policy) delay(h Headers) (time.Duration, Fraction) {
+	switch {
+	case !p.delays():
+		return 0, 0
+	case p.HeaderDelay:
+		return headerDelay(h), p.DelayFraction.lowered(h, delayPercentHeader, p.DelayPer)
 	}
-	return Abort{GRPC: p.AbortGRPC}
+	return p.Delay, p.DelayFraction
 }
 
-// hit reports whether an event of probability f happens. Certain and
+// abort is the abort of a call and how likely it is.
+func (p *Policy) abort(h Headers) (Abort, Fraction) {
+	switch {
+	case !p.aborts():
+		return Abort{}, 0
+	case p.HeaderAbort:
+		return headerAbort(h), p.AbortFraction.lowered(h, abortPercentHeader, p.AbortPer)
+	case p.AbortHTTP > 0:
+		return Abort{HTTP: p.AbortHTTP}, p.AbortFraction
+	}
+	return Abort{GRPC: p.AbortGRPC}, p.AbortFraction
+}
+
+// Hit reports whether an event of probability f happens. Certain and
 // impossible events draw nothing.
-func (f Fraction) hit(rnd func() uint64) bool {
-	if f >= Million {
+func (f Fraction) Hit(rnd func() uint64) bool {
+	switch {
+	case f >= Million:
 		return true
+	case f == 0:
+		return false
 	}
 	n, _ := bits.Mul64(rnd(), Million)
 	return n < uint64(f)

@@ -51,7 +51,7 @@ func TestFractionIsExact(t *testing.T) {
 	for _, f := range []Fraction{0, 1, 10, 999_999, Million, Million + 1} {
 		hits := 0
 		for n := range uint64(Million) {
-			if f.hit(func() uint64 { return n*(math.MaxUint64/Million) + n }) {
+			if f.Hit(func() uint64 { return n*(math.MaxUint64/Million) + n }) {
 				hits++
 			}
 		}

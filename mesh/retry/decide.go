@@ -1,8 +1,10 @@
 package retry
 
 import (
+	"math"
 	"math/bits"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/meshframe/meshframe/mesh/outcome"
@@ -52,4 +54,74 @@ func (p *Policy) Backoff(retry int, rnd func() uint64) time.Duration {
 	}
 	d, _ := bits.Mul64(rnd(), uint64(window))
 	return time.Duration(d)
+}
+
+// DefaultMaxResetInterval is the longest wait that a reset header may ask for
+// where a policy sets none.
+const DefaultMaxResetInterval = 300 * time.Second
+
+// RetriableResponse reports whether the headers of a response make its attempt
+// retriable; header looks them up by lower-case name. Then
+// outcome.RetriableHeaders belongs to the attempt's conditions.
+func (p *Policy) RetriableResponse(header func(name string) (string, bool)) bool {
+	if p.On&outcome.RetriableHeaders == 0 {
+		return false
+	}
+	for i := range p.Headers {
+		if p.Headers[i].holds(header) {
+			return true
+		}
+	}
+	return false
+}
+
+// holds reports whether the response meets the condition. A header that is
+// absent never meets it, but for an inverted one without Match.
+func (m *HeaderMatch) holds(header func(name string) (string, bool)) bool {
+	value, ok := header(m.Name)
+	switch {
+	case m.Match == nil:
+		return ok != m.Invert
+	case !ok:
+		return false
+	}
+	return m.Match(value) != m.Invert
+}
+
+// ResetAfter is how long the response asks to wait before the next attempt; ok
+// is false if it does not, or asks for more than the policy admits. Wait for
+// ResetBackoff of it, in place of Backoff.
+func (p *Policy) ResetAfter(header func(name string) (string, bool), now time.Time) (after time.Duration, ok bool) {
+	limit := p.MaxResetInterval
+	if limit <= 0 {
+		limit = DefaultMaxResetInterval
+	}
+	for i := range p.ResetHeaders {
+		if d, ok := p.ResetHeaders[i].read(header, now); ok && d <= limit {
+			return d, true
+		}
+	}
+	return 0, false
+}
+
+func (r *ResetHeader) read(header func(name string) (string, bool), now time.Time) (time.Duration, bool) {
+	text, ok := header(r.Name)
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if r.Unix {
+		n -= now.Unix()
+	}
+	if err != nil || n < 0 || r.Unix && n == 0 || n > math.MaxInt64/int64(time.Second) {
+		return 0, false
+	}
+	return time.Duration(n) * time.Second, true
+}
+
+// ResetBackoff spreads a wait that a response asked for over [after, 1.5*after),
+// so that not all who were told the same come back at once.
+func ResetBackoff(after time.Duration, rnd func() uint64) time.Duration {
+	more, _ := bits.Mul64(rnd(), uint64(after/2))
+	return after + time.Duration(more)
 }

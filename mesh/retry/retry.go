@@ -44,10 +44,10 @@ type Policy struct {
 	MaxResetInterval time.Duration
 }
 
-// HeaderMatch is a condition on a response header: Match is told its value.
+// HeaderMatch is a condition on a response header.
 type HeaderMatch struct {
-	Name   string // lower case
-	Match  func(value string) bool
+	Name   string                  // lower case
+	Match  func(value string) bool // nil: the header is there
 	Invert bool
 }
 

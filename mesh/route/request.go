@@ -9,7 +9,31 @@ type Request struct {
 	Method    string
 	Scheme    string
 	Headers   Headers // may be nil
+	Source    Source  // may be nil
+	Channel   uint64  // identifies the connection pool of the caller; 0: that of the target
 	IsGRPC    bool    // query parameters never match, and a path has no query
+}
+
+// Source says who calls. It is asked only where a policy wants to know.
+type Source interface {
+	// SourceIP is the caller's IP address as text; "" if it is not known.
+	SourceIP() string
+}
+
+// Header returns a header of the request, or one of its pseudo headers.
+func (r *Request) Header(name string) (value string, ok bool) {
+	return r.header(&headerName{name: name, pseudo: pseudoOf(name)})
+}
+
+// QueryParameter returns the first value of a query parameter, as it was sent.
+func (r *Request) QueryParameter(name string) (value string, ok bool) {
+	_, query := r.split()
+	for part := range strings.SplitSeq(query, "&") {
+		if key, value, _ := strings.Cut(part, "="); key == name {
+			return value, true
+		}
+	}
+	return "", false
 }
 
 // header is what a matcher on the named header sees: pseudo headers are made
@@ -58,17 +82,18 @@ const (
 	pseudoScheme
 )
 
-func newHeaderName(name string) *headerName {
-	n := &headerName{name: name}
+func newHeaderName(name string) *headerName { return &headerName{name: name, pseudo: pseudoOf(name)} }
+
+func pseudoOf(name string) pseudo {
 	switch name {
 	case ":path":
-		n.pseudo = pseudoPath
+		return pseudoPath
 	case ":method":
-		n.pseudo = pseudoMethod
+		return pseudoMethod
 	case ":authority", "host": // one header under two names
-		n.pseudo = pseudoAuthority
+		return pseudoAuthority
 	case ":scheme":
-		n.pseudo = pseudoScheme
+		return pseudoScheme
 	}
-	return n
+	return notPseudo
 }

@@ -172,21 +172,44 @@ func specFor(specs []*hostSpec, authority string) *hostSpec {
 	return nil
 }
 
-// clusterNames returns the clusters that the routes of a virtual host can
-// draw, each once, in the order of their first use.
+// clusterNames returns the clusters that the routes of a virtual host can send
+// calls or copies of them to, each once, in the order of their first use.
 func (h *hostSpec) clusterNames() []string {
 	var names []string
 	seen := map[string]bool{}
-	for _, r := range h.routes {
-		if r.Refused != nil {
-			continue
+	note := func(name string) {
+		if !seen[name] {
+			seen[name] = true
+			names = append(names, name)
 		}
-		for i := range r.Clusters {
-			if c := &r.Clusters[i]; c.Weight > 0 && !seen[c.Cluster] {
-				seen[c.Cluster] = true
-				names = append(names, c.Cluster)
-			}
+	}
+	for _, r := range h.routes {
+		if r.Refused == nil {
+			r.eachCluster(h.source, note)
 		}
 	}
 	return names
+}
+
+// eachCluster tells the clusters of a route of virtual host vh.
+func (r *Route) eachCluster(vh *VirtualHost, note func(name string)) {
+	for i := range r.Clusters {
+		if c := &r.Clusters[i]; c.Weight > 0 {
+			note(c.Cluster)
+		}
+	}
+	for i := range r.mirrors(vh) {
+		note(r.mirrors(vh)[i].Cluster)
+	}
+	if r.Fallback != nil && r.Fallback.Cluster != "" {
+		note(r.Fallback.Cluster)
+	}
+}
+
+// mirrors are the route's own, else those of its virtual host.
+func (r *Route) mirrors(vh *VirtualHost) []Mirror {
+	if r.Mirrors != nil {
+		return r.Mirrors
+	}
+	return vh.Mirrors
 }

@@ -3,7 +3,6 @@ package snapshot
 import (
 	"sync"
 
-	"github.com/meshframe/meshframe/mesh/fault"
 	"github.com/meshframe/meshframe/mesh/route"
 )
 
@@ -31,14 +30,18 @@ type otherHosts struct {
 
 // buildRoutes compiles the routes of an update, or returns prev if nothing they
 // depend on has changed.
-func buildRoutes(prev *routeSet, u *Update, active *fault.Counter) *routeSet {
-	set := &routeSet{rc: u.Routes, authority: u.Authority, defaults: defaults{active: active}}
+func buildRoutes(prev *routeSet, u *Update, live *Live) *routeSet {
+	set := &routeSet{rc: u.Routes, authority: u.Authority, defaults: defaults{live: live}}
 	if l := u.Listener; l != nil {
 		set.defaults.fault, set.defaults.inbound = l.Fault, l.Inbound
-		set.defaults.maxStreamDuration = l.MaxStreamDuration
+		set.defaults.rateLimit, set.defaults.maxStreamDuration = l.RateLimit, l.MaxStreamDuration
 		if set.rc == nil {
 			set.rc = l.Routes
 		}
+	}
+	if rc := set.rc; rc != nil {
+		set.defaults.requestHeaders, set.defaults.responseHeaders = rc.RequestHeaders, rc.ResponseHeaders
+		set.defaults.specificLast = rc.SpecificLast
 	}
 	var before []*hostSpec
 	if prev != nil {
@@ -47,6 +50,7 @@ func buildRoutes(prev *routeSet, u *Update, active *fault.Counter) *routeSet {
 		}
 		before = prev.specs
 	}
+	live.renew()
 	set.specs = resolveHosts(before, set.rc)
 	domains := domainLists(set.specs)
 	own := route.FindHost(domains, set.authority)

@@ -1,9 +1,8 @@
 package snapshot
 
 import (
+	"maps"
 	"slices"
-
-	"github.com/meshframe/meshframe/mesh/fault"
 )
 
 // Snapshot is everything that calls to one target are decided from. It is
@@ -24,10 +23,10 @@ type Snapshot struct {
 
 // Build joins an update into a snapshot. prev is the target's previous
 // snapshot, or nil: what did not change is taken from it, and so is the last
-// good version of what was refused. active counts the target's active faults.
+// good version of what was refused. live is the target's.
 // The live state is attached; when the snapshot replaced prev, release it with
 // Release.
-func Build(prev *Snapshot, u *Update, states *States, active *fault.Counter) *Snapshot {
+func Build(prev *Snapshot, u *Update, states *States, live *Live) *Snapshot {
 	if prev == nil {
 		prev = &Snapshot{}
 	}
@@ -36,7 +35,7 @@ func Build(prev *Snapshot, u *Update, states *States, active *fault.Counter) *Sn
 		Generation: prev.Generation + 1,
 	}
 	if s.Err == nil {
-		s.routes = buildRoutes(prev.routes, u, active)
+		s.routes = buildRoutes(prev.routes, u, live)
 		s.buildUpstreams(prev, u, states)
 	}
 	return s
@@ -49,7 +48,7 @@ func Release(prev, next *Snapshot, states *States) {
 		return
 	}
 	for _, u := range prev.Upstreams {
-		if next == nil || next.upstream(u.Name) != u {
+		if next == nil || next.Upstream(u.Name) != u {
 			states.release(u)
 		}
 	}
@@ -60,20 +59,20 @@ func (s *Snapshot) VirtualHost(authority string) *VirtualHostEntry {
 	return s.routes.host(authority)
 }
 
-// Draw chooses one of the route's clusters by weight, with the fault policy
-// that then applies (nil: none). h is the route's virtual host. The upstream is
-// nil if the route has no destination, or (only where h is not the target's
+// Draw chooses one of the route's destinations by weight; h is the route's
+// virtual host, and the route has no Err. The upstream is nil if the route
+// forwards nothing (cluster is "" then), or (only where h is not the target's
 // own virtual host) if the snapshot does not have the cluster.
-func (s *Snapshot) Draw(h *VirtualHostEntry, r *RouteEntry, rnd func() uint64) (cluster string, u *Upstream, f *fault.Injector) {
-	if len(r.destinations) == 0 {
-		return "", nil, nil
+func (s *Snapshot) Draw(h *VirtualHostEntry, r *RouteEntry, rnd func() uint64) (d *Destination, cluster string, u *Upstream) {
+	d = r.draw(rnd)
+	if d.cluster < 0 {
+		return d, "", nil
 	}
-	d := r.draw(rnd)
 	name := h.names[d.cluster]
 	if h == s.routes.own {
-		return name, s.Upstreams[d.cluster], d.fault
+		return d, name, s.Upstreams[d.cluster]
 	}
-	return name, s.upstream(name), d.fault
+	return d, name, s.Upstream(name)
 }
 
 // ClusterNames returns the clusters that a target needs, sorted: those that the
@@ -103,55 +102,39 @@ func ClusterNames(prev *Snapshot, l *Listener, rc *RouteConfiguration, authority
 }
 
 // buildUpstreams fills Upstreams: first the clusters of the own virtual host, in
-// the order in which it refers to them, then the others of the update.
+// the order in which it refers to them, then the others of the update, sorted.
 func (s *Snapshot) buildUpstreams(prev *Snapshot, u *Update, states *States) {
-	last := make(map[string]*Upstream, len(prev.Upstreams))
+	b := upstreamBuilder{update: u, states: states, last: map[string]*Upstream{}, built: map[string]*Upstream{}}
 	for _, up := range prev.Upstreams {
-		last[up.Name] = up
-	}
-	add := func(name string) *Upstream {
-		up := newUpstream(last[name], name, u)
-		if up != last[name] {
-			up.attach(states)
-		}
-		s.Upstreams = append(s.Upstreams, up)
-		return up
+		b.last[up.Name] = up
 	}
 	var own map[string]int
 	if s.routes.own != nil {
 		own = s.routes.own.slots
 		for _, name := range s.routes.own.names {
-			add(name)
-		}
-	}
-	for _, name := range otherNames(own, u) {
-		if s.extra == nil {
-			s.extra = map[string]*Upstream{}
-		}
-		s.extra[name] = add(name)
-	}
-}
-
-// otherNames are the clusters of an update that are not among own, sorted.
-func otherNames(own map[string]int, u *Update) []string {
-	var names []string
-	note := func(name string) {
-		if _, ok := own[name]; !ok {
-			names = append(names, name)
+			s.Upstreams = append(s.Upstreams, b.build(name))
 		}
 	}
 	for name := range u.Clusters {
-		note(name)
+		b.build(name)
 	}
 	for name := range u.Missing {
-		note(name)
+		b.build(name)
 	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	for _, name := range slices.Sorted(maps.Keys(b.built)) { // those behind aggregate clusters too
+		if _, ok := own[name]; ok {
+			continue
+		}
+		if s.extra == nil {
+			s.extra = map[string]*Upstream{}
+		}
+		s.extra[name] = b.built[name]
+		s.Upstreams = append(s.Upstreams, b.built[name])
+	}
 }
 
-// upstream returns the upstream of a name, or nil.
-func (s *Snapshot) upstream(name string) *Upstream {
+// Upstream returns the upstream of a name, or nil.
+func (s *Snapshot) Upstream(name string) *Upstream {
 	if s.routes != nil && s.routes.own != nil {
 		if i, ok := s.routes.own.slots[name]; ok {
 			return s.Upstreams[i]

@@ -1,11 +1,13 @@
 package snapshot
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/meshframe/meshframe/mesh/breaker"
+	"github.com/meshframe/meshframe/mesh/mirror"
 	"github.com/meshframe/meshframe/mesh/outlier"
 	"github.com/meshframe/meshframe/mesh/pick"
 )
@@ -23,14 +25,21 @@ type HostState struct {
 type ClusterState struct {
 	Name    string
 	Breaker breaker.State
+	// Mirrored counts the copies of calls that were sent to the cluster.
+	Mirrored mirror.Stats
 
 	calls    atomic.Int64
 	rotation pick.State
 	detector *outlier.Detector
 
+	// followers are the aggregate clusters that have hosts of this one.
+	followers atomic.Pointer[[]*ClusterState]
+
 	// Guarded by States.mu.
-	hosts map[string]*HostState // by address
-	refs  int                   // uses by upstreams
+	hosts    map[string]*HostState // by address
+	refs     int                   // uses by upstreams
+	halfOpen breaker.HalfOpen      // what gate goes by
+	gate     *breaker.Gate
 }
 
 // Acquire notes a call that holds a decision for the cluster; Release ends it.
@@ -44,6 +53,46 @@ func (s *ClusterState) InUse() bool { return s.calls.Load() > 0 }
 
 // Ejected is the number of hosts that outlier detection keeps out now.
 func (s *ClusterState) Ejected() int { return s.detector.Ejected() }
+
+// changed tells the pickers that have the cluster's hosts of an ejection.
+func (s *ClusterState) changed() {
+	s.rotation.Changed()
+	if followers := s.followers.Load(); followers != nil {
+		for _, f := range *followers {
+			f.rotation.Changed()
+		}
+	}
+}
+
+// follow notes an aggregate cluster that uses the hosts, once for each time.
+func (s *ClusterState) follow(aggregate *ClusterState) {
+	var list []*ClusterState
+	if old := s.followers.Load(); old != nil {
+		list = slices.Clone(*old)
+	}
+	list = append(list, aggregate)
+	s.followers.Store(&list)
+}
+
+// unfollow undoes one follow.
+func (s *ClusterState) unfollow(aggregate *ClusterState) {
+	list := slices.Clone(*s.followers.Load())
+	i := slices.Index(list, aggregate)
+	list = slices.Delete(list, i, i+1)
+	s.followers.Store(&list)
+}
+
+// gateOf returns the gate for a configuration: the one that was there, if it is
+// configured so.
+func (s *ClusterState) gateOf(c *breaker.HalfOpen) *breaker.Gate {
+	switch {
+	case c == nil:
+		return nil
+	case s.gate == nil || s.halfOpen != *c:
+		s.halfOpen, s.gate = *c, breaker.NewGate(c)
+	}
+	return s.gate
+}
 
 // busy reports whether the state holds anything that a call will give back.
 func (s *ClusterState) busy() bool {
@@ -107,6 +156,15 @@ func (s *States) retain(u *Upstream) {
 	c := s.cluster(u.Name)
 	c.refs++
 	u.State = c
+	if u.Cluster != nil {
+		u.Gate = c.gateOf(u.Cluster.HalfOpen)
+	}
+	if u.owners != nil { // the hosts have the state that their own clusters hold
+		for _, owner := range u.distinctOwners() {
+			owner.State.follow(c)
+		}
+		return
+	}
 	for i := range u.Hosts {
 		u.Hosts[i].State = s.host(c, u.Hosts[i].Address)
 	}
@@ -121,12 +179,12 @@ func (s *States) release(u *Upstream) {
 	defer s.mu.Unlock()
 	s.collect()
 	c := u.State
-	for i := range u.Hosts {
-		h := u.Hosts[i].State
-		if h.refs--; h.refs == 0 {
-			c.detector.Remove(&h.outlier)
-			delete(c.hosts, u.Hosts[i].Address)
+	if u.owners != nil {
+		for _, owner := range u.distinctOwners() {
+			owner.State.unfollow(c)
 		}
+	} else {
+		s.releaseHosts(u)
 	}
 	if c.refs--; c.refs > 0 {
 		return
@@ -134,6 +192,16 @@ func (s *States) release(u *Upstream) {
 	delete(s.clusters, u.Name)
 	if c.busy() {
 		s.orphans[u.Name] = c
+	}
+}
+
+func (s *States) releaseHosts(u *Upstream) {
+	for i := range u.Hosts {
+		h := u.Hosts[i].State
+		if h.refs--; h.refs == 0 {
+			u.State.detector.Remove(&h.outlier)
+			delete(u.State.hosts, u.Hosts[i].Address)
+		}
 	}
 }
 
@@ -147,7 +215,7 @@ func (s *States) cluster(name string) *ClusterState {
 	} else {
 		c = &ClusterState{Name: name, hosts: map[string]*HostState{}}
 		c.rotation.Seed(s.rnd() >> 32) // room to count on
-		c.detector = outlier.NewDetector(s.rnd, c.rotation.Changed)
+		c.detector = outlier.NewDetector(s.rnd, c.changed)
 	}
 	s.clusters[name] = c
 	return c

@@ -2,8 +2,10 @@ package snapshot
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/meshframe/meshframe/mesh/breaker"
 	"github.com/meshframe/meshframe/mesh/outcome"
 	"github.com/meshframe/meshframe/mesh/pick"
 )
@@ -14,27 +16,35 @@ import (
 type Upstream struct {
 	Name string
 	// Cluster is the configuration in force; nil if there never was a good one.
+	// That of an aggregate cluster has the load balancing and outlier detection
+	// of its members, unless it has its own.
 	Cluster *Cluster
 	Hosts   []Host
 	State   *ClusterState // never nil
+	// Gate is the breaker by error ratio; nil means that there is none.
+	Gate *breaker.Gate
 	// Err is why calls that draw the cluster fail: it does not exist, or it was
 	// refused and has no last good version.
 	Err error
 
 	assignment *ClusterLoadAssignment // in force
 	picking    []pick.Host            // parallel to Hosts
+	owners     []*Upstream            // parallel to Hosts; only for aggregate clusters
+	byAddress  map[string]int         // index in Hosts; only with sessions
+	hashes     bool                   // the policy chooses hosts by hash
 	input      upstreamInput
 }
 
 // Host is one endpoint of an Upstream.
 type Host struct {
-	Address  string
-	Hostname string
-	Weight   uint32
-	Priority uint32
-	Health   Health
-	Locality Locality
-	State    *HostState
+	Address        string
+	Hostname       string
+	Weight         uint32
+	Priority       uint32
+	Health         Health
+	Locality       Locality
+	LocalityWeight uint32 // 0: no calls where localities are weighted
+	State          *HostState
 }
 
 // upstreamInput is what an Upstream was built from.
@@ -42,6 +52,29 @@ type upstreamInput struct {
 	cluster    *Cluster
 	assignment *ClusterLoadAssignment
 	missing    string
+	members    []*Upstream // of an aggregate cluster
+}
+
+func (in *upstreamInput) equal(o *upstreamInput) bool {
+	return in.cluster == o.cluster && in.assignment == o.assignment && in.missing == o.missing &&
+		slices.Equal(in.members, o.members)
+}
+
+// Selects reports whether a call to the cluster needs more than its draw: a
+// hash, or the host that a session is bound to.
+func (u *Upstream) Selects() bool { return u.hashes || u.byAddress != nil }
+
+// Hashes reports whether the cluster's policy chooses hosts by hash.
+func (u *Upstream) Hashes() bool { return u.hashes }
+
+// Owner returns the cluster that Hosts[host] is of: u itself, or for an
+// aggregate cluster the one behind it. Limits of the owner hold for attempts on
+// the host too.
+func (u *Upstream) Owner(host int) *Upstream {
+	if u.owners == nil {
+		return u
+	}
+	return u.owners[host]
 }
 
 // NewPicker returns a picker over the upstream's hosts; conns[i] is the
@@ -64,29 +97,62 @@ func (u *Upstream) Report(host int, a *outcome.Attempt, now time.Time) {
 	if u.Cluster == nil || u.Cluster.Outlier == nil || host < 0 || host >= len(u.Hosts) {
 		return
 	}
-	u.State.detector.Report(&u.Hosts[host].State.outlier, a, now)
+	u.Owner(host).State.detector.Report(&u.Hosts[host].State.outlier, a, now)
 }
 
-// newUpstream builds the upstream of a cluster, or returns prev if its inputs
-// are the same. What was refused is replaced by what prev has in force.
-func newUpstream(prev *Upstream, name string, u *Update) *Upstream {
-	in := upstreamInput{cluster: u.Clusters[name], assignment: u.Endpoints[name]}
-	if err := u.Missing[name]; err != nil {
-		in.missing = err.Error()
+// upstreamBuilder builds the upstreams of one snapshot, each once.
+type upstreamBuilder struct {
+	update *Update
+	states *States
+	last   map[string]*Upstream // of the previous snapshot
+	built  map[string]*Upstream // nil while it is being built
+	depth  int                  // of aggregate clusters behind each other
+}
+
+// build returns the upstream of a cluster, attached to its live state; nil if
+// it is being built.
+func (b *upstreamBuilder) build(name string) *Upstream {
+	if up, ok := b.built[name]; ok {
+		return up
 	}
-	if prev != nil && prev.input == in {
+	b.built[name] = nil
+	up := b.newUpstream(name)
+	if up != b.last[name] {
+		up.attach(b.states)
+	}
+	b.built[name] = up
+	return up
+}
+
+// newUpstream makes the upstream of a cluster, or returns the previous one if
+// its inputs are the same. What was refused is replaced by what that has in
+// force.
+func (b *upstreamBuilder) newUpstream(name string) *Upstream {
+	prev, missing := b.last[name], b.update.Missing[name]
+	in := upstreamInput{cluster: b.update.Clusters[name], assignment: b.update.Endpoints[name]}
+	if missing != nil {
+		in.missing = missing.Error()
+	}
+	up := &Upstream{Name: name}
+	up.Cluster, up.Err = chooseCluster(prev, in.cluster, missing)
+	members, err := b.members(up.Cluster)
+	in.members = members
+	if prev != nil && prev.input.equal(&in) {
 		return prev
 	}
-	up := &Upstream{Name: name, input: in}
-	up.Cluster, up.Err = chooseCluster(prev, in.cluster, u.Missing[name])
-	if up.Err != nil {
-		return up
+	up.input = in
+	switch {
+	case up.Err != nil:
+	case err != nil:
+		up.Err = err
+	case up.Cluster.Discovery == Aggregate:
+		up.Cluster = up.Cluster.inherit(members)
+		up.Err = up.setMembers()
+	default:
+		if up.assignment, up.Err = chooseAssignment(prev, up.Cluster, in.assignment, missing); up.Err == nil {
+			up.setHosts()
+		}
 	}
-	up.assignment, up.Err = chooseAssignment(prev, up.Cluster, in.assignment, u.Missing[name])
-	if up.Err != nil {
-		return up
-	}
-	up.setHosts()
 	return up
 }
 
@@ -130,7 +196,7 @@ func (u *Upstream) setHosts() {
 			e := &l.Endpoints[j]
 			u.Hosts = append(u.Hosts, Host{
 				Address: e.Address, Hostname: e.Hostname, Weight: max(e.Weight, 1),
-				Priority: l.Priority, Health: e.Health, Locality: l.Locality,
+				Priority: l.Priority, Health: e.Health, Locality: l.Locality, LocalityWeight: l.Weight,
 			})
 		}
 	}
@@ -142,6 +208,27 @@ func (u *Upstream) attach(states *States) {
 	u.picking = make([]pick.Host, len(u.Hosts))
 	for i := range u.Hosts {
 		h := &u.Hosts[i]
-		u.picking[i] = pick.Host{Weight: h.Weight, Priority: h.Priority, Health: h.Health, State: &h.State.HostState}
+		u.picking[i] = pick.Host{
+			Address: h.Address, Hostname: h.Hostname, Locality: h.Locality.key(), LocalityWeight: h.LocalityWeight,
+			Weight: h.Weight, Priority: h.Priority, Health: h.Health, State: &h.State.HostState,
+		}
 	}
+	if u.Cluster == nil {
+		return
+	}
+	u.hashes = u.Cluster.LB.Policy == pick.RingHash || u.Cluster.LB.Policy == pick.Maglev
+	if u.Cluster.Session != nil {
+		u.byAddress = make(map[string]int, len(u.Hosts))
+		for i := range u.Hosts {
+			u.byAddress[u.Hosts[i].Address] = i
+		}
+	}
+}
+
+// key is the locality as one string; the parts of different ones differ.
+func (l *Locality) key() string {
+	if *l == (Locality{}) {
+		return ""
+	}
+	return l.Region + "\x00" + l.Zone + "\x00" + l.SubZone
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/meshframe/meshframe/mesh/fault"
+	"github.com/meshframe/meshframe/mesh/ratelimit"
 	"github.com/meshframe/meshframe/mesh/retry"
 	"github.com/meshframe/meshframe/mesh/route"
 )
@@ -39,8 +40,9 @@ func (h *VirtualHostEntry) Find(r *route.Request, rnd func() uint64) *RouteEntry
 
 // RouteEntry is a compiled route. It is immutable.
 type RouteEntry struct {
-	Name  string
-	Match *route.Match
+	Name        string
+	VirtualHost string // its name
+	Match       *route.Match
 	// Timeout is in force for the route: its own, else the listener's; 0 is none.
 	Timeout           time.Duration
 	HasMaxGRPCTimeout bool
@@ -50,19 +52,13 @@ type RouteEntry struct {
 	// last good version, or it leads nowhere.
 	Err error
 
-	destinations []destination // without those of weight 0
+	destinations []Destination // without those of weight 0
 	total        uint64        // sum of their weights
-}
-
-// destination is one weighted cluster of a route.
-type destination struct {
-	cluster int    // index in VirtualHostEntry.names
-	end     uint64 // running sum of the weights
-	fault   *fault.Injector
+	hash         []HashPolicy  // its own, else the virtual host's
 }
 
 // draw chooses a destination by weight.
-func (r *RouteEntry) draw(rnd func() uint64) *destination {
+func (r *RouteEntry) draw(rnd func() uint64) *Destination {
 	if len(r.destinations) == 1 {
 		return &r.destinations[0]
 	}
@@ -74,12 +70,16 @@ func (r *RouteEntry) draw(rnd func() uint64) *destination {
 	return &r.destinations[i]
 }
 
-// defaults are what a listener sets for all routes.
+// defaults are what a listener and a route configuration set for all routes.
 type defaults struct {
 	fault             *fault.Policy
+	rateLimit         *ratelimit.Policy
 	maxStreamDuration time.Duration
 	inbound           bool
-	active            *fault.Counter
+	live              *Live
+
+	requestHeaders, responseHeaders *HeaderEdits
+	specificLast                    bool
 }
 
 // compileHost compiles a virtual host in force.
@@ -94,40 +94,11 @@ func compileHost(spec *hostSpec, d defaults) *VirtualHostEntry {
 	h.routes = make([]*RouteEntry, len(spec.routes))
 	for i, r := range spec.routes {
 		matches[i] = r.Match
-		h.routes[i] = compileRoute(spec.source, r, h.slots, d)
+		c := routeCompiler{defaults: d, host: h, vh: spec.source, route: r}
+		h.routes[i] = c.compile()
 	}
 	h.table = route.Compile(matches)
 	return h
-}
-
-func compileRoute(vh *VirtualHost, r *Route, slots map[string]int, d defaults) *RouteEntry {
-	e := &RouteEntry{
-		Name: r.Name, Match: &r.Match, Timeout: effectiveTimeout(r.Timeout, d.maxStreamDuration),
-		HasMaxGRPCTimeout: r.HasMaxGRPCTimeout, MaxGRPCTimeout: r.MaxGRPCTimeout,
-		Retry: effectiveRetry(r.Retry, vh.Retry),
-	}
-	if r.Refused != nil {
-		e.Err = refusal(r.Refused)
-		return e
-	}
-	injectors := map[*fault.Policy]*fault.Injector{}
-	for i := range r.Clusters {
-		c := &r.Clusters[i]
-		if c.Weight == 0 {
-			continue
-		}
-		e.total += uint64(c.Weight)
-		policy := effectiveFault(d.fault, vh.Fault, r.Fault, c.Fault)
-		if _, ok := injectors[policy]; !ok {
-			injectors[policy] = fault.NewInjector(policy, d.active)
-		}
-		e.destinations = append(e.destinations,
-			destination{cluster: slots[c.Cluster], end: e.total, fault: injectors[policy]})
-	}
-	if e.total == 0 && !d.inbound {
-		e.Err = errNoDestination
-	}
-	return e
 }
 
 // effectiveTimeout returns the deadline of a route, else that of its listener;

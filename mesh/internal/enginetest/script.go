@@ -195,7 +195,7 @@ func describe(d *mesh.Decision, host int, v pick.Verdict) string {
 	if d.Err != nil {
 		return "error: " + d.Err.Error()
 	}
-	out := fmt.Sprintf("route %q of %s, cluster %s", d.Route.Name, d.VirtualHost, d.Upstream.Name)
+	out := fmt.Sprintf("route %q of %s, cluster %s", d.Route.Name, d.VirtualHost(), d.Upstream.Name)
 	if v == pick.Picked {
 		out += ", host " + d.Upstream.Hosts[host].Address
 	} else {

@@ -1,0 +1,161 @@
+package snapshot
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/meshframe/meshframe/mesh/fault"
+	"github.com/meshframe/meshframe/mesh/ratelimit"
+)
+
+// Destination is one weighted cluster of a route with what holds for the calls
+// that are sent there. A route that forwards nothing has one too. It is
+// immutable.
+type Destination struct {
+	Fault   *fault.Injector // nil: none
+	Actions *Actions        // nil: none
+
+	cluster int    // index in VirtualHostEntry.names; below 0 the route forwards nothing
+	end     uint64 // running sum of the weights
+}
+
+// Actions are what a route does to a call beside forwarding it: compiled from
+// route configuration, virtual host, route and weighted cluster, so that a call
+// reads one object. It is immutable.
+type Actions struct {
+	// RequestHeaders and ResponseHeaders are the edits of all levels, in the
+	// order in which they are to be applied.
+	RequestHeaders, ResponseHeaders []*HeaderEdits
+	Redirect                        *Redirect       // nil: none
+	DirectResponse                  *DirectResponse // nil: none
+	Mirrors                         []Mirror
+	// Hedge makes the per-try timeout start another attempt beside the first.
+	Hedge bool
+	// IdleTimeout ends a stream on which nothing was sent or received for so
+	// long; 0 is none.
+	IdleTimeout time.Duration
+	RateLimit   *ratelimit.Limiter // nil: none
+	// Fallback is the route's own; see mesh.Decision.Fallback for the one in
+	// force.
+	Fallback *Fallback
+
+	path, redirectPath *pathRewrite // nil: none
+	host               string
+}
+
+// routeCompiler compiles one route.
+type routeCompiler struct {
+	defaults
+	host  *VirtualHostEntry
+	vh    *VirtualHost
+	route *Route
+
+	injectors map[*fault.Policy]*fault.Injector
+}
+
+func (c *routeCompiler) compile() *RouteEntry {
+	r := c.route
+	e := &RouteEntry{
+		Name: r.Name, VirtualHost: c.host.Name, Match: &r.Match, Timeout: effectiveTimeout(r.Timeout, c.maxStreamDuration),
+		HasMaxGRPCTimeout: r.HasMaxGRPCTimeout, MaxGRPCTimeout: r.MaxGRPCTimeout,
+		Retry: effectiveRetry(r.Retry, c.vh.Retry), hash: r.Hash,
+	}
+	if e.hash == nil {
+		e.hash = c.vh.Hash
+	}
+	if r.Refused != nil {
+		e.Err = refusal(r.Refused)
+		return e
+	}
+	c.injectors = map[*fault.Policy]*fault.Injector{}
+	for i := range r.Clusters {
+		w := &r.Clusters[i]
+		if w.Weight == 0 {
+			continue
+		}
+		e.total += uint64(w.Weight)
+		d := c.destination(w)
+		d.cluster, d.end = c.host.slots[w.Cluster], e.total
+		e.destinations = append(e.destinations, d)
+	}
+	switch {
+	case e.total > 0:
+	case c.inbound || r.Redirect != nil || r.DirectResponse != nil:
+		d := c.destination(&ClusterWeight{})
+		d.cluster = -1
+		e.destinations = append(e.destinations, d)
+	default:
+		e.Err = errNoDestination
+	}
+	return e
+}
+
+// destination makes what holds for calls to one weighted cluster.
+func (c *routeCompiler) destination(w *ClusterWeight) Destination {
+	policy := effectiveFault(c.fault, c.vh.Fault, c.route.Fault, w.Fault)
+	if _, ok := c.injectors[policy]; !ok {
+		c.injectors[policy] = fault.NewInjector(policy, &c.live.Faults)
+	}
+	return Destination{Fault: c.injectors[policy], Actions: c.actions(w)}
+}
+
+// actions returns nil if there is nothing to do.
+func (c *routeCompiler) actions(w *ClusterWeight) *Actions {
+	r := c.route
+	a := &Actions{
+		RequestHeaders:  c.edits(w.RequestHeaders, r.RequestHeaders, c.vh.RequestHeaders, c.requestHeaders),
+		ResponseHeaders: c.edits(w.ResponseHeaders, r.ResponseHeaders, c.vh.ResponseHeaders, c.responseHeaders),
+		Redirect:        r.Redirect, DirectResponse: r.DirectResponse, Mirrors: r.mirrors(c.vh),
+		Hedge: r.Hedge, IdleTimeout: r.IdleTimeout, RateLimit: c.limiter(), Fallback: r.Fallback,
+		path: newPathRewrite(&r.Match, r.Rewrite), host: w.HostRewrite,
+	}
+	if r.Rewrite != nil {
+		a.host = cmp.Or(a.host, r.Rewrite.Host)
+	}
+	if r.Redirect != nil {
+		a.redirectPath = newPathRewrite(&r.Match, r.Redirect.Rewrite)
+	}
+	if a.none() {
+		return nil
+	}
+	return a
+}
+
+func (a *Actions) none() bool {
+	return len(a.RequestHeaders) == 0 && len(a.ResponseHeaders) == 0 && len(a.Mirrors) == 0 &&
+		a.Redirect == nil && a.DirectResponse == nil && a.RateLimit == nil && a.Fallback == nil &&
+		!a.Hedge && a.IdleTimeout == 0 && a.path == nil && a.host == ""
+}
+
+// edits returns the edits of all levels, given the most specific first, in the
+// order of their application: that of Envoy is most specific first, so that the
+// least specific has the last word, unless the route configuration asks for the
+// reverse.
+func (c *routeCompiler) edits(levels ...*HeaderEdits) []*HeaderEdits {
+	levels = slices.DeleteFunc(levels, func(h *HeaderEdits) bool {
+		return h == nil || len(h.Remove) == 0 && len(h.Edits) == 0
+	})
+	if c.specificLast {
+		slices.Reverse(levels)
+	}
+	return slices.Clip(levels)
+}
+
+// limiter returns the limiter of the most specific policy; nil is none.
+func (c *routeCompiler) limiter() *ratelimit.Limiter {
+	switch {
+	case c.route.RateLimit != nil:
+		return c.live.limiter("route "+c.host.Name+" "+c.route.identity(), c.route.RateLimit)
+	case c.vh.RateLimit != nil:
+		return c.live.limiter("host "+c.host.Name, c.vh.RateLimit)
+	case c.rateLimit != nil:
+		return c.live.limiter("listener", c.rateLimit)
+	}
+	return nil
+}
+
+// identity tells the route from others of its virtual host across updates.
+func (r *Route) identity() string {
+	return cmp.Or(r.Name, r.Match.String())
+}
