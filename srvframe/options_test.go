@@ -8,9 +8,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/meshframe/meshframe/interceptors"
 )
 
 // listen returns a listener on loopback.
@@ -113,4 +116,27 @@ func TestServerInterceptorTwice(t *testing.T) {
 	grpc.NewServer(serverOptions([]grpc.ServerOption{
 		UnaryInterceptor(tr.unary("a")), UnaryInterceptor(tr.unary("b")), UnaryInterceptor(tr.unary("c")),
 	}, tr.unary("mesh"), tr.stream("mesh"))...)
+}
+
+// TestClientOptions shows what header matchers are told of a client.
+func TestClientOptions(t *testing.T) {
+	const own = "grpc-go/" + grpc.Version
+	encrypts := WithTransportCredentials(credentials.NewTLS(nil))
+	for _, test := range []struct {
+		name string
+		opts []DialOption
+		want interceptors.ClientOptions
+	}{
+		{"nothing said", nil, interceptors.ClientOptions{Scheme: "http", UserAgent: own}},
+		{"plaintext", []DialOption{WithInsecure()}, interceptors.ClientOptions{Scheme: "http", UserAgent: own}},
+		{"encrypted", []DialOption{encrypts}, interceptors.ClientOptions{Scheme: "https", UserAgent: own}},
+		{"the last counts", []DialOption{encrypts, WithInsecure()}, interceptors.ClientOptions{Scheme: "http", UserAgent: own}},
+		{"a name", []DialOption{WithUserAgent("shop/1.0")}, interceptors.ClientOptions{Scheme: "http", UserAgent: "shop/1.0 " + own}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if diff := cmp.Diff(test.want, readDialOptions(test.opts).clientOptions()); diff != "" {
+				t.Errorf("options (-want +got):\n%s", diff)
+			}
+		})
+	}
 }
