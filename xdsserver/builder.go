@@ -255,7 +255,9 @@ func (b *builder) update(w *translate.World, hosts []string) {
 	}
 	old := b.world
 	b.world = w
-	b.rebase()
+	if !translate.SameLabels(old, w) {
+		b.rebase()
+	}
 	var changes []change
 	for _, u := range b.affected(old, hosts) {
 		if ch, ok := b.renew(u, old); ok {

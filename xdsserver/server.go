@@ -27,9 +27,6 @@ import (
 // Server is a control plane. New starts it, Serve and Dialer let clients in, Close stops it. All methods are safe for
 // concurrent use.
 type Server struct {
-	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
-
-	// Fixed at birth.
 	opts     Options
 	log      *slog.Logger
 	metrics  *metrics
@@ -72,7 +69,7 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
-	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, s)
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, service{server: s})
 	s.goServe(s.pipe)
 	return s, nil
 }
@@ -175,20 +172,27 @@ func (s *Server) Close() error {
 // drainTime is how long streams may take to end when the server closes.
 const drainTime = 3 * time.Second
 
+// service is the aggregated discovery service of a Server: go-control-plane's server, one for each stream, which asks the
+// stream's client for watches and tells it what was sent and received.
+type service struct {
+	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
+	server *Server
+}
+
 // StreamAggregatedResources serves one stream of the state-of-the-world protocol.
-func (s *Server) StreamAggregatedResources(st discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
-	c := newClient(st.Context(), s, "sotw")
+func (v service) StreamAggregatedResources(st discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
+	c := newClient(st.Context(), v.server, "sotw")
 	defer c.end()
-	err := sotw.NewServer(s.ctx, c, c, sotw.WithOrderedADS(), sotw.DeactivateLegacyWildcard()).StreamHandler(st, resource.AnyType)
-	return s.ended(err)
+	err := sotw.NewServer(v.server.ctx, c, c, sotw.WithOrderedADS(), sotw.DeactivateLegacyWildcard()).StreamHandler(st, resource.AnyType)
+	return v.server.ended(err)
 }
 
 // DeltaAggregatedResources serves one stream of the incremental protocol.
-func (s *Server) DeltaAggregatedResources(st discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
-	c := newClient(st.Context(), s, "delta")
+func (v service) DeltaAggregatedResources(st discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+	c := newClient(st.Context(), v.server, "delta")
 	defer c.end()
-	err := delta.NewServer(s.ctx, c, c, delta.DeactivateLegacyWildcard()).DeltaStreamHandler(st, resource.AnyType)
-	return s.ended(err)
+	err := delta.NewServer(v.server.ctx, c, c, delta.DeactivateLegacyWildcard()).DeltaStreamHandler(st, resource.AnyType)
+	return v.server.ended(err)
 }
 
 // ended is the status that a stream ends with.

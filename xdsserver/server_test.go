@@ -187,6 +187,48 @@ func TestEndpointChangeIsOneMessage(t *testing.T) {
 	})
 }
 
+// A change costs the translation of what it reaches, and of nothing else.
+func TestOnlyWhatChangedIsTranslated(t *testing.T) {
+	bothProtocols(t, func(t *testing.T, protocol string) {
+		ratings := strings.ReplaceAll(reviews("10.0.3.1", "")+"---"+subsets("v1")+"---"+routed("v1 1"), "reviews", "ratings")
+		s := embedded(t, xdsserver.Options{}, reviews("10.0.1.1", ""), subsets("v1"), routed("v1 1"), ratings)
+		for range 3 { // who share one view
+			c := connect(t, dial(t, s.Dialer()), protocol, grpcNode())
+			for _, service := range []string{"reviews", "ratings"} {
+				c.subscribe(lds, service+":9080")
+				c.drain()
+				c.subscribe(rds, strings.ReplaceAll(rcName, "reviews", service))
+				c.drain()
+				c.subscribe(cds, strings.ReplaceAll(v1Cluster, "reviews", service))
+				c.drain()
+				c.subscribe(eds, strings.ReplaceAll(v1Cluster, "reviews", service))
+				c.drain()
+			}
+		}
+		count := func() (list []string) {
+			for line := range strings.Lines(get(t, s, "/metrics", nil)) {
+				if rest, ok := strings.CutPrefix(line, `meshframe_xdsserver_translate_seconds_count{type="`); ok {
+					list = append(list, strings.TrimSpace(strings.Replace(rest, `"}`, "", 1)))
+				}
+			}
+			return list
+		}
+		check := func(want ...string) {
+			t.Helper()
+			if got := count(); !slices.Equal(got, want) {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		}
+		check("Cluster 2", "ClusterLoadAssignment 2", "Listener 2", "RouteConfiguration 2")
+		apply(t, s, reviews("10.0.1.2", ""), subsets("v1"), routed("v1 1"), ratings)
+		check("Cluster 2", "ClusterLoadAssignment 3", "Listener 2", "RouteConfiguration 2")
+		apply(t, s, reviews("10.0.1.2", ""), subsets("v1"), routed("v1 2"), ratings)
+		check("Cluster 2", "ClusterLoadAssignment 3", "Listener 2", "RouteConfiguration 3")
+		apply(t, s, reviews("10.0.1.2", ""), subsets("v1", "v2"), routed("v1 2"), ratings) // subsets matter to all but listeners
+		check("Cluster 3", "ClusterLoadAssignment 4", "Listener 2", "RouteConfiguration 4")
+	})
+}
+
 // A cluster that the rules no longer have stays until its subscribers have left it, or for ten seconds.
 func TestMakeBeforeBreak(t *testing.T) {
 	bothProtocols(t, func(t *testing.T, protocol string) {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -18,20 +20,38 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(buildDir) // a temporary directory
+		os.Exit(code)
+	}))
+}
 
-// buildBinary builds the program as a user would.
-func buildBinary(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "xdsserver")
+var buildDir string
+
+// buildBinary builds the program as a user would, once.
+var buildBinary = sync.OnceValues(func() (path string, err error) {
+	if buildDir, err = os.MkdirTemp("", "xdsserver-test-"); err != nil {
+		return "", err
+	}
+	path = filepath.Join(buildDir, "xdsserver")
 	if out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return path, nil
+})
+
+func program(t *testing.T) string {
+	t.Helper()
+	path, err := buildBinary()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return path
 }
 
 func TestProgram(t *testing.T) {
-	binary := buildBinary(t)
+	binary := program(t)
 	dir := t.TempDir()
 	good := filepath.Join(dir, "good.yaml")
 	if err := os.WriteFile(good, []byte(`

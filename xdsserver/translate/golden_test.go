@@ -108,12 +108,12 @@ func parseClient(t *testing.T, words []string) translate.Client {
 }
 
 // world makes a world of one file.
-func world(t *testing.T, name string, data []byte, opts translate.Options) *translate.World {
+func world(t testing.TB, name string, data []byte, opts translate.Options) *translate.World {
 	t.Helper()
 	return worldOf(t, opts, config.Parse(name, data))
 }
 
-func worldOf(t *testing.T, opts translate.Options, files ...config.File) *translate.World {
+func worldOf(t testing.TB, opts translate.Options, files ...config.File) *translate.World {
 	t.Helper()
 	m, problems := config.Build(files, config.Options{})
 	if err := config.AsError(problems); err != nil {

@@ -136,6 +136,11 @@ func (w *World) Restrict(c Client) Client {
 	return c
 }
 
+// SameLabels reports whether the rules of two worlds read the same labels of clients: whether Restrict is the same.
+func SameLabels(a, b *World) bool {
+	return a.rules == b.rules || slices.Equal(a.rules.labelKeys, b.rules.labelKeys)
+}
+
 // RulesChanged returns the hosts, exact and wildcard, whose VirtualServices and DestinationRules differ between two
 // worlds.
 func RulesChanged(a, b *World) (routing, policy []string) {
