@@ -1,6 +1,7 @@
 package xdsserver
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"log/slog"
@@ -92,7 +93,7 @@ func (l *loader) lastGood() []config.File {
 	if len(set) == 0 {
 		return nil
 	}
-	kept := parse(set)
+	kept := parse(set, nil)
 	if _, problems := config.Build(kept, l.build(nil)); config.HasErrors(problems) {
 		l.log.Error("the last good configuration is not good any more", "error", config.AsError(problems))
 		return nil
@@ -142,7 +143,7 @@ func (l *loader) changed(disk []config.File) {
 func (l *loader) apply(set map[string][]byte) ([]config.Problem, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.memory = parse(set)
+	l.memory = parse(set, l.memory)
 	if !l.closed {
 		l.reload()
 	}
@@ -155,11 +156,19 @@ func (l *loader) apply(set map[string][]byte) ([]config.Problem, error) {
 	return slices.Clone(l.state.problems), config.AsError(own)
 }
 
-// parse reads files that are in memory, in the order of their names.
-func parse(set map[string][]byte) []config.File {
+// parse reads files that are in memory, in the order of their names. Those that are the same as before are taken over.
+func parse(set map[string][]byte, before []config.File) []config.File {
 	list := make([]config.File, 0, len(set))
+	known := make(map[string]config.File, len(before))
+	for _, f := range before {
+		known[f.Name] = f
+	}
 	for name, data := range set {
-		list = append(list, config.Parse(name, data))
+		f, ok := known[name]
+		if !ok || !bytes.Equal(data, f.Data) {
+			f = config.Parse(name, bytes.Clone(data))
+		}
+		list = append(list, f)
 	}
 	slices.SortFunc(list, func(a, b config.File) int { return cmp.Compare(a.Name, b.Name) })
 	return list
