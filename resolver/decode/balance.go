@@ -4,12 +4,18 @@ import (
 	"strings"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	commonlbv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/common/v3"
 	leastrequestv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
+	overridehostv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/override_host/v3"
 	randomv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/random/v3"
+	subsettingv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/random_subsetting/v3"
 	roundrobinv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
 	wrrlocalityv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/wrr_locality/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/meshframe/meshframe/mesh/pick"
@@ -18,9 +24,13 @@ import (
 
 const (
 	defaultChoiceCount = 2
+	maxChoiceCount     = 100 // of pick.Config
 	// maxPolicyDepth bounds how deep load-balancing policies may nest, as gRFC
 	// A52 does.
 	maxPolicyDepth = 16
+	// Envoy's defaults.
+	defaultAggression       = 1
+	defaultMinWeightPercent = 10
 )
 
 const (
@@ -28,55 +38,103 @@ const (
 	typeRoundRobin   = typePolicies + "round_robin.v3.RoundRobin"
 	typeRandom       = typePolicies + "random.v3.Random"
 	typeLeastRequest = typePolicies + "least_request.v3.LeastRequest"
+	typeRingHash     = typePolicies + "ring_hash.v3.RingHash"
+	typeMaglev       = typePolicies + "maglev.v3.Maglev"
 	typeWRRLocality  = typePolicies + "wrr_locality.v3.WrrLocality"
+	typeSubsetting   = typePolicies + "random_subsetting.v3.RandomSubsetting"
+	typeOverrideHost = typePolicies + "override_host.v3.OverrideHost"
+	typeProvided     = typePolicies + "cluster_provided.v3.ClusterProvided"
 )
 
 // degraded are the policies that are served round robin: the calls arrive, and
 // what the policy adds is lost.
 var degraded = map[string]bool{
-	typePolicies + "ring_hash.v3.RingHash":                                            true,
-	typePolicies + "maglev.v3.Maglev":                                                 true,
 	typePolicies + "pick_first.v3.PickFirst":                                          true,
 	typePolicies + "client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin": true,
 }
 
 var (
-	leastRequestFields = newFields("choice_count")
-	wrrLocalityFields  = newFields("endpoint_picking_policy")
-	noFields           = newFields()
+	roundRobinFields    = newFields("slow_start_config", "locality_lb_config")
+	randomFields        = newFields("locality_lb_config")
+	leastRequestFields  = newFields("choice_count", "active_request_bias", "slow_start_config", "locality_lb_config")
+	wrrLocalityFields   = newFields("endpoint_picking_policy")
+	subsettingFields    = newFields("subset_size", "child_policy")
+	overrideHostFields  = newFields("override_host_sources", "fallback_policy")
+	hostSourceFields    = newFields("header")
+	slowStartFields     = newFields("slow_start_window", "aggression", "min_weight_percent")
+	runtimeDoubleFields = newFields("default_value")
+	localityLBFields    = newFields("locality_weighted_lb_config")
 )
 
+// balancing is what a load-balancing policy decides.
+type balancing struct {
+	lb      pick.Config
+	session *snapshot.Session
+}
+
+func newBalancing(p pick.Policy) balancing {
+	return balancing{lb: pick.Config{Policy: p, ChoiceCount: defaultChoiceCount}}
+}
+
 // loadBalancing reads load_balancing_policy, or the older lb_policy in its
-// absence.
+// absence. The latter weighs localities always but where it hashes, as in gRPC:
+// control planes that write for gRPC do not ask for it.
 func (s *scope) loadBalancing(m *clusterv3.Cluster, out *snapshot.Cluster) (err error) {
-	if p := m.GetLoadBalancingPolicy(); p != nil {
-		out.LB, err = s.at("load_balancing_policy").policies(p, 1)
+	b := newBalancing(pick.RoundRobin)
+	switch {
+	case m.GetLoadBalancingPolicy() != nil:
+		b, err = s.at("load_balancing_policy").policies(m.GetLoadBalancingPolicy(), 1)
+	case out.Discovery == snapshot.Aggregate:
+		if m.GetLbPolicy() != clusterv3.Cluster_CLUSTER_PROVIDED {
+			s.at("lb_policy").notef("has no effect: the clusters of the aggregate have their own")
+		}
+	default:
+		b, err = s.lbPolicy(m)
+	}
+	out.LB, out.Session = b.lb, b.session
+	if err != nil {
 		return err
 	}
-	out.LB = pick.Config{Policy: pick.RoundRobin, ChoiceCount: defaultChoiceCount}
+	return s.commonLB(m, out)
+}
+
+func (s *scope) lbPolicy(m *clusterv3.Cluster) (balancing, error) {
+	out := newBalancing(pick.RoundRobin)
+	out.lb.LocalityWeighted = true
+	var err error
 	switch m.GetLbPolicy() {
 	case clusterv3.Cluster_ROUND_ROBIN:
-		s.at("round_robin_lb_config").noteRest(m.GetRoundRobinLbConfig(), noFields)
+		at, c := s.at("round_robin_lb_config"), m.GetRoundRobinLbConfig()
+		at.noteRest(c, roundRobinFields)
+		out.lb.SlowStart, err = at.slowStart(c.GetSlowStartConfig())
 	case clusterv3.Cluster_LEAST_REQUEST:
-		out.LB.Policy = pick.LeastRequest
-		at := s.at("least_request_lb_config")
-		at.noteRest(m.GetLeastRequestLbConfig(), leastRequestFields)
-		out.LB.ChoiceCount, err = at.choiceCount(m.GetLeastRequestLbConfig().GetChoiceCount())
+		at, c := s.at("least_request_lb_config"), m.GetLeastRequestLbConfig()
+		at.noteRest(c, leastRequestFields)
+		err = at.leastRequest(c.GetChoiceCount(), c.GetActiveRequestBias(), &out.lb)
+		if err == nil {
+			out.lb.SlowStart, err = at.slowStart(c.GetSlowStartConfig())
+		}
 	case clusterv3.Cluster_RANDOM:
-		out.LB.Policy = pick.Random
-	case clusterv3.Cluster_RING_HASH, clusterv3.Cluster_MAGLEV:
-		s.at("lb_policy").notef("%v is not honoured yet: round robin is used, without affinity", m.GetLbPolicy())
+		out.lb.Policy = pick.Random
+	case clusterv3.Cluster_RING_HASH:
+		out.lb.LocalityWeighted = false
+		err = s.ringHashLBConfig(m.GetRingHashLbConfig(), &out.lb)
+	case clusterv3.Cluster_MAGLEV:
+		out.lb.LocalityWeighted = false
+		at := s.at("maglev_lb_config")
+		at.noteRest(m.GetMaglevLbConfig(), maglevFields)
+		err = at.maglev(m.GetMaglevLbConfig().GetTableSize(), &out.lb)
 	default:
 		err = s.at("lb_policy").errorf("%v is not supported", m.GetLbPolicy())
 	}
-	return err
+	return out, err
 }
 
 // policies takes the first policy that is known, as gRFC A52 asks; one that can
 // only be approximated is taken if there is no other.
-func (s *scope) policies(m *clusterv3.LoadBalancingPolicy, depth int) (pick.Config, error) {
+func (s *scope) policies(m *clusterv3.LoadBalancingPolicy, depth int) (balancing, error) {
 	if depth > maxPolicyDepth {
-		return pick.Config{}, s.errorf("is nested more than %d deep", maxPolicyDepth)
+		return balancing{}, s.errorf("is nested more than %d deep", maxPolicyDepth)
 	}
 	fallback, fallbackAt := "", s
 	for i, p := range m.GetPolicies() {
@@ -91,36 +149,98 @@ func (s *scope) policies(m *clusterv3.LoadBalancingPolicy, depth int) (pick.Conf
 		}
 	}
 	if fallback == "" {
-		return pick.Config{}, s.at("policies").errorf("none of them is supported")
+		return balancing{}, s.at("policies").errorf("none of them is supported")
 	}
 	fallbackAt.notef("%s is not honoured yet: round robin is used", strings.TrimPrefix(fallback, typePrefix))
-	return pick.Config{Policy: pick.RoundRobin, ChoiceCount: defaultChoiceCount}, nil
+	return newBalancing(pick.RoundRobin), nil
 }
 
-func (s *scope) policy(a *anypb.Any, depth int) (out pick.Config, known bool, err error) {
-	out.ChoiceCount = defaultChoiceCount
+func (s *scope) policy(a *anypb.Any, depth int) (out balancing, known bool, err error) {
+	out, known = newBalancing(pick.RoundRobin), true
 	switch a.GetTypeUrl() {
 	case typeRoundRobin:
-		out.Policy = pick.RoundRobin
-		err = s.policyOptions(a, &roundrobinv3.RoundRobin{}, noFields)
+		m := &roundrobinv3.RoundRobin{}
+		if err = s.policyOptions(a, m, roundRobinFields); err == nil {
+			err = s.common(m.GetSlowStartConfig(), m.GetLocalityLbConfig(), &out.lb)
+		}
 	case typeRandom:
-		out.Policy = pick.Random
-		err = s.policyOptions(a, &randomv3.Random{}, noFields)
+		out.lb.Policy = pick.Random
+		m := &randomv3.Random{}
+		if err = s.policyOptions(a, m, randomFields); err == nil {
+			err = s.common(nil, m.GetLocalityLbConfig(), &out.lb)
+		}
 	case typeLeastRequest:
-		out.Policy = pick.LeastRequest
 		m := &leastrequestv3.LeastRequest{}
 		if err = s.policyOptions(a, m, leastRequestFields); err == nil {
-			out.ChoiceCount, err = s.choiceCount(m.GetChoiceCount())
+			err = s.leastRequest(m.GetChoiceCount(), m.GetActiveRequestBias(), &out.lb)
 		}
+		if err == nil {
+			err = s.common(m.GetSlowStartConfig(), m.GetLocalityLbConfig(), &out.lb)
+		}
+	case typeRingHash:
+		err = s.ringHashPolicy(a, &out.lb)
+	case typeMaglev:
+		err = s.maglevPolicy(a, &out.lb)
+	case typeProvided: // what an aggregate cluster asks for
+	default:
+		return s.wrapper(a, depth)
+	}
+	return out, known, err
+}
+
+// wrapper reads the policies that stand before another one.
+func (s *scope) wrapper(a *anypb.Any, depth int) (out balancing, known bool, err error) {
+	switch a.GetTypeUrl() {
 	case typeWRRLocality:
 		m := &wrrlocalityv3.WrrLocality{}
 		if err = s.policyOptions(a, m, wrrLocalityFields); err == nil {
 			out, err = s.at("endpoint_picking_policy").policies(m.GetEndpointPickingPolicy(), depth+1)
+			out.lb.LocalityWeighted = true
+			s.pending("locality weights")
+		}
+	case typeSubsetting:
+		m := &subsettingv3.RandomSubsetting{}
+		if err = s.policyOptions(a, m, subsettingFields); err == nil {
+			out, err = s.subsetting(m, depth)
+		}
+	case typeOverrideHost:
+		m := &overridehostv3.OverrideHost{}
+		if err = s.policyOptions(a, m, overrideHostFields); err == nil {
+			out, err = s.at("fallback_policy").policies(m.GetFallbackPolicy(), depth+1)
+			s.overrideHost(m, &out)
 		}
 	default:
 		return out, false, nil
 	}
 	return out, true, err
+}
+
+// subsetting reads the policy that uses a part of the hosts (gRFC A68).
+func (s *scope) subsetting(m *subsettingv3.RandomSubsetting, depth int) (balancing, error) {
+	if m.GetSubsetSize().GetValue() == 0 {
+		return balancing{}, s.at("subset_size").errorf("must be positive")
+	}
+	out, err := s.at("child_policy").policies(m.GetChildPolicy(), depth+1)
+	out.lb.SubsetSize = m.GetSubsetSize().GetValue()
+	s.pending("subset of the hosts")
+	return out, err
+}
+
+// overrideHost reads the policy by which requests name their host: in a header,
+// of which the first is taken.
+func (s *scope) overrideHost(m *overridehostv3.OverrideHost, out *balancing) {
+	for i, source := range m.GetOverrideHostSources() {
+		at := s.item("override_host_sources", i, "")
+		at.noteRest(source, hostSourceFields)
+		switch h := strings.ToLower(source.GetHeader()); {
+		case h == "":
+		case out.session != nil:
+			at.notef("is not honoured: only the first header is")
+		default:
+			out.session = &snapshot.Session{Header: h}
+			at.pending("session")
+		}
+	}
 }
 
 // policyOptions unmarshals the configuration of a policy and notes what is not
@@ -133,10 +253,74 @@ func (s *scope) policyOptions(a *anypb.Any, m proto.Message, read fields) error 
 	return nil
 }
 
-func (s *scope) choiceCount(v *wrapperspb.UInt32Value) (uint32, error) {
-	n := number(v, defaultChoiceCount)
-	if n < 2 {
-		return 0, s.at("choice_count").errorf("is %d, must be at least 2", n)
+// common reads what the policies that do not hash have in common.
+func (s *scope) common(start *commonlbv3.SlowStartConfig, l *commonlbv3.LocalityLbConfig, out *pick.Config) (err error) {
+	at := s.at("locality_lb_config")
+	at.noteRest(l, localityLBFields)
+	if out.LocalityWeighted = l.GetLocalityWeightedLbConfig() != nil; out.LocalityWeighted {
+		at.pending("locality weights")
 	}
-	return n, nil
+	if start != nil {
+		out.SlowStart, err = s.slowStart(start)
+	}
+	return err
+}
+
+func (s *scope) leastRequest(choices *wrapperspb.UInt32Value, bias *corev3.RuntimeDouble, out *pick.Config) error {
+	out.Policy = pick.LeastRequest
+	out.ChoiceCount = number(choices, defaultChoiceCount)
+	at := s.at("choice_count")
+	switch n := out.ChoiceCount; {
+	case n < defaultChoiceCount:
+		return at.errorf("is %d, must be at least %d", n, defaultChoiceCount)
+	case n > maxChoiceCount:
+		at.notef("is %d: %d hosts are compared", n, maxChoiceCount)
+		out.ChoiceCount = maxChoiceCount
+	}
+	if bias == nil {
+		return nil
+	}
+	at = s.at("active_request_bias")
+	at.noteRest(bias, runtimeDoubleFields)
+	at.pending("active request bias")
+	out.HasActiveRequestBias, out.ActiveRequestBias = true, bias.GetDefaultValue()
+	if !(out.ActiveRequestBias >= 0) { // written so that NaN is refused
+		return at.errorf("is %v, must not be negative", out.ActiveRequestBias)
+	}
+	return nil
+}
+
+// slowStartConfig is that of a cluster and that of a policy, which are alike.
+type slowStartConfig interface {
+	proto.Message
+	GetSlowStartWindow() *durationpb.Duration
+	GetAggression() *corev3.RuntimeDouble
+	GetMinWeightPercent() *typev3.Percent
+}
+
+// slowStart reads slow_start_config; nil is off.
+func (s *scope) slowStart(m slowStartConfig) (*pick.SlowStart, error) {
+	if !m.ProtoReflect().IsValid() {
+		return nil, nil
+	}
+	at := s.at("slow_start_config")
+	at.noteRest(m, slowStartFields)
+	window, err := at.at("slow_start_window").duration(m.GetSlowStartWindow())
+	if err != nil || window == 0 {
+		return nil, err
+	}
+	out := &pick.SlowStart{Window: window, Aggression: defaultAggression, MinWeightPercent: defaultMinWeightPercent}
+	if a := m.GetAggression(); a != nil {
+		at.at("aggression").noteRest(a, runtimeDoubleFields)
+		if out.Aggression = a.GetDefaultValue(); !(out.Aggression > 0) {
+			return nil, at.at("aggression").errorf("is %v, must be positive", out.Aggression)
+		}
+	}
+	if p := m.GetMinWeightPercent(); p != nil {
+		if out.MinWeightPercent, err = at.at("min_weight_percent").exactPercent(p); err != nil {
+			return nil, err
+		}
+	}
+	at.pending("slow start")
+	return out, nil
 }

@@ -3,11 +3,15 @@ package decode
 import (
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	aggregatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/aggregate/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/meshframe/meshframe/mesh/breaker"
 	"github.com/meshframe/meshframe/mesh/snapshot"
@@ -18,15 +22,11 @@ const (
 	defaultConnectTimeout = 5 * time.Second
 	defaultDNSRefreshRate = 5 * time.Second
 	defaultPanicThreshold = 50
+	defaultBudgetPercent  = 20
+	defaultMinRetries     = 3
 )
 
-// The metadata by which a control plane refuses a cluster: filter_metadata
-// ["meshframe"]["error"] is a text, and every call that draws the cluster fails
-// with it.
-const (
-	markerNamespace = "meshframe"
-	markerError     = "error"
-)
+const typeAggregate = typePrefix + "envoy.extensions.clusters.aggregate.v3.ClusterConfig"
 
 const typeRawBuffer = typePrefix + "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
 
@@ -36,26 +36,43 @@ var (
 		"common_lb_config", "circuit_breakers", "outlier_detection", "connect_timeout", "dns_refresh_rate",
 		"transport_socket", "transport_socket_matches", "lb_subset_config", "ring_hash_lb_config",
 		"maglev_lb_config", "round_robin_lb_config", "track_timeout_budgets", "track_cluster_stats")
-	commonLBFields      = newFields("healthy_panic_threshold", "locality_weighted_lb_config", "update_merge_window")
+	commonLBFields = newFields("healthy_panic_threshold", "locality_weighted_lb_config", "update_merge_window",
+		"consistent_hashing_lb_config")
 	edsFields           = newFields("eds_config", "service_name")
+	aggregateFields     = newFields("clusters")
 	circuitBreakerField = newFields("thresholds")
 	thresholdFields     = newFields("priority", "max_connections", "max_pending_requests", "max_requests",
-		"max_retries", "track_remaining")
+		"max_retries", "retry_budget", "track_remaining")
+	retryBudgetFields = newFields("budget_percent", "min_retry_concurrency")
 )
 
 // Cluster reads a CDS resource (envoy.config.cluster.v3). A cluster that cannot
 // be read is usable: as one whose calls fail with the reason.
 //
 // Circuit breaker limits that are not set do not limit, as in Istio; gRPC and
-// Envoy would take 1024 requests. Affinity (ring hash, maglev) is not honoured
-// yet: such a cluster is served round robin, with a note.
+// Envoy would take 1024 requests.
+//
+// What no standard field says is read from filter_metadata["meshframe"], of which
+// every key must be known. Durations are texts ("10s", "1.5s"); keys that are
+// absent have the defaults given here:
+//
+//	error        a text: every call that draws the cluster fails with it, and
+//	             nothing else of the cluster is read
+//	fallback     see RouteConfiguration; for routes without their own
+//	half_open    {minVolume: 10, errorPercent: 10, window: "10s", openFor: "10s", probes: 3}:
+//	             the breaker that opens by error ratio
+//	session      {cookie: {name, path: "/", ttl: "0s"}} or {header: "name"}, and
+//	             strict: false: keeps clients on the host that answered first
+//	peak_ewma    {decay: "10s"}: the load-balancing policy, in place of lb_policy
+//	slow_start   {window, aggression: 1, minWeightPercent: 10}, for every policy
+//	subset_size  a number: at most so many hosts are used
 func Cluster(name string, body []byte) Result[*snapshot.Cluster] {
 	m := &clusterv3.Cluster{}
 	name, err := open(name, body, m, m.GetName)
 	if err != nil {
 		return Result[*snapshot.Cluster]{Name: name, Err: err}
 	}
-	if text := marker(m); text != "" {
+	if text := marker(m.GetMetadata()); text != "" {
 		c := &snapshot.Cluster{Name: name, Refused: &DeniedError{Err: errors.New(text)}}
 		return Result[*snapshot.Cluster]{Name: name, Value: c, Usable: true}
 	}
@@ -68,11 +85,6 @@ func Cluster(name string, body []byte) Result[*snapshot.Cluster] {
 	return Result[*snapshot.Cluster]{Name: name, Value: c, Usable: true, Err: r.err(), Notes: r.notes}
 }
 
-func marker(m *clusterv3.Cluster) string {
-	ours := m.GetMetadata().GetFilterMetadata()[markerNamespace]
-	return ours.GetFields()[markerError].GetStringValue()
-}
-
 func (s *scope) cluster(name string, m *clusterv3.Cluster) (*snapshot.Cluster, error) {
 	if err := s.plaintext(m); err != nil {
 		return nil, err
@@ -83,7 +95,7 @@ func (s *scope) cluster(name string, m *clusterv3.Cluster) (*snapshot.Cluster, e
 	s.noteRest(m, clusterFields)
 	out := &snapshot.Cluster{Name: name}
 	for _, read := range []func(*clusterv3.Cluster, *snapshot.Cluster) error{
-		s.discovery, s.loadBalancing, s.commonLB, s.circuitBreakers, s.timing,
+		s.discovery, s.loadBalancing, s.circuitBreakers, s.timing, s.clusterExtension,
 	} {
 		if err := read(m, out); err != nil {
 			return nil, err
@@ -117,6 +129,9 @@ func bare(t *corev3.TransportSocket) bool {
 
 func (s *scope) discovery(m *clusterv3.Cluster, out *snapshot.Cluster) error {
 	if c := m.GetClusterType(); c != nil {
+		if c.GetTypedConfig().GetTypeUrl() == typeAggregate {
+			return s.at("cluster_type").aggregate(c.GetTypedConfig(), out)
+		}
 		return s.at("cluster_type").errorf("%q is not supported", c.GetName())
 	}
 	switch m.GetType() {
@@ -143,6 +158,30 @@ func (s *scope) discovery(m *clusterv3.Cluster, out *snapshot.Cluster) error {
 	return err
 }
 
+// aggregate reads the clusters that stand behind one name (gRFC A37). Of one
+// that is listed twice the first counts.
+func (s *scope) aggregate(a *anypb.Any, out *snapshot.Cluster) error {
+	m := &aggregatev3.ClusterConfig{}
+	if err := proto.Unmarshal(a.GetValue(), m); err != nil {
+		return s.errorf("not a ClusterConfig: %w", err)
+	}
+	s.noteRest(m, aggregateFields)
+	out.Discovery = snapshot.Aggregate
+	for i, name := range m.GetClusters() {
+		if name == "" || name == out.Name {
+			return s.item("clusters", i, "").errorf("%q is not the name of another cluster", name)
+		}
+		if !slices.Contains(out.Aggregate, name) {
+			out.Aggregate = append(out.Aggregate, name)
+		}
+	}
+	if len(out.Aggregate) == 0 {
+		return s.at("clusters").errorf("must not be empty")
+	}
+	s.pending("aggregate")
+	return nil
+}
+
 func single(a *snapshot.ClusterLoadAssignment) bool {
 	return len(a.Localities) == 1 && len(a.Localities[0].Endpoints) == 1
 }
@@ -167,25 +206,44 @@ func (s *scope) aggregated(m *corev3.ConfigSource) error {
 	}
 }
 
-func (s *scope) commonLB(m *clusterv3.Cluster, out *snapshot.Cluster) error {
+// commonLB reads common_lb_config. With load_balancing_policy only the panic
+// threshold of it counts, as in Envoy.
+func (s *scope) commonLB(m *clusterv3.Cluster, out *snapshot.Cluster) (err error) {
 	common, at := m.GetCommonLbConfig(), s.at("common_lb_config")
 	at.noteRest(common, commonLBFields)
 	out.LB.PanicThreshold = defaultPanicThreshold
 	if p := common.GetHealthyPanicThreshold(); p != nil {
-		var err error
-		out.LB.PanicThreshold, err = at.at("healthy_panic_threshold").percent(p)
-		return err
+		if out.LB.PanicThreshold, err = at.at("healthy_panic_threshold").percent(p); err != nil {
+			return err
+		}
+	}
+	if m.GetLoadBalancingPolicy() != nil {
+		return nil
+	}
+	if common.GetLocalityWeightedLbConfig() != nil {
+		out.LB.LocalityWeighted = true
+		at.at("locality_weighted_lb_config").pending("locality weights")
+	}
+	hashing := at.at("consistent_hashing_lb_config")
+	hashing.noteRest(common.GetConsistentHashingLbConfig(), consistentHashFields)
+	if common.GetConsistentHashingLbConfig().GetUseHostnameForHashing() {
+		hashing.at("use_hostname_for_hashing").hashByHostname(&out.LB)
 	}
 	return nil
 }
 
 // percent reads a percentage, rounded to a whole one.
 func (s *scope) percent(p *typev3.Percent) (uint32, error) {
+	v, err := s.exactPercent(p)
+	return uint32(math.Round(v)), err
+}
+
+func (s *scope) exactPercent(p *typev3.Percent) (float64, error) {
 	v := p.GetValue()
 	if !(v >= 0 && v <= 100) { // written so that NaN is refused
 		return 0, s.errorf("is %v, must be between 0 and 100", v)
 	}
-	return uint32(math.Round(v)), nil
+	return v, nil
 }
 
 func (s *scope) circuitBreakers(m *clusterv3.Cluster, out *snapshot.Cluster) error {
@@ -207,8 +265,25 @@ func (s *scope) circuitBreakers(m *clusterv3.Cluster, out *snapshot.Cluster) err
 			MaxRequests:        number(t.GetMaxRequests(), breaker.Unlimited),
 			MaxRetries:         number(t.GetMaxRetries(), breaker.Unlimited),
 		}
+		if err := at.at("retry_budget").retryBudget(t.GetRetryBudget(), &out.Limits); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+func (s *scope) retryBudget(m *clusterv3.CircuitBreakers_Thresholds_RetryBudget, out *breaker.Limits) (err error) {
+	if m == nil {
+		return nil
+	}
+	s.noteRest(m, retryBudgetFields)
+	out.HasBudget, out.BudgetPercent = true, defaultBudgetPercent
+	out.MinRetries = number(m.GetMinRetryConcurrency(), defaultMinRetries)
+	if p := m.GetBudgetPercent(); p != nil {
+		out.BudgetPercent, err = s.at("budget_percent").exactPercent(p)
+	}
+	s.pending("retry budget")
+	return err
 }
 
 func (s *scope) timing(m *clusterv3.Cluster, out *snapshot.Cluster) (err error) {

@@ -2,6 +2,8 @@ package decode_test
 
 import (
 	"regexp"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -9,11 +11,14 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	// Types that only appear inside Any in these tests.
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/aggregate/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
-	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/maglev/v3"
-	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/ring_hash/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/http/stateful_session/cookie/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/cluster_provided/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/subset/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
@@ -39,7 +44,7 @@ func check[T any, M proto.Message](t *testing.T, m M, json string, fn func(strin
 	if text := errText(got.Err); text != want.err {
 		t.Errorf("Err:\n got %s\nwant %s", text, want.err)
 	}
-	if diff := cmp.Diff(want.notes, got.Notes); diff != "" {
+	if diff := cmp.Diff(want.notes, settled(got.Notes)); diff != "" {
 		t.Errorf("Notes (-want +got):\n%s", diff)
 	}
 	if !want.unused {
@@ -49,7 +54,24 @@ func check[T any, M proto.Message](t *testing.T, m M, json string, fn func(strin
 	}
 }
 
+// settled are the notes that do not wait for a policy to be acted on.
+func settled(notes []string) []string {
+	var out []string
+	for _, n := range notes {
+		if !strings.HasSuffix(n, decode.PendingText) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// probes are what conditions on header values are compared with.
+var probes = []string{"", "a", "aa", "ab", "ba", "abc", "x", "X", "503", "s", "v"}
+
 var byText = []cmp.Option{
+	cmp.Comparer(func(a, b func(string) bool) bool {
+		return !slices.ContainsFunc(probes, func(p string) bool { return a(p) != b(p) })
+	}),
 	cmp.Comparer(func(a, b *regexp.Regexp) bool { return a == b || a != nil && b != nil && a.String() == b.String() }),
 	cmp.Comparer(func(a, b error) bool { return errText(a) == errText(b) }),
 }

@@ -34,8 +34,9 @@ var (
 //
 // As in gRPC (gRFC A27) priorities must be contiguous from 0, a locality must
 // not appear twice in one priority nor an address twice at all, and a locality
-// of weight 0 is left out. Unlike there, a locality or endpoint without a
-// weight has weight 1: control planes written for Envoy seldom set one.
+// of weight 0 is left out. Unlike there, an endpoint without a weight has weight
+// 1 and a locality without one that of its endpoints together: control planes
+// written for Envoy seldom set them, and mean that endpoints are alike.
 func ClusterLoadAssignment(name string, body []byte) Result[*snapshot.ClusterLoadAssignment] {
 	m := &endpointv3.ClusterLoadAssignment{}
 	name, err := open(name, body, m, m.GetClusterName)
@@ -131,12 +132,27 @@ func (s *scope) locality(m *endpointv3.LocalityLbEndpoints, seen *assignmentChec
 		return out, s.at("locality").errorf("%+v appears twice in priority %d", out.Locality, out.Priority)
 	}
 	seen.localities[key] = true
+	var err error
+	if out.Endpoints, err = s.endpoints(m, seen); err != nil {
+		return out, err
+	}
+	if m.GetLoadBalancingWeight() == nil {
+		out.Weight = sumOfWeights(out.Endpoints)
+	}
 	if seen.weights[out.Priority] += uint64(out.Weight); seen.weights[out.Priority] > maxSumOfWeights {
 		return out, s.at("load_balancing_weight").errorf("the sum of the weights in priority %d is greater than %d", out.Priority, maxSumOfWeights)
 	}
-	var err error
-	out.Endpoints, err = s.endpoints(m, seen)
-	return out, err
+	return out, nil
+}
+
+// sumOfWeights is what endpoints weigh together, which was found to be no more
+// than fits; at least 1.
+func sumOfWeights(endpoints []snapshot.Endpoint) uint32 {
+	var sum uint32
+	for i := range endpoints {
+		sum += endpoints[i].Weight
+	}
+	return max(sum, 1)
 }
 
 func (s *scope) endpoints(m *endpointv3.LocalityLbEndpoints, seen *assignmentChecks) ([]snapshot.Endpoint, error) {

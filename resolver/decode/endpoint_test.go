@@ -54,7 +54,7 @@ func TestClusterLoadAssignment(t *testing.T) {
 					},
 				},
 				{
-					Locality: snapshot.Locality{Region: "r"}, Priority: 1, Weight: 1,
+					Locality: snapshot.Locality{Region: "r"}, Priority: 1, Weight: 2,
 					Endpoints: []snapshot.Endpoint{{Address: "10.0.0.3:80", Weight: 1}, {Address: "10.0.0.5:80", Weight: 1}},
 				},
 			},

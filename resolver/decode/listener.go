@@ -2,13 +2,14 @@ package decode
 
 import (
 	"errors"
+	"reflect"
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
-	"github.com/meshframe/meshframe/mesh/fault"
 	"github.com/meshframe/meshframe/mesh/snapshot"
 )
 
@@ -24,11 +25,16 @@ var (
 // Listener reads an LDS resource (envoy.config.listener.v3): an API listener
 // for clients, or one with filter chains for servers.
 //
-// The last HTTP filter must be the router (gRFC A39). The fault filter is read;
-// another filter is passed over only if it is marked optional. On a server, a
-// listener that asks for TLS or for a filter that we cannot run, such as
-// authorization, is denied (DeniedError): admitting every call instead would be
-// silent, and so would be going on with the listener before.
+// The last HTTP filter must be the router (gRFC A39). The filters fault,
+// local_ratelimit and stateful_session are read; another filter is passed over
+// only if it is marked optional. On a server, a listener that asks for TLS or
+// for a filter that we cannot run, such as authorization, is denied
+// (DeniedError): admitting every call instead would be silent, and so would be
+// going on with the listener before.
+//
+// What no standard field says is read from filter_metadata["meshframe"], of which
+// every key must be known. There is one, of inbound listeners: max_concurrent, the
+// number of calls that the server works on at once.
 func Listener(name string, body []byte) Result[*snapshot.Listener] {
 	m := &listenerv3.Listener{}
 	name, err := open(name, body, m, m.GetName)
@@ -41,7 +47,10 @@ func Listener(name string, body []byte) Result[*snapshot.Listener] {
 		err = root(r).at("api_listener").apiListener(api.GetApiListener(), l)
 	} else {
 		l.Inbound = true
-		err = root(r).inbound(m)
+		err = root(r).inbound(m, l)
+	}
+	if err == nil {
+		err = root(r).listenerExtension(m.GetMetadata(), l)
 	}
 	if err != nil {
 		l = &snapshot.Listener{Name: name, Inbound: l.Inbound}
@@ -58,10 +67,11 @@ func (s *scope) apiListener(a *anypb.Any, out *snapshot.Listener) error {
 	if err := s.routes(m, out); err != nil {
 		return err
 	}
-	out.Fault, err = s.httpFilters(m.GetHttpFilters())
+	policies, err := s.httpFilters(m.GetHttpFilters())
 	if err != nil {
 		return err
 	}
+	out.Fault, out.RateLimit = policies.fault, policies.rateLimit
 	at := s.at("common_http_protocol_options")
 	at.noteRest(m.GetCommonHttpProtocolOptions(), httpProtocolFields)
 	out.MaxStreamDuration, err = at.at("max_stream_duration").duration(m.GetCommonHttpProtocolOptions().GetMaxStreamDuration())
@@ -104,102 +114,85 @@ func (s *scope) rds(m *hcmv3.Rds, out *snapshot.Listener) error {
 	return s.at("config_source").aggregated(m.GetConfigSource())
 }
 
-// httpFilters reads the HTTP filters and returns the fault filter's own policy,
-// or nil when there is no fault filter.
-func (s *scope) httpFilters(filters []*hcmv3.HttpFilter) (*fault.Policy, error) {
-	if len(filters) == 0 {
-		return nil, s.at("http_filters").errorf("must end in the router")
-	}
-	var out *fault.Policy
-	names := make(map[string]bool, len(filters))
-	for i, f := range filters {
-		at := s.item("http_filters", i, f.GetName())
-		if f.GetName() == "" || names[f.GetName()] {
-			return nil, at.at("name").errorf("must be set and unique")
-		}
-		names[f.GetName()] = true
-		router := f.GetTypedConfig().GetTypeUrl() == typeRouter
-		if last := i == len(filters)-1; router != last {
-			return nil, at.errorf("the router must be the last filter, and only that")
-		}
-		if router {
-			continue
-		}
-		p, err := at.httpFilter(f)
-		if err != nil {
-			return nil, err
-		}
-		if p != nil && out != nil {
-			return nil, at.errorf("a second fault filter is not supported")
-		}
-		if p != nil {
-			out = p
-		}
-	}
-	return out, nil
-}
-
-// httpFilter reads one filter that is not the router; the policy is nil if it
-// is not the fault filter.
-func (s *scope) httpFilter(f *hcmv3.HttpFilter) (*fault.Policy, error) {
-	config := f.GetTypedConfig()
-	switch {
-	case config.GetTypeUrl() == typeFault && f.GetDisabled():
-		return noFault(), nil // routes may still switch it on
-	case config.GetTypeUrl() == typeFault:
-		return s.faultFilterConfig(config)
-	case f.GetIsOptional() || f.GetDisabled():
-		s.notef("%s is not honoured yet", bareType(config))
-		return nil, nil
-	case config == nil:
-		return nil, s.deny("has no typed_config, and is not optional")
-	default:
-		return nil, s.deny("%s is not supported, and is not optional", bareType(config))
-	}
-}
-
 // errNoChains is the verdict on a listener that is neither a client's nor a
 // server's.
 var errNoChains = errors.New("one of api_listener and filter_chains must be set")
 
-// inbound reads a server's listener. It carries no policy that a server could
-// run yet, so all there is to find out is whether one is asked for.
-func (s *scope) inbound(m *listenerv3.Listener) error {
+// inbound reads a server's listener. The policies are those of its first filter
+// chain.
+func (s *scope) inbound(m *listenerv3.Listener, out *snapshot.Listener) error {
 	chains := m.GetFilterChains()
 	if len(chains) == 0 && m.GetDefaultFilterChain() == nil {
 		return errNoChains
 	}
+	var all []filterPolicies
 	for i, c := range chains {
-		if err := s.item("filter_chains", i, c.GetName()).filterChain(c); err != nil {
+		p, err := s.item("filter_chains", i, c.GetName()).filterChain(c)
+		if err != nil {
 			return err
 		}
+		all = append(all, p)
 	}
 	if c := m.GetDefaultFilterChain(); c != nil {
-		return s.at("default_filter_chain").filterChain(c)
+		p, err := s.at("default_filter_chain").filterChain(c)
+		if err != nil {
+			return err
+		}
+		all = append(all, p)
+	}
+	out.Fault, out.RateLimit = all[0].fault, all[0].rateLimit
+	for _, p := range all[1:] {
+		if !reflect.DeepEqual(p, all[0]) {
+			s.notef("faults and rate limits of the first filter chain are honoured for all")
+			break
+		}
 	}
 	return nil
 }
 
-func (s *scope) filterChain(m *listenerv3.FilterChain) error {
+func (s *scope) filterChain(m *listenerv3.FilterChain) (filterPolicies, error) {
+	var none filterPolicies
 	if t := m.GetTransportSocket(); t != nil && !bare(t) {
-		return s.at("transport_socket").deny("%q: TLS is not supported yet", t.GetName())
+		return none, s.at("transport_socket").deny("%q: TLS is not supported yet", t.GetName())
 	}
 	s.noteRest(m, filterChainFields)
 	if len(m.GetFilters()) != 1 {
-		return s.at("filters").deny("must hold one filter, an HttpConnectionManager")
+		return none, s.at("filters").deny("must hold one filter, an HttpConnectionManager")
 	}
 	f := m.GetFilters()[0]
 	at := s.item("filters", 0, f.GetName())
 	if f.GetTypedConfig().GetTypeUrl() != typeHCM {
-		return at.deny("%s is not supported", bareType(f.GetTypedConfig()))
+		return none, at.deny("%s is not supported", bareType(f.GetTypedConfig()))
 	}
 	hcm, err := at.connectionManager(f.GetTypedConfig())
 	if err != nil {
-		return err
+		return none, err
 	}
-	policy, err := at.httpFilters(hcm.GetHttpFilters())
-	if err == nil && policy != nil && *policy != *noFault() {
-		at.at("http_filters").notef("faults are not injected on servers yet")
+	at.inboundRoutes(hcm.GetRouteConfig())
+	policies, err := at.httpFilters(hcm.GetHttpFilters())
+	if err != nil {
+		return none, err
 	}
-	return err
+	if f := policies.fault; f != nil && *f != *noFault() {
+		at.at("http_filters").pending("faults on servers")
+	}
+	if policies.rateLimit != nil && policies.rateLimit.Enforced > 0 {
+		at.at("http_filters").pending("rate limit on servers")
+	}
+	return policies, nil
+}
+
+// inboundRoutes notes what the routes of a server ask of filters: they are
+// configured for the listener as a whole.
+func (s *scope) inboundRoutes(m *routev3.RouteConfiguration) {
+	set := len(m.GetTypedPerFilterConfig()) > 0
+	for _, vh := range m.GetVirtualHosts() {
+		set = set || len(vh.GetTypedPerFilterConfig()) > 0
+		for _, r := range vh.GetRoutes() {
+			set = set || len(r.GetTypedPerFilterConfig()) > 0
+		}
+	}
+	if set {
+		s.at("route_config").notef("typed_per_filter_config is not honoured on servers")
+	}
 }

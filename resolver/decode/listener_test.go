@@ -93,8 +93,8 @@ func TestListener(t *testing.T) {
 		{
 			name:  "inbound, fault",
 			json:  inbound(`"filter_chain_match": {}`, filters(`{"name": "f", "typed_config": {`+faultType+`, "max_active_faults": 3}},`+router)),
-			want:  &snapshot.Listener{Name: "l", Inbound: true},
-			notes: []string{`filter_chains[0].filter_chain_match: is not honoured yet`, `filter_chains[0].filters[0] "hcm": http_filters: faults are not injected on servers yet`},
+			want:  &snapshot.Listener{Name: "l", Inbound: true, Fault: &fault.Policy{AbortGRPC: -1, MaxActive: 3}},
+			notes: []string{`filter_chains[0].filter_chain_match: is not honoured yet`},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

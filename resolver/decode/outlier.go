@@ -22,7 +22,8 @@ var outlierFields = newFields("consecutive_5xx", "interval", "base_ejection_time
 	"enforcing_consecutive_gateway_failure", "split_external_local_origin_errors",
 	"consecutive_local_origin_failure", "enforcing_consecutive_local_origin_failure",
 	"failure_percentage_threshold", "enforcing_failure_percentage", "failure_percentage_minimum_hosts",
-	"failure_percentage_request_volume", "max_ejection_time", "always_eject_one_host")
+	"failure_percentage_request_volume", "max_ejection_time", "always_eject_one_host",
+	"enforcing_local_origin_success_rate", "enforcing_failure_percentage_local_origin")
 
 // outlierDetection reads outlier detection with Envoy's defaults; nil means
 // off.
@@ -58,11 +59,16 @@ func (s *scope) outlierDetection(m *clusterv3.OutlierDetection) (*outlier.Config
 		{"enforcing_success_rate", m.GetEnforcingSuccessRate(), 100, &out.EnforcingSuccessRate},
 		{"failure_percentage_threshold", m.GetFailurePercentageThreshold(), 85, &out.FailurePercentageThreshold},
 		{"enforcing_failure_percentage", m.GetEnforcingFailurePercentage(), 0, &out.EnforcingFailurePercentage},
+		{"enforcing_local_origin_success_rate", m.GetEnforcingLocalOriginSuccessRate(), 100, &out.EnforcingLocalOriginSuccessRate},
+		{"enforcing_failure_percentage_local_origin", m.GetEnforcingFailurePercentageLocalOrigin(), 0, &out.EnforcingFailurePercentageLocalOrigin},
 	} {
 		*p.into = number(p.value, p.def)
 		if *p.into > 100 {
 			return nil, s.at(p.field).errorf("is %d, must be between 0 and 100", *p.into)
 		}
+	}
+	if out.SplitLocalOrigin {
+		s.at("split_external_local_origin_errors").pending("local-origin outlier detection")
 	}
 	return out, nil
 }

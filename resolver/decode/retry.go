@@ -2,11 +2,15 @@ package decode
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	previousprioritiesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/priority/previous_priorities/v3"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/meshframe/meshframe/mesh/retry"
+	"github.com/meshframe/meshframe/mesh/route"
 )
 
 // Envoy's defaults.
@@ -15,17 +19,23 @@ const (
 	defaultBaseInterval = 25 * time.Millisecond
 	backoffFactor       = 10 // of the base interval, for the greatest one
 	defaultHostAttempts = 1
+	defaultMaxReset     = 300 * time.Second
 )
 
 const (
-	previousHosts     = "envoy.retry_host_predicates.previous_hosts"
-	typePreviousHosts = typePrefix + "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+	previousHosts          = "envoy.retry_host_predicates.previous_hosts"
+	typePreviousHosts      = typePrefix + "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+	typePreviousPriorities = typePrefix + "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
 )
 
 var (
 	retryFields = newFields("retry_on", "num_retries", "per_try_timeout", "retry_host_predicate",
-		"host_selection_retry_max_attempts", "retriable_status_codes", "retry_back_off", "retriable_request_headers")
-	backoffFields = newFields("base_interval", "max_interval")
+		"host_selection_retry_max_attempts", "retriable_status_codes", "retry_back_off", "retriable_request_headers",
+		"retriable_headers", "rate_limited_retry_back_off", "retry_priority")
+	backoffFields            = newFields("base_interval", "max_interval")
+	rateLimitedBackoffFields = newFields("reset_headers", "max_interval")
+	resetHeaderFields        = newFields("name", "format")
+	previousPrioritiesFields = newFields("update_frequency")
 )
 
 // retryPolicy reads a retry policy; nil for none. Unlike gRPC, which refuses
@@ -48,7 +58,13 @@ func (s *scope) retryPolicy(m *routev3.RetryPolicy) (*retry.Policy, error) {
 	if err := s.at("retry_back_off").backoff(m.GetRetryBackOff(), out); err != nil {
 		return nil, err
 	}
+	if err := s.responseHeaders(m, out); err != nil {
+		return nil, err
+	}
 	s.hostPredicates(m, out)
+	if err := s.at("retry_priority").retryPriority(m.GetRetryPriority(), out); err != nil {
+		return nil, err
+	}
 	if n := m.GetHostSelectionRetryMaxAttempts(); n > 0 {
 		out.HostSelectionAttempts = uint32(min(n, maxHostAttempts))
 	} else if n < 0 {
@@ -113,4 +129,92 @@ func (s *scope) hostPredicates(m *routev3.RetryPolicy, out *retry.Policy) {
 		}
 		s.item("retry_host_predicate", i, p.GetName()).notef("is not honoured yet")
 	}
+}
+
+// retryPriority reads by which priorities retries go. One that is not known is
+// noted: retries then go where first attempts do.
+func (s *scope) retryPriority(m *routev3.RetryPolicy_RetryPriority, out *retry.Policy) error {
+	if m == nil {
+		return nil
+	}
+	if m.GetTypedConfig().GetTypeUrl() != typePreviousPriorities {
+		s.notef("%q is not honoured yet", m.GetName())
+		return nil
+	}
+	c := &previousprioritiesv3.PreviousPrioritiesConfig{}
+	if err := proto.Unmarshal(m.GetTypedConfig().GetValue(), c); err != nil {
+		return s.errorf("not a PreviousPrioritiesConfig: %w", err)
+	}
+	s.noteRest(c, previousPrioritiesFields)
+	if c.GetUpdateFrequency() <= 0 {
+		return s.at("update_frequency").errorf("is %d, must be positive", c.GetUpdateFrequency())
+	}
+	if c.GetUpdateFrequency() > 1 {
+		s.at("update_frequency").notef("is %d: priorities are left out after each attempt", c.GetUpdateFrequency())
+	}
+	out.AvoidPreviousPriorities = true
+	s.pending("previous priorities")
+	return nil
+}
+
+// responseHeaders reads what the headers of a response say about retries.
+func (s *scope) responseHeaders(m *routev3.RetryPolicy, out *retry.Policy) error {
+	for i, h := range m.GetRetriableHeaders() {
+		at := s.item("retriable_headers", i, h.GetName())
+		match, err := at.header(h)
+		if err != nil {
+			return err
+		}
+		if match.TreatMissingAsEmpty {
+			at.at("treat_missing_header_as_empty").notef("is not honoured yet")
+		}
+		out.Headers = append(out.Headers, retry.HeaderMatch{Name: match.Name, Match: condition(match.StringMatch), Invert: match.Invert})
+		at.pending("retriable headers")
+	}
+	if m.GetRateLimitedRetryBackOff() == nil {
+		return nil
+	}
+	return s.at("rate_limited_retry_back_off").resetHeaders(m.GetRateLimitedRetryBackOff(), out)
+}
+
+// condition makes a function of the value of a header out of a match, by the
+// matchers of routes themselves.
+func condition(m route.StringMatch) func(string) bool {
+	const name = "x"
+	table := route.Compile([]route.Match{{Headers: []route.HeaderMatch{{Name: name, StringMatch: m}}}})
+	return func(value string) bool {
+		return table.Find(&route.Request{Headers: oneHeader(value)}, nil) == 0
+	}
+}
+
+// oneHeader is the value that every header has.
+type oneHeader string
+
+// Header returns the value.
+func (h oneHeader) Header(string) (value string, ok bool) { return string(h), true }
+
+func (s *scope) resetHeaders(m *routev3.RetryPolicy_RateLimitedRetryBackOff, out *retry.Policy) (err error) {
+	s.noteRest(m, rateLimitedBackoffFields)
+	if len(m.GetResetHeaders()) == 0 {
+		return s.at("reset_headers").errorf("must not be empty")
+	}
+	for i, h := range m.GetResetHeaders() {
+		at := s.item("reset_headers", i, h.GetName())
+		at.noteRest(h, resetHeaderFields)
+		header := retry.ResetHeader{Name: strings.ToLower(h.GetName())}
+		if header.Name == "" {
+			return at.at("name").errorf("must be set")
+		}
+		switch h.GetFormat() {
+		case routev3.RetryPolicy_SECONDS:
+		case routev3.RetryPolicy_UNIX_TIMESTAMP:
+			header.Unix = true
+		default:
+			return at.at("format").errorf("%d is not known", h.GetFormat())
+		}
+		out.ResetHeaders = append(out.ResetHeaders, header)
+	}
+	s.pending("reset headers")
+	out.MaxResetInterval, err = s.at("max_interval").positive(m.GetMaxInterval(), defaultMaxReset)
+	return err
 }

@@ -3,9 +3,11 @@ package decode
 import (
 	"math"
 	"strings"
+	"time"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
+	"github.com/meshframe/meshframe/mesh/ratelimit"
 	"github.com/meshframe/meshframe/mesh/snapshot"
 )
 
@@ -14,8 +16,23 @@ import (
 // Deadlines follow gRPC (gRFC A31): max_stream_duration is the route's
 // timeout, and RouteAction.timeout where that is absent. Envoy's default of
 // 15 s for a route without a timeout is not applied: without either field
-// there is none. grpc_timeout_header_max, or the older max_grpc_timeout, bound
-// the caller's own deadline.
+// there is none. max_stream_duration of 0 is none either, whatever the listener
+// says; timeout 0 leaves it to the listener. grpc_timeout_header_max, or the
+// older max_grpc_timeout, bound the caller's own deadline.
+//
+// Header edits follow Envoy, but of its formatters only %% is known: a route (or
+// virtual host, or route configuration) that uses another is refused. So is one
+// whose authority would have to be computed.
+//
+// What no standard field says is read from a route's
+// filter_metadata["meshframe"], of which every key must be known:
+//
+//	fallback    what becomes of calls that find no host or that the half-open
+//	            breaker refuses, one of {cluster: "name"}, {reply: {status, body}},
+//	            {grpc: {code, message}} and {function: "name"}
+//	rate_limit  {maxTokens, tokensPerFill: 1, fillInterval, maxKeys: 10000,
+//	            enforcedPercent: 100, status: 429, keyed: [{maxTokens, tokensPerFill,
+//	            fillInterval, keys: [{header: "name"} or {source: true}, value: ""]}]}
 func RouteConfiguration(name string, body []byte) Result[*snapshot.RouteConfiguration] {
 	m := &routev3.RouteConfiguration{}
 	name, err := open(name, body, m, m.GetName)
@@ -32,34 +49,55 @@ func RouteConfiguration(name string, body []byte) Result[*snapshot.RouteConfigur
 
 var (
 	routeConfigurationFields = newFields("name", "virtual_hosts", "typed_per_filter_config", "metadata",
-		"validate_clusters", "max_direct_response_body_size_bytes", "cluster_specifier_plugins", "vhost_header")
+		"validate_clusters", "max_direct_response_body_size_bytes", "cluster_specifier_plugins", "vhost_header",
+		"most_specific_header_mutations_wins", "request_mirror_policies").and(headerEditFields)
 	virtualHostFields = newFields("name", "domains", "routes", "matcher", "typed_per_filter_config",
-		"include_request_attempt_count", "retry_policy", "metadata", "virtual_clusters", "route_specifiers")
-	routeFields = newFields("name", "match", "route", "metadata", "decorator", "typed_per_filter_config",
-		"stat_prefix", "route_specifiers")
+		"include_request_attempt_count", "retry_policy", "metadata", "virtual_clusters", "route_specifiers",
+		"request_mirror_policies", "hedge_policy", "rate_limits").and(headerEditFields)
+	routeFields = newFields("name", "match", "route", "redirect", "direct_response", "metadata", "decorator",
+		"typed_per_filter_config", "stat_prefix", "route_specifiers").and(headerEditFields)
 	routeActionFields = newFields("cluster", "weighted_clusters", "cluster_header",
 		"cluster_specifier_plugin", "inline_cluster_specifier_plugin", "cluster_not_found_response_code", "timeout",
-		"retry_policy", "retry_policy_typed_config", "max_grpc_timeout", "max_stream_duration")
+		"retry_policy", "retry_policy_typed_config", "max_grpc_timeout", "max_stream_duration",
+		"prefix_rewrite", "regex_rewrite", "path_rewrite_policy", "path_rewrite", "host_rewrite_literal",
+		"auto_host_rewrite", "host_rewrite_header", "host_rewrite_path_regex", "host_rewrite",
+		"request_mirror_policies", "hash_policy", "hedge_policy", "idle_timeout", "rate_limits")
+	hedgeFields           = newFields("hedge_on_per_try_timeout")
 	streamDurationFields  = newFields("max_stream_duration", "grpc_timeout_header_max")
 	weightedClusterFields = newFields("clusters", "total_weight")
-	clusterWeightFields   = newFields("name", "cluster_header", "weight", "typed_per_filter_config")
+	clusterWeightFields   = newFields("name", "cluster_header", "weight", "typed_per_filter_config",
+		"host_rewrite_literal").and(headerEditFields)
 )
 
 func (s *scope) routeConfiguration(name string, m *routev3.RouteConfiguration) (*snapshot.RouteConfiguration, error) {
 	if m.GetVhostHeader() != "" {
 		return nil, s.at("vhost_header").errorf("is not supported")
 	}
-	base, err := s.perFilter(m.GetTypedPerFilterConfig())
+	base, err := s.perFilter(m.GetTypedPerFilterConfig(), rateLimits{})
+	if err != nil {
+		return nil, err
+	}
+	mirrors, err := s.mirrors(m.GetRequestMirrorPolicies())
 	if err != nil {
 		return nil, err
 	}
 	s.noteRest(m, routeConfigurationFields)
-	out := &snapshot.RouteConfiguration{Name: name}
+	s.noExtension(m.GetMetadata())
+	out := &snapshot.RouteConfiguration{Name: name, SpecificLast: m.GetMostSpecificHeaderMutationsWins()}
+	if out.RequestHeaders, out.ResponseHeaders, err = s.headerEdits(m); err != nil {
+		return nil, err
+	}
 	claimed := make(map[string]int) // domain -> index of its virtual host
 	for i, vh := range m.GetVirtualHosts() {
 		v := s.item("virtual_hosts", i, "").virtualHost(vh, i, claimed)
 		if v.Fault == nil {
-			v.Fault = base
+			v.Fault = base.fault
+		}
+		if v.RateLimit == nil {
+			v.RateLimit = base.rateLimit
+		}
+		if v.Mirrors == nil {
+			v.Mirrors = mirrors
 		}
 		out.VirtualHosts = append(out.VirtualHosts, v)
 	}
@@ -103,7 +141,7 @@ func (s *scope) virtualHost(m *routev3.VirtualHost, index int, claimed map[strin
 		return out
 	}
 	for i, rt := range m.GetRoutes() {
-		r, err := s.item("routes", i, rt.GetName()).route(rt)
+		r, err := s.item("routes", i, rt.GetName()).route(rt, m)
 		if err != nil {
 			refuse(err)
 			continue
@@ -124,12 +162,30 @@ func (s *scope) virtualHostPolicies(m *routev3.VirtualHost, out *snapshot.Virtua
 		return s.at("route_specifiers").errorf("is not supported")
 	}
 	s.noteRest(m, virtualHostFields)
+	s.noExtension(m.GetMetadata())
 	out.AttemptCount = m.GetIncludeRequestAttemptCount()
 	if out.Retry, err = s.at("retry_policy").retryPolicy(m.GetRetryPolicy()); err != nil {
 		return err
 	}
-	out.Fault, err = s.perFilter(m.GetTypedPerFilterConfig())
+	if out.RequestHeaders, out.ResponseHeaders, err = s.headerEdits(m); err != nil {
+		return err
+	}
+	if out.Mirrors, err = s.mirrors(m.GetRequestMirrorPolicies()); err != nil {
+		return err
+	}
+	s.at("hedge_policy").noteRest(m.GetHedgePolicy(), hedgeFields)
+	policies, err := s.perFilter(m.GetTypedPerFilterConfig(), rateLimits{own: m.GetRateLimits()})
+	out.Fault, out.RateLimit = policies.fault, policies.rateLimit
+	s.noteRateLimits(m.GetRateLimits(), out.RateLimit)
 	return err
+}
+
+// noteRateLimits notes rate_limits that no filter reads. Those of a virtual host
+// may still be read by the filters of its routes.
+func (s *scope) noteRateLimits(list []*routev3.RateLimit, read *ratelimit.Policy) {
+	if len(list) > 0 && read == nil {
+		s.at("rate_limits").notef("is honoured only by a local rate limit that is configured beside it")
+	}
 }
 
 // validDomain reports whether d is a host name, *, or has its only * at one
@@ -147,13 +203,13 @@ func validDomain(d string) bool {
 
 // route reads one route. The error says that its match cannot be read; what
 // else is wrong refuses the route in its place.
-func (s *scope) route(m *routev3.Route) (*snapshot.Route, error) {
+func (s *scope) route(m *routev3.Route, vh *routev3.VirtualHost) (*snapshot.Route, error) {
 	match, err := s.at("match").match(m.GetMatch())
 	if err != nil {
 		return nil, err
 	}
 	out := &snapshot.Route{Name: m.GetName(), Match: match}
-	deny, err := s.routeAction(m, out)
+	deny, err := s.routeAction(m, vh, out)
 	switch {
 	case err != nil:
 		s.report.refuse(err)
@@ -171,14 +227,14 @@ func refusedRoute(r *snapshot.Route, err error) *snapshot.Route {
 
 // routeAction reads everything of a route but its match. deny is the verdict
 // on an action that is valid and cannot be done.
-func (s *scope) routeAction(m *routev3.Route, out *snapshot.Route) (deny, err error) {
+func (s *scope) routeAction(m *routev3.Route, vh *routev3.VirtualHost, out *snapshot.Route) (deny, err error) {
 	switch a := m.GetAction().(type) {
 	case *routev3.Route_Route:
-		err = s.at("route").forward(a.Route, out)
+		err = s.at("route").forward(a.Route, vh, out)
 	case *routev3.Route_Redirect:
-		return s.deny("redirect is not supported for gRPC calls yet"), nil
+		out.Redirect, err = s.at("redirect").redirect(a.Redirect)
 	case *routev3.Route_DirectResponse:
-		return s.deny("direct_response is not supported for gRPC calls yet"), nil
+		out.DirectResponse, err = s.at("direct_response").directResponse(a.DirectResponse)
 	case *routev3.Route_NonForwardingAction:
 		return s.deny("non_forwarding_action is for servers: a client has nowhere to send the call"), nil
 	case nil:
@@ -193,11 +249,25 @@ func (s *scope) routeAction(m *routev3.Route, out *snapshot.Route) (deny, err er
 		return nil, s.at("route_specifiers").errorf("is not supported")
 	}
 	s.noteRest(m, routeFields)
-	out.Fault, err = s.perFilter(m.GetTypedPerFilterConfig())
-	return nil, err
+	return nil, s.routePolicies(m, vh, out)
 }
 
-func (s *scope) forward(m *routev3.RouteAction, out *snapshot.Route) error {
+// routePolicies reads what a route has beside its action.
+func (s *scope) routePolicies(m *routev3.Route, vh *routev3.VirtualHost, out *snapshot.Route) (err error) {
+	if out.RequestHeaders, out.ResponseHeaders, err = s.headerEdits(m); err != nil {
+		return err
+	}
+	limits := rateLimits{own: m.GetRoute().GetRateLimits(), virtualHost: vh.GetRateLimits()}
+	policies, err := s.perFilter(m.GetTypedPerFilterConfig(), limits)
+	if err != nil {
+		return err
+	}
+	out.Fault, out.RateLimit = policies.fault, policies.rateLimit
+	s.at("route").noteRateLimits(limits.own, out.RateLimit)
+	return s.routeExtension(m.GetMetadata(), out)
+}
+
+func (s *scope) forward(m *routev3.RouteAction, vh *routev3.VirtualHost, out *snapshot.Route) error {
 	s.noteRest(m, routeActionFields)
 	var err error
 	if out.Clusters, err = s.clusters(m); err != nil {
@@ -206,11 +276,33 @@ func (s *scope) forward(m *routev3.RouteAction, out *snapshot.Route) error {
 	if err := s.deadlines(m, out); err != nil {
 		return err
 	}
-	out.Retry, err = s.at("retry_policy").retryPolicy(m.GetRetryPolicy())
-	if err == nil && m.GetRetryPolicyTypedConfig() != nil {
-		err = s.at("retry_policy_typed_config").errorf("is not supported")
+	if out.Retry, err = s.at("retry_policy").retryPolicy(m.GetRetryPolicy()); err != nil {
+		return err
 	}
+	if m.GetRetryPolicyTypedConfig() != nil {
+		return s.at("retry_policy_typed_config").errorf("is not supported")
+	}
+	if out.Rewrite, err = s.rewrite(m); err != nil {
+		return err
+	}
+	if out.Mirrors, err = s.mirrors(m.GetRequestMirrorPolicies()); err != nil {
+		return err
+	}
+	out.Hash, err = s.hashPolicies(m.GetHashPolicy())
+	s.hedge(m.GetHedgePolicy(), vh.GetHedgePolicy(), out)
 	return err
+}
+
+// hedge reads the hedge policy of a route, or its virtual host's.
+func (s *scope) hedge(own, inherited *routev3.HedgePolicy, out *snapshot.Route) {
+	at := s.at("hedge_policy")
+	at.noteRest(own, hedgeFields)
+	if own == nil {
+		own = inherited
+	}
+	if out.Hedge = own.GetHedgeOnPerTryTimeout(); out.Hedge {
+		at.pending("hedging")
+	}
 }
 
 func (s *scope) clusters(m *routev3.RouteAction) ([]snapshot.ClusterWeight, error) {
@@ -265,10 +357,27 @@ func (s *scope) clusterWeight(m *routev3.WeightedCluster_ClusterWeight) (snapsho
 		return out, s.at("name").errorf("must not be empty")
 	}
 	s.noteRest(m, clusterWeightFields)
-	var err error
-	out.Fault, err = s.perFilter(m.GetTypedPerFilterConfig())
+	policies, err := s.perFilter(m.GetTypedPerFilterConfig(), rateLimits{})
+	if err != nil {
+		return out, err
+	}
+	out.Fault = policies.fault
+	if policies.rateLimit != nil {
+		s.at("typed_per_filter_config").notef("a local rate limit of a weighted cluster is not honoured")
+	}
+	if out.HostRewrite = m.GetHostRewriteLiteral(); out.HostRewrite != "" {
+		s.at("host_rewrite_literal").pending("rewrite")
+	}
+	if err := s.at("host_rewrite_literal").headerValue(out.HostRewrite); err != nil {
+		return out, err
+	}
+	out.RequestHeaders, out.ResponseHeaders, err = s.headerEdits(m)
 	return out, err
 }
+
+// noTimeout is the timeout of a route that asks for none, whatever its listener
+// says.
+const noTimeout time.Duration = -1
 
 // deadlines reads the timeouts of a route; see RouteConfiguration for their
 // precedence.
@@ -284,8 +393,17 @@ func (s *scope) deadlines(m *routev3.RouteAction, out *snapshot.Route) error {
 		if timeout, err = at.at("max_stream_duration").duration(msd.GetMaxStreamDuration()); err != nil {
 			return err
 		}
+		if timeout == 0 {
+			timeout = noTimeout
+		}
 	}
 	out.Timeout = timeout
+	if out.IdleTimeout, err = s.at("idle_timeout").duration(m.GetIdleTimeout()); err != nil {
+		return err
+	}
+	if out.IdleTimeout > 0 {
+		s.at("idle_timeout").pending("idle timeout")
+	}
 	bound, where := msd.GetGrpcTimeoutHeaderMax(), at.at("grpc_timeout_header_max")
 	if bound == nil {
 		bound, where = m.GetMaxGrpcTimeout(), s.at("max_grpc_timeout")

@@ -195,9 +195,7 @@ func TestActionRefusesRoute(t *testing.T) {
 // last good version does not take its place.
 func TestActionDenied(t *testing.T) {
 	for action, reason := range map[string]string{
-		`"redirect": {"host_redirect": "x"}`: `virtual_hosts[0].routes[0]: redirect is not supported for gRPC calls yet`,
-		`"direct_response": {"status": 418}`: `virtual_hosts[0].routes[0]: direct_response is not supported for gRPC calls yet`,
-		`"non_forwarding_action": {}`:        `virtual_hosts[0].routes[0]: non_forwarding_action is for servers: a client has nowhere to send the call`,
+		`"non_forwarding_action": {}`: `virtual_hosts[0].routes[0]: non_forwarding_action is for servers: a client has nowhere to send the call`,
 	} {
 		t.Run(action, func(t *testing.T) {
 			json := oneRoute(`{"match": {"prefix": "/"}, ` + action + `}`)
@@ -231,7 +229,7 @@ func TestRouteAction(t *testing.T) {
 		},
 		{
 			action: `"cluster": "c", "timeout": "3s", "max_stream_duration": {"max_stream_duration": "0s"}`,
-			want:   r(func(*snapshot.Route) {}),
+			want:   r(func(r *snapshot.Route) { r.Timeout = -1 }),
 		},
 		{
 			action: `"cluster": "c", "max_grpc_timeout": "0s"`,
@@ -248,14 +246,11 @@ func TestRouteAction(t *testing.T) {
 			}),
 			notes: []string{`virtual_hosts[0].routes[0].route.weighted_clusters.total_weight: is 99, the sum of the weights, 100, is used`},
 		},
+		{action: `"cluster": "c", "idle_timeout": "7s"`, want: r(func(r *snapshot.Route) { r.IdleTimeout = 7 * time.Second })},
 		{
-			action: `"cluster": "c", "prefix_rewrite": "/x", "request_mirror_policies": [{"cluster": "m"}], "hash_policy": [{"header": {"header_name": "h"}}]`,
-			want:   r(func(*snapshot.Route) {}),
-			notes: []string{
-				`virtual_hosts[0].routes[0].route.hash_policy: is not honoured yet`,
-				`virtual_hosts[0].routes[0].route.prefix_rewrite: is not honoured yet`,
-				`virtual_hosts[0].routes[0].route.request_mirror_policies: is not honoured yet`,
-			},
+			action: `"cluster": "c", "hedge_policy": {"hedge_on_per_try_timeout": true, "initial_requests": 2}`,
+			want:   r(func(r *snapshot.Route) { r.Hedge = true }),
+			notes:  []string{`virtual_hosts[0].routes[0].route.hedge_policy.initial_requests: is not honoured yet`},
 		},
 	} {
 		t.Run(tt.action, func(t *testing.T) {
@@ -364,9 +359,11 @@ func TestFault(t *testing.T) {
 		},
 		{config: perRoute(`"abort": {"http_status": 503}, "max_active_faults": 0`), want: &fault.Policy{AbortGRPC: -1}},
 		{
-			config: perRoute(`"delay": {"header_delay": {}}, "abort": {"header_abort": {}}`),
-			want:   &fault.Policy{AbortGRPC: -1},
-			notes:  []string{at + `.delay.header_delay: is not honoured yet`, at + `.abort.header_abort: is not honoured yet`},
+			config: perRoute(`"delay": {"header_delay": {}, "percentage": {"numerator": 50}}, "abort": {"header_abort": {}, "percentage": {"numerator": 7, "denominator": "MILLION"}}`),
+			want: &fault.Policy{
+				HeaderDelay: true, DelayFraction: 500_000, DelayPer: 100,
+				HeaderAbort: true, AbortFraction: 7, AbortPer: 1_000_000, AbortGRPC: -1,
+			},
 		},
 		{
 			config: perRoute(`"delay": {"fixed_delay": "7s", "percentage": {"numerator": 100}}, "headers": [{"name": "h", "exact_match": "x"}]`),

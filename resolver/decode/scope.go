@@ -2,6 +2,7 @@ package decode
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -100,6 +101,12 @@ func newFields(names ...protoreflect.Name) fields {
 	for _, n := range names {
 		f[n] = true
 	}
+	return f
+}
+
+// and adds the fields of more.
+func (f fields) and(more fields) fields {
+	maps.Copy(f, more)
 	return f
 }
 

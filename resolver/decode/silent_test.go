@@ -38,10 +38,13 @@ var harmless = map[protoreflect.FullName]bool{
 	"envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter.is_optional":            true, // of filters that are known
 	"envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter.name":                   true,
 	"envoy.extensions.filters.network.http_connection_manager.v3.Rds.config_source":                 true, // ads and self are one
+	"envoy.config.core.v3.HeaderValueOption.append":                                                 true, // true, as the sample, is the default
+	"envoy.config.core.v3.HeaderValueOption.keep_empty_value":                                       true, // the sample has a value
+	"envoy.type.matcher.v3.RegexMatcher.google_re2":                                                 true, // the only engine
 	"envoy.config.core.v3.Pipe.mode":                                                                true,
 	"envoy.config.core.v3.SocketAddress.ipv4_compat":                                                true,
 	"envoy.config.cluster.v3.CircuitBreakers.Thresholds.track_remaining":                            true,
-	"envoy.config.cluster.v3.Cluster.CommonLbConfig.locality_weighted_lb_config":                    true, // always so, as in gRPC
+	"envoy.config.cluster.v3.Cluster.CommonLbConfig.locality_weighted_lb_config":                    true, // of policies that hash
 	"envoy.config.cluster.v3.Cluster.CommonLbConfig.update_merge_window":                            true,
 	"envoy.config.cluster.v3.Cluster.alt_stat_name":                                                 true,
 	"envoy.config.cluster.v3.Cluster.least_request_lb_config":                                       true, // of another policy
@@ -79,15 +82,31 @@ var harmless = map[protoreflect.FullName]bool{
 // refusal or as a note.
 func TestNothingIsSilent(t *testing.T) {
 	rc := &routev3.RouteConfiguration{}
-	marshal(t, rc, `{"name": "n", "virtual_hosts": [{"name": "vh", "domains": ["d"], "routes": [
+	marshal(t, rc, `{"name": "n", "virtual_hosts": [{"name": "vh", "domains": ["d"], "hedge_policy": {}, "routes": [
 		{"match": {"prefix": "/", "headers": [{"name": "h", "exact_match": "v"}], "runtime_fraction": {"default_value": {"numerator": 3}}},
-		 "route": {"cluster": "c", "max_stream_duration": {}, "retry_policy": {"retry_on": "5xx", "retry_back_off": {"base_interval": "1s"}}}},
-		{"match": {"prefix": "/w"}, "route": {"weighted_clusters": {"clusters": [{"name": "a", "weight": 3}]}}}]}]}`)
+		 "route": {"cluster": "c", "max_stream_duration": {}, "retry_policy": {"retry_on": "5xx", "retry_back_off": {"base_interval": "1s"},
+			"retriable_headers": [{"name": "h", "exact_match": "v"}], "rate_limited_retry_back_off": {"reset_headers": [{"name": "h"}]}}}},
+		{"match": {"prefix": "/w"}, "route": {"weighted_clusters": {"clusters": [{"name": "a", "weight": 3,
+			"request_headers_to_add": [{"header": {"key": "k", "value": "v"}}]}]}}},
+		{"match": {"prefix": "/p"}, "route": {"cluster": "c", "prefix_rewrite": "/p", "hedge_policy": {}, "request_mirror_policies": [{"cluster": "m"}],
+			"hash_policy": [{"header": {"header_name": "h", "regex_rewrite": {"pattern": {"regex": "a"}}}}, {"cookie": {"name": "n", "attributes": [{"name": "a"}]}},
+				{"query_parameter": {"name": "q"}}, {"filter_state": {"key": "io.grpc.channel_id"}}]}},
+		{"match": {"prefix": "/r"}, "route": {"cluster": "c", "regex_rewrite": {"pattern": {"regex": "a"}}}},
+		{"match": {"prefix": "/m"}, "redirect": {"path_redirect": "p"}},
+		{"match": {"prefix": "/d"}, "direct_response": {"status": 503, "body": {"inline_string": "b"}}}]}]}`)
 	everyField(t, rc, rc, decode.RouteConfiguration)
 
 	cds := &clusterv3.Cluster{}
-	marshal(t, cds, eds(`"common_lb_config": {}, "outlier_detection": {}, "circuit_breakers": {"thresholds": [{}]}`))
-	everyField(t, cds, cds, decode.Cluster)
+	for _, config := range []string{
+		`"round_robin_lb_config": {"slow_start_config": {"slow_start_window": "1s", "aggression": {"default_value": 2}, "min_weight_percent": {"value": 3}}}`,
+		`"lb_policy": "LEAST_REQUEST", "least_request_lb_config": {"active_request_bias": {"default_value": 3}, "slow_start_config": {"slow_start_window": "1s"}}`,
+		`"lb_policy": "RING_HASH", "ring_hash_lb_config": {"minimum_ring_size": 3}`,
+		`"lb_policy": "MAGLEV", "maglev_lb_config": {"table_size": 11}`,
+	} {
+		cds.Reset()
+		marshal(t, cds, eds(config+`, "common_lb_config": {"consistent_hashing_lb_config": {}}, "outlier_detection": {}, "circuit_breakers": {"thresholds": [{"retry_budget": {}}]}`))
+		everyField(t, cds, cds, decode.Cluster)
+	}
 
 	cla := &endpointv3.ClusterLoadAssignment{}
 	marshal(t, cla, `{"cluster_name": "n", "policy": {}, "endpoints": [{"locality": {}, "lb_endpoints": [
@@ -166,7 +185,7 @@ func descend[T any](t *testing.T, whole proto.Message, r protoreflect.Message, f
 
 // shownBy is everything that a result tells.
 func shownBy[T any](r decode.Result[T]) []any {
-	return []any{r.Value, r.Usable, errText(r.Err), fmt.Sprint(r.Notes)}
+	return []any{r.Value, r.Usable, errText(r.Err), fmt.Sprint(settled(r.Notes))}
 }
 
 // sample is a value for a field that differs from not being set.
