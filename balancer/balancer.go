@@ -277,11 +277,15 @@ func (b *meshBalancer) newClusterPicker(u *snapshot.Upstream) *clusterPicker {
 		states[i] = c.state
 		p.hosts[i].sub = c.sub
 		p.hosts[i].done = p.doneFunc(i)
+		if owner := u.Owner(i); owner != u {
+			p.hosts[i].owner = owner
+		}
 		if c.err != nil && len(failures) == 0 {
 			failures = append(failures, fmt.Errorf("%s: %w", u.Hosts[i].Address, c.err))
 		}
 	}
 	p.picker = u.NewPicker(states)
+	p.timed = u.Cluster != nil && (u.Cluster.LB.SlowStart != nil || u.Cluster.LB.Policy == pick.PeakEWMA)
 	p.setErrors(errors.Join(failures...))
 	return p
 }

@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	grpcbalancer "google.golang.org/grpc/balancer"
@@ -9,6 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/meshframe/meshframe/mesh"
 	"github.com/meshframe/meshframe/mesh/outcome"
 )
 
@@ -56,6 +58,25 @@ func pushbackOf(trailer metadata.MD) time.Duration {
 		return -1
 	}
 	return max(time.Duration(ms)*time.Millisecond, 1)
+}
+
+// readTrailer notes what the trailer of a failed attempt says about trying again.
+func readTrailer(call *mesh.Call, trailer metadata.MD) {
+	header := func(name string) (string, bool) {
+		v := trailer[name]
+		return strings.Join(v, ","), len(v) > 0
+	}
+	if _, limited := header("x-envoy-ratelimited"); limited {
+		call.Last.Conditions |= outcome.EnvoyRateLimited
+	}
+	if call.Decision.Retry.RetriableResponse(header) {
+		call.Last.Conditions |= outcome.RetriableHeaders
+	}
+	if call.Pushback == 0 {
+		if after, ok := call.Decision.Retry.ResetAfter(header, time.Now()); ok {
+			call.Pushback = max(after, 1)
+		}
+	}
 }
 
 // report tells the engine of an attempt. Calls that their caller gave up say

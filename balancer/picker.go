@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"time"
 
 	grpcbalancer "google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
@@ -55,8 +56,9 @@ func (p *picker) pickUndecided(info grpcbalancer.PickInfo) (grpcbalancer.PickRes
 
 // host is a host of an upstream as seen from one channel.
 type host struct {
-	sub  grpcbalancer.SubConn
-	done func(grpcbalancer.DoneInfo) // made once, so that a pick allocates nothing
+	sub   grpcbalancer.SubConn
+	done  func(grpcbalancer.DoneInfo) // made once, so that a pick allocates nothing
+	owner *snapshot.Upstream          // of an aggregate cluster: the one that the host is of; else nil
 }
 
 // clusterPicker picks among the hosts of one upstream.
@@ -65,6 +67,7 @@ type clusterPicker struct {
 	up     *snapshot.Upstream
 	picker *pick.Picker
 	hosts  []host
+	timed  bool // picks need the time
 
 	errUnavailable, errNoHosts error
 }
@@ -81,9 +84,18 @@ func (p *clusterPicker) setErrors(last error) {
 }
 
 func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
-	in := pick.Input{Rand: rand.Uint64}
+	d := &call.Decision
+	in := pick.Input{Rand: rand.Uint64, Hash: d.Hash, HasHash: d.HasHash}
+	if p.timed {
+		in.Now = time.Now()
+	}
 	if len(call.Tried) > 0 {
-		in.Tried, in.MaxRepicks = call.Tried, int(call.Decision.Retry.HostSelectionAttempts)
+		in.Tried, in.MaxRepicks = call.Tried, int(d.Retry.HostSelectionAttempts)
+		in.AvoidPriorities = d.Retry.AvoidPreviousPriorities
+	}
+	if d.Selection != nil && d.Selection.SessionHost != "" {
+		in.Override = p.up.Override(d.Selection.SessionHost)
+		in.OverrideStrict = p.up.Cluster.Session.Strict
 	}
 	i, verdict := p.picker.Pick(&in)
 	switch verdict {
@@ -121,7 +133,7 @@ func (p *clusterPicker) picked(call *mesh.Call, i int) (grpcbalancer.PickResult,
 		call.Pending = false
 		p.up.State.Breaker.DonePending()
 	}
-	if !p.up.State.Breaker.TryRequest(&p.up.Cluster.Limits) {
+	if !p.admit(i) {
 		p.picker.Done(i)
 		return grpcbalancer.PickResult{}, p.overflow(call, "requests")
 	}
@@ -131,6 +143,20 @@ func (p *clusterPicker) picked(call *mesh.Call, i int) (grpcbalancer.PickResult,
 		r.Done = func(info grpcbalancer.DoneInfo) { p.observe(call, i, info) }
 	}
 	return r, nil
+}
+
+// admit counts an attempt on host i against the limits of the cluster, and of
+// the one that the host is of.
+func (p *clusterPicker) admit(i int) bool {
+	if !p.up.State.Breaker.TryRequest(&p.up.Cluster.Limits) {
+		return false
+	}
+	owner := p.hosts[i].owner
+	if owner == nil || owner.State.Breaker.TryRequest(&owner.Cluster.Limits) {
+		return true
+	}
+	p.up.State.Breaker.DoneRequest()
+	return false
 }
 
 // overflow is the error of a call that a circuit breaker refuses. It is a
@@ -158,6 +184,9 @@ func (p *clusterPicker) observe(call *mesh.Call, i int, info grpcbalancer.DoneIn
 		return
 	}
 	call.Last, call.Pushback = attemptOf(info), pushbackOf(info.Trailer)
+	if len(info.Trailer) > 0 && call.Decision.Retry != nil {
+		readTrailer(call, info.Trailer)
+	}
 	// To gRPC an attempt was good if the server ended the stream before the
 	// request was sent in full. Only the caller gets to see the status.
 	if call.Unsettled = info.Err == nil; !call.Unsettled {
@@ -168,4 +197,7 @@ func (p *clusterPicker) observe(call *mesh.Call, i int, info grpcbalancer.DoneIn
 func (p *clusterPicker) release(i int) {
 	p.picker.Done(i)
 	p.up.State.Breaker.DoneRequest()
+	if owner := p.hosts[i].owner; owner != nil {
+		owner.State.Breaker.DoneRequest()
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -31,7 +32,9 @@ type Client struct {
 	engine    *mesh.Engine
 	scheme    string
 	userAgent string
+	fallbacks map[string]Fallback
 	timers    sync.Pool
+	mirrors   atomic.Int64 // copies of calls under way
 }
 
 // ClientOptions describe a channel.
@@ -41,11 +44,18 @@ type ClientOptions struct {
 	// Scheme is what :scheme matchers see: "http" (the default) without
 	// transport security, "https" with it.
 	Scheme string
+	// Fallbacks are the functions that fallbacks of the configuration name, for
+	// unary calls that find no host. nil is none.
+	Fallbacks map[string]Fallback
 }
+
+// Fallback answers a unary call in place of a server: it fills reply or returns
+// an error, which is the call's.
+type Fallback func(ctx context.Context, method string, req, reply any) error
 
 // NewClient returns the interceptors of a channel to t.
 func NewClient(t *watch.Target, o ClientOptions) *Client {
-	c := &Client{target: t, engine: t.Engine(), scheme: o.Scheme, userAgent: o.UserAgent}
+	c := &Client{target: t, engine: t.Engine(), scheme: o.Scheme, userAgent: o.UserAgent, fallbacks: o.Fallbacks}
 	if c.scheme == "" {
 		c.scheme = "http"
 	}
@@ -66,6 +76,12 @@ func (c *Client) begin(ctx context.Context, cc *grpc.ClientConn, method string, 
 	if t := c.timeout(ctx, d); t > 0 {
 		k.limit(t)
 	}
+	if d.Actions != nil {
+		if err := k.answer(d.Actions, method); err != nil {
+			k.release()
+			return nil, err
+		}
+	}
 	if d.Fault != nil {
 		if err := k.inject(); err != nil {
 			k.release()
@@ -73,6 +89,13 @@ func (c *Client) begin(ctx context.Context, cc *grpc.ClientConn, method string, 
 		}
 	}
 	return k, nil
+}
+
+// plain reports whether the call is only forwarded, perhaps more than once.
+func (c *call) plain() bool {
+	d := &c.Decision
+	return d.Actions == nil && d.Selection == nil && d.Upstream.Gate == nil &&
+		d.Upstream.Cluster.Session == nil && d.Upstream.Cluster.Fallback == nil
 }
 
 // timeout is the deadline that the route sets: its own, or the caller's
@@ -105,13 +128,16 @@ func (c *call) decide(cc *grpc.ClientConn, method string, opts []grpc.CallOption
 			}
 			continue
 		}
-		r := mesh.Request{Authority: s.Authority, Path: method, Method: "POST", Scheme: c.client.scheme, Headers: c, IsGRPC: true}
+		r := c.request(s.Authority, method)
 		c.client.engine.Decide(s, &r, &c.Decision)
 		if err := c.Decision.Err; err != nil {
 			if again, err := c.undecided(cc, opts, err); !again {
 				return err
 			}
 			continue
+		}
+		if a := c.Decision.Actions; a != nil && (a.Redirect != nil || a.DirectResponse != nil) {
+			return nil
 		}
 		if c.Decision.Upstream == nil {
 			return status.Errorf(codes.Unavailable, "%s: the route of %s forwards nothing (it is one for servers)", t.Name(), method)
@@ -125,6 +151,11 @@ func (c *call) decide(cc *grpc.ClientConn, method string, opts []grpc.CallOption
 		c.Decision.Upstream.State.Release()
 		c.acquired = false
 	}
+}
+
+// request is the call as the engine sees it.
+func (c *call) request(authority, method string) mesh.Request {
+	return mesh.Request{Authority: authority, Path: method, Method: "POST", Scheme: c.client.scheme, Headers: c, IsGRPC: true}
 }
 
 // undecided turns a failed decision into the call's error. A target that does
@@ -212,29 +243,6 @@ func (c *call) inject() error {
 	return status.Error(abortCode(abort), "fault filter abort")
 }
 
-// abortCode is the gRPC status of an abort: the one configured, or the one
-// that gRPC gives to an HTTP status without a grpc-status.
-func abortCode(a fault.Abort) codes.Code {
-	if a.HTTP == 0 {
-		return codes.Code(a.GRPC)
-	}
-	switch a.HTTP {
-	case 200:
-		return codes.OK
-	case 400:
-		return codes.Internal
-	case 401:
-		return codes.Unauthenticated
-	case 403:
-		return codes.PermissionDenied
-	case 404:
-		return codes.Unimplemented
-	case 429, 502, 503, 504:
-		return codes.Unavailable
-	}
-	return codes.Unknown
-}
-
 // sleep waits for d within the call's deadline.
 func (c *call) sleep(d time.Duration) error {
 	t := time.NewTimer(d)
@@ -264,13 +272,17 @@ func (c *Client) Unary(ctx context.Context, method string, req, reply any, cc *g
 		return err
 	}
 	defer k.release()
-	if k.Decision.Retry == nil {
+	plain := k.plain()
+	if plain && k.Decision.Retry == nil {
 		err := invoker(k.counted(k), method, req, reply, cc, opts...)
 		k.settle(err)
 		return err
 	}
 	u := unary{call: k, method: method, req: req, reply: reply, cc: cc, invoker: invoker, opts: opts}
-	return u.run()
+	if plain {
+		return u.run()
+	}
+	return u.act()
 }
 
 // Stream is a grpc.StreamClientInterceptor.
@@ -280,15 +292,30 @@ func (c *Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cli
 		finish(opts, err)
 		return nil, err
 	}
-	if k.Decision.Retry != nil {
-		return k.newRetriedStream(desc, cc, method, streamer, opts)
+	if !k.plain() {
+		return k.stream(desc, cc, method, streamer, opts)
 	}
-	// The call ends when gRPC says so, whether or not the stream was created.
+	return k.open(k, desc, cc, method, streamer, opts)
+}
+
+// open opens a stream, with retries if the route has them. The call ends when
+// gRPC says so, whether or not the stream was created.
+func (c *call) open(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts []grpc.CallOption) (grpc.ClientStream, error) {
+	permit, err := c.passStream()
+	if err != nil {
+		c.release()
+		finish(opts, err)
+		return nil, err
+	}
+	if c.Decision.Retry != nil {
+		return c.newRetriedStream(ctx, permit, desc, cc, method, streamer, opts)
+	}
 	ended := grpc.OnFinish(func(err error) {
-		k.settle(err)
-		k.release()
+		c.settle(err)
+		c.passed(permit)
+		c.release()
 	})
-	return streamer(k.counted(k), desc, cc, method, append(opts[:len(opts):len(opts)], ended)...)
+	return streamer(c.counted(ctx), desc, cc, method, append([]grpc.CallOption{ended}, opts...)...)
 }
 
 // settle reports the attempt that ended with err, if the balancer did not.
@@ -299,6 +326,7 @@ func (c *call) settle(err error) {
 		c.Settle(c.client.engine, nil, time.Time{})
 	default:
 		last := outcome.OfGRPC(int32(status.Code(err)))
+		last.Conditions |= c.Last.Conditions & (outcome.RetriableHeaders | outcome.EnvoyRateLimited)
 		c.Settle(c.client.engine, &last, time.Now())
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/meshframe/meshframe/mesh/breaker"
 	"github.com/meshframe/meshframe/mesh/outcome"
 )
 
@@ -26,6 +27,8 @@ const replayLimit = 256 << 10
 // is kept, encoded, until then.
 type retriedStream struct {
 	*call
+	ctx      context.Context // what attempts derive theirs from
+	permit   breaker.Permit
 	desc     *grpc.StreamDesc
 	method   string
 	cc       *grpc.ClientConn
@@ -56,7 +59,7 @@ type streamAttempt struct {
 }
 
 // newRetriedStream makes attempts until one gets as far as a stream.
-func (c *call) newRetriedStream(desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts []grpc.CallOption) (grpc.ClientStream, error) {
+func (c *call) newRetriedStream(ctx context.Context, permit breaker.Permit, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts []grpc.CallOption) (grpc.ClientStream, error) {
 	codec, err := codecOf(opts)
 	if err != nil {
 		err = status.Error(codes.Internal, err.Error())
@@ -64,7 +67,7 @@ func (c *call) newRetriedStream(desc *grpc.StreamDesc, cc *grpc.ClientConn, meth
 		finish(opts, err)
 		return nil, err
 	}
-	s := &retriedStream{call: c, desc: desc, method: method, cc: cc, streamer: streamer, codec: codec, caller: opts}
+	s := &retriedStream{call: c, ctx: ctx, permit: permit, desc: desc, method: method, cc: cc, streamer: streamer, codec: codec, caller: opts}
 	s.out.replace(opts)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,7 +94,7 @@ func (s *retriedStream) attempt() error {
 	s.Last, s.Picked = outcome.Attempt{}, nil
 	a := &streamAttempt{s: s, ended: make(chan struct{})}
 	var ctx context.Context
-	ctx, a.cancel = context.WithCancel(s.counted(s.call))
+	ctx, a.cancel = context.WithCancel(s.counted(s.ctx))
 	if d := s.Decision.Retry.PerTryTimeout; d > 0 {
 		a.perTry = time.AfterFunc(d, a.timeOut)
 	}
@@ -215,9 +218,10 @@ func (s *retriedStream) end(err error) {
 			err = nil
 		}
 		s.settle(err)
+		s.passed(s.permit)
 		s.endRetry()
 		s.release()
-		s.out.copyOut(s.caller)
+		s.out.copyOut(s.caller, nil)
 		finish(s.caller, err)
 	})
 }

@@ -44,7 +44,7 @@ func (u *unary) run() error {
 	}
 	u.endRetry()
 	if u.out != nil {
-		u.out.copyOut(u.opts)
+		u.out.copyOut(u.opts, u.responseEdits())
 		finish(u.opts, err)
 	}
 	return err
@@ -53,17 +53,29 @@ func (u *unary) run() error {
 // attempt makes one attempt, within the per-try timeout if there is one.
 func (u *unary) attempt() error {
 	u.Last, u.Picked = outcome.Attempt{}, nil
+	if u.Decision.Upstream.Gate == nil {
+		return u.try()
+	}
+	permit, err := u.pass()
+	if err != nil {
+		return err
+	}
+	err = u.try()
+	u.passed(permit)
+	return err
+}
+
+func (u *unary) try() error {
 	opts := u.opts
 	if u.out != nil {
 		opts = u.out.opts
 	}
-	perTry := u.Decision.Retry.PerTryTimeout
-	if perTry == 0 {
+	if u.Decision.Retry == nil || u.Decision.Retry.PerTryTimeout == 0 {
 		err := u.invoker(u.counted(u.call), u.method, u.req, u.reply, u.cc, opts...)
 		u.settle(err)
 		return err
 	}
-	ctx, cancel := context.WithTimeout(u.counted(u.call), perTry)
+	ctx, cancel := context.WithTimeout(u.counted(u.call), u.Decision.Retry.PerTryTimeout)
 	defer cancel()
 	err := u.invoker(ctx, u.method, u.req, u.reply, u.cc, opts...)
 	u.settle(err)
@@ -89,14 +101,10 @@ func (u *unary) again() bool {
 // limit of retries admit one, and returns how long to wait for it. The caller
 // gives the retry back to the breaker.
 func (c *call) nextRetry(rnd func() uint64) (wait time.Duration, ok bool) {
-	p, up := c.Decision.Retry, c.Decision.Upstream
-	if c.Retries >= p.NumRetries || c.Err() != nil || !p.Retriable(&c.Last) || c.Pushback < 0 {
+	p := c.Decision.Retry
+	if p == nil || !p.Retriable(&c.Last) || c.Pushback < 0 || !c.admitRetry() {
 		return 0, false
 	}
-	if !up.State.Breaker.TryRetry(&up.Cluster.Limits) {
-		return 0, false
-	}
-	c.Retries++
 	if h := c.Host(); h != nil && p.AvoidPreviousHosts {
 		c.Tried = append(c.Tried, h)
 	}
@@ -105,6 +113,17 @@ func (c *call) nextRetry(rnd func() uint64) (wait time.Duration, ok bool) {
 		wait, c.Pushback = c.Pushback, 0
 	}
 	return wait, true
+}
+
+// admitRetry counts another attempt, if the policy's number of retries and the
+// cluster's limit admit one.
+func (c *call) admitRetry() bool {
+	up := c.Decision.Upstream
+	if c.Retries >= c.Decision.Retry.NumRetries || c.Err() != nil || !up.State.Breaker.TryRetry(&up.Cluster.Limits) {
+		return false
+	}
+	c.Retries++
+	return true
 }
 
 func (u *unary) endRetry() {
@@ -142,8 +161,12 @@ func (r *results) replace(opts []grpc.CallOption) {
 	}
 }
 
-// copyOut gives the caller what the last attempt wrote.
-func (r *results) copyOut(opts []grpc.CallOption) {
+// copyOut gives the caller what the last attempt wrote, with the route's edits
+// of the headers; nil edits are none.
+func (r *results) copyOut(opts []grpc.CallOption, edits func(metadata.MD) metadata.MD) {
+	if edits != nil {
+		r.header = edits(r.header.Copy())
+	}
 	for _, o := range opts {
 		switch o := o.(type) {
 		case grpc.HeaderCallOption:

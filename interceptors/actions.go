@@ -1,0 +1,330 @@
+package interceptors
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/meshframe/meshframe/mesh/fault"
+	"github.com/meshframe/meshframe/mesh/snapshot"
+)
+
+// answer ends the calls that the route does not forward: refused by its rate
+// limit, redirected, or answered by itself.
+func (c *call) answer(a *snapshot.Actions, method string) error {
+	if a.RateLimit != nil {
+		r := c.request(c.client.target.Name(), method)
+		if !c.client.engine.Admit(&c.Decision, &r, time.Now()) {
+			return status.Errorf(codeOfHTTP(a.RateLimit.Policy().Status), "%s: rate limited", c.client.target.Name())
+		}
+	}
+	if d := a.DirectResponse; d != nil {
+		return reply(d)
+	}
+	if r := a.Redirect; r != nil {
+		return status.Errorf(codes.Unknown, "%s: the route redirects to %s (HTTP status %d), which a gRPC call cannot follow",
+			c.client.target.Name(), a.Location(c.client.scheme, c.client.target.Name(), method), r.Status)
+	}
+	return nil
+}
+
+// reply is a fixed HTTP answer as a gRPC call sees it.
+func reply(d *snapshot.DirectResponse) error {
+	text := d.Body
+	if text == "" {
+		text = fmt.Sprintf("direct response with HTTP status %d", d.Status)
+	}
+	code := codeOfHTTP(d.Status)
+	if code == codes.OK { // a success without a message is none for gRPC
+		code = codes.Unknown
+	}
+	return status.Error(code, text)
+}
+
+// abortCode is the gRPC status of an injected abort.
+func abortCode(a fault.Abort) codes.Code {
+	if a.HTTP == 0 {
+		return codes.Code(a.GRPC)
+	}
+	return codeOfHTTP(a.HTTP)
+}
+
+// codeOfHTTP is the status that gRPC gives to an HTTP response without one of
+// its own.
+func codeOfHTTP(httpStatus int) codes.Code {
+	switch httpStatus {
+	case 200:
+		return codes.OK
+	case 400:
+		return codes.Internal
+	case 401:
+		return codes.Unauthenticated
+	case 403:
+		return codes.PermissionDenied
+	case 404:
+		return codes.Unimplemented
+	case 429, 502, 503, 504:
+		return codes.Unavailable
+	}
+	return codes.Unknown
+}
+
+// outgoing is a call as the route wants it to be sent.
+type outgoing struct {
+	method    string
+	authority string
+	opts      []grpc.CallOption
+}
+
+// rewrite applies the route's edits of the request to the call: its headers, its
+// path and its authority.
+func (c *call) rewrite(method string, opts []grpc.CallOption) outgoing {
+	out := outgoing{method: method, authority: c.client.target.Name(), opts: opts}
+	a := c.Decision.Actions
+	if a == nil {
+		return out
+	}
+	c.Context = edited(c.Context, a.RequestHeaders)
+	out.method = a.Path(method)
+	for _, o := range opts {
+		if o, ok := o.(grpc.AuthorityOverrideCallOption); ok {
+			out.authority = o.Authority
+		}
+	}
+	if host := a.Host(); host != "" {
+		out.authority = host
+		out.opts = append(opts[:len(opts):len(opts)], grpc.CallAuthority(host))
+	}
+	return out
+}
+
+// responseEdits returns how the response's headers are changed: by the route, by
+// a hash policy that generated a cookie, and by a session that binds the client
+// to the host which answered. It returns nil if they are not.
+func (c *call) responseEdits() func(metadata.MD) metadata.MD {
+	a, s, session := c.Decision.Actions, c.Decision.Selection, c.Decision.Upstream.Cluster.Session
+	if (a == nil || len(a.ResponseHeaders) == 0) && s == nil && session == nil {
+		return nil
+	}
+	return func(md metadata.MD) metadata.MD {
+		if md == nil {
+			md = metadata.MD{}
+		}
+		if a != nil {
+			edit(md, a.ResponseHeaders)
+		}
+		if s != nil && s.SetCookie != "" {
+			md.Append("set-cookie", s.SetCookie)
+		}
+		if session != nil && c.Picked != nil {
+			host := c.Picked.Hosts[c.PickedHost].Address
+			if s == nil || s.SessionHost != host {
+				md.Append(session.Bind(host))
+			}
+		}
+		return md
+	}
+}
+
+// act makes a unary call whose route does more than forward.
+func (u *unary) act() error {
+	a := u.Decision.Actions
+	out := u.rewrite(u.method, u.opts)
+	u.method, u.opts = out.method, out.opts
+	var cs []*shadow
+	if a != nil && len(a.Mirrors) > 0 {
+		var err error
+		if cs, err = u.mirror(out.authority); err != nil {
+			return err
+		}
+	}
+	var err error
+	if a != nil && a.Hedge && u.Decision.Retry != nil && u.Decision.Retry.PerTryTimeout > 0 {
+		err = u.runHedged()
+	} else {
+		err = u.run()
+	}
+	if err != nil {
+		err = u.fallBack(err)
+	}
+	for _, s := range cs {
+		s.compare.originalEnded(err)
+	}
+	return err
+}
+
+// mirror sends copies of a unary call. The message is encoded once, for the call
+// and its copies.
+func (u *unary) mirror(authority string) ([]*shadow, error) {
+	codec, err := codecOf(u.opts)
+	if err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	cs := u.shadows(codec, authority, u.opts)
+	if len(cs) == 0 {
+		return nil, nil
+	}
+	req, err := codec.encode(u.req)
+	if err != nil {
+		err = status.Errorf(codes.Internal, "encoding the message: %v", err)
+	} else {
+		u.req = req
+		u.opts = append(u.opts[:len(u.opts):len(u.opts)], grpc.ForceCodecV2(codec))
+	}
+	for _, s := range cs {
+		if err != nil {
+			s.end(err)
+			continue
+		}
+		s.unary(u.method, req, u.cc, u.invoker)
+	}
+	return cs, err
+}
+
+// actionStream is a stream whose route does more than forward.
+type actionStream struct {
+	grpc.ClientStream
+	edits  func(metadata.MD) metadata.MD // nil is none
+	codec  frameCodec
+	copies []*shadowStream
+	idle   *idleTimer
+}
+
+// stream opens a stream for a route that does more than forward.
+func (c *call) stream(desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts []grpc.CallOption) (grpc.ClientStream, error) {
+	a := c.Decision.Actions
+	out := c.rewrite(method, opts)
+	s := &actionStream{edits: c.responseEdits()}
+	opts = out.opts
+	if a != nil && len(a.Mirrors) > 0 {
+		var err error
+		if s.codec, err = codecOf(opts); err != nil {
+			err = status.Error(codes.Internal, err.Error())
+			c.release()
+			finish(opts, err)
+			return nil, err
+		}
+		for _, sh := range c.shadows(s.codec, out.authority, opts) {
+			s.copies = append(s.copies, sh.stream(desc, out.method, cc, streamer))
+		}
+		opts = append(opts[:len(opts):len(opts)], grpc.ForceCodecV2(s.codec))
+	}
+	var ctx context.Context = c
+	if a != nil && a.IdleTimeout > 0 {
+		ctx, s.idle = withIdleTimeout(c, a.IdleTimeout)
+	}
+	ended := grpc.OnFinish(func(err error) {
+		s.editHeaderOptions(opts)
+		s.ended(err)
+	})
+	var err error
+	s.ClientStream, err = c.open(ctx, desc, cc, out.method, streamer, append(opts[:len(opts):len(opts)], ended))
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// editHeaderOptions applies the route's edits to the headers that the caller
+// asked for by option.
+func (s *actionStream) editHeaderOptions(opts []grpc.CallOption) {
+	for _, o := range opts {
+		if o, ok := o.(grpc.HeaderCallOption); ok && s.edits != nil && *o.HeaderAddr != nil {
+			*o.HeaderAddr = s.edits(o.HeaderAddr.Copy())
+		}
+	}
+}
+
+// ended tells the copies how the stream ended.
+func (s *actionStream) ended(err error) {
+	s.idle.stop()
+	for _, c := range s.copies {
+		c.compare.originalEnded(err)
+		c.closeSend()
+	}
+}
+
+// SendMsg encodes the message once, for the stream and its copies.
+func (s *actionStream) SendMsg(m any) error {
+	s.idle.touch()
+	if len(s.copies) == 0 {
+		return s.ClientStream.SendMsg(m)
+	}
+	f, ok := m.(*frame)
+	if !ok {
+		var err error
+		if f, err = s.codec.encode(m); err != nil {
+			return status.Errorf(codes.Internal, "encoding the message: %v", err)
+		}
+	}
+	for _, c := range s.copies {
+		c.send(f)
+	}
+	return s.ClientStream.SendMsg(f)
+}
+
+// CloseSend closes the sending side of the stream and of its copies.
+func (s *actionStream) CloseSend() error {
+	for _, c := range s.copies {
+		c.closeSend()
+	}
+	return s.ClientStream.CloseSend()
+}
+
+// RecvMsg receives the next message.
+func (s *actionStream) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	if s.idle.fired() {
+		return status.Error(codes.DeadlineExceeded, "stream idle timeout")
+	}
+	s.idle.touch()
+	return err
+}
+
+// Header returns the response's headers with the route's edits.
+func (s *actionStream) Header() (metadata.MD, error) {
+	md, err := s.ClientStream.Header()
+	if err != nil || md == nil || s.edits == nil {
+		return md, err
+	}
+	return s.edits(md.Copy()), nil
+}
+
+// idleTimer ends a call whose stream neither sent nor received for a while. A
+// nil idleTimer does nothing.
+type idleTimer struct {
+	d    time.Duration
+	t    *time.Timer
+	over atomic.Bool
+}
+
+func withIdleTimeout(ctx context.Context, d time.Duration) (context.Context, *idleTimer) {
+	ctx, cancel := context.WithCancel(ctx)
+	i := &idleTimer{d: d}
+	i.t = time.AfterFunc(d, func() {
+		i.over.Store(true)
+		cancel()
+	})
+	context.AfterFunc(ctx, cancel)
+	return ctx, i
+}
+
+func (i *idleTimer) fired() bool { return i != nil && i.over.Load() }
+
+func (i *idleTimer) touch() {
+	if i != nil {
+		i.t.Reset(i.d)
+	}
+}
+
+func (i *idleTimer) stop() {
+	if i != nil {
+		i.t.Stop()
+	}
+}

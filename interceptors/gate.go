@@ -1,0 +1,107 @@
+package interceptors
+
+import (
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/meshframe/meshframe/mesh"
+	"github.com/meshframe/meshframe/mesh/breaker"
+	"github.com/meshframe/meshframe/mesh/outcome"
+)
+
+// pass asks the half-open breaker of the call's cluster, if it has one, for an
+// attempt.
+func (c *call) pass() (breaker.Permit, error) {
+	up := c.Decision.Upstream
+	if up.Gate == nil {
+		return breaker.Permit{}, nil
+	}
+	permit, err := up.Gate.Allow()
+	if err != nil {
+		c.Last = outcome.Attempt{GRPCStatus: int32(codes.Unavailable), HTTPStatus: 503, LocalOrigin: true, Conditions: outcome.Overflow}
+		return permit, status.Errorf(codes.Unavailable, "cluster %q: %v", up.Name, err)
+	}
+	return permit, nil
+}
+
+// passed tells the breaker how the attempt ended.
+func (c *call) passed(p breaker.Permit) {
+	switch {
+	case c.Decision.Upstream.Gate == nil:
+	case codes.Code(c.Last.GRPCStatus) == codes.Canceled && c.Err() != nil:
+		p.Abandon()
+	default:
+		p.Done(!c.Last.Failed())
+	}
+}
+
+// fixedFallback is the answer that the configuration has for calls that reach no
+// host, or err if it has none.
+func (c *call) fixedFallback(err error) error {
+	f := c.Decision.Fallback()
+	switch {
+	case f == nil:
+		return err
+	case f.Reply != nil:
+		return reply(f.Reply)
+	case f.GRPC != nil:
+		return status.Error(codes.Code(f.GRPC.Code), f.GRPC.Message)
+	}
+	return err
+}
+
+// fallBack is what becomes of a call that failed with err: the fallback of the
+// configuration, if it reached no host.
+func (u *unary) fallBack(err error) error {
+	f := u.Decision.Fallback()
+	if f == nil || u.Picked != nil || u.call.Err() != nil {
+		return err
+	}
+	switch {
+	case f.Reply != nil || f.GRPC != nil:
+		return u.fixedFallback(err)
+	case f.Func != "":
+		answer := u.client.fallbacks[f.Func]
+		if answer == nil {
+			return status.Errorf(codes.Unavailable, "%v; the fallback function %q is not registered", err, f.Func)
+		}
+		return answer(u.Context, u.method, u.req, u.reply)
+	}
+	if !u.divert() {
+		return err
+	}
+	return u.run()
+}
+
+// passStream is pass for a stream, which falls back before it is opened: to
+// another cluster, or to a fixed answer.
+func (c *call) passStream() (breaker.Permit, error) {
+	permit, err := c.pass()
+	if err == nil && len(c.Decision.Upstream.Hosts) > 0 {
+		return permit, nil
+	}
+	if c.divert() {
+		return c.pass()
+	}
+	if err == nil && c.fixedFallback(nil) == nil {
+		return permit, nil // the balancer says why
+	}
+	return permit, c.fixedFallback(err)
+}
+
+// divert sends the call to its fallback cluster.
+func (c *call) divert() bool {
+	s := c.client.target.Snapshot()
+	var d mesh.Decision
+	if s == nil || !c.client.engine.DecideFallback(s, &c.Decision, &d) {
+		return false
+	}
+	d.Upstream.State.Acquire()
+	if c.Pending {
+		c.Pending = false
+		c.Decision.Upstream.State.Breaker.DonePending()
+	}
+	c.Decision.Upstream.State.Release()
+	c.Decision, c.Retries, c.Tried = d, 0, nil
+	return true
+}

@@ -1,0 +1,124 @@
+package interceptors
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// hedge makes the attempts of a unary call side by side: when one is not
+// answered within the per-try timeout another starts beside it, and the first
+// good answer wins (Envoy hedge_on_per_try_timeout). Every attempt has a reply
+// of its own, undecoded; the winner's is decoded into the caller's.
+type hedge struct {
+	*unary
+	codec    frameCodec
+	req      *frame
+	finished chan *hedgedAttempt
+	running  []*hedgedAttempt
+	admitted int // retries that the breaker counts
+}
+
+// hedgedAttempt is one attempt. It has its own record of the call, because it
+// runs beside others.
+type hedgedAttempt struct {
+	call
+	cancel context.CancelFunc
+	reply  frame
+	out    results
+	err    error
+}
+
+func (u *unary) runHedged() error {
+	codec, err := codecOf(u.opts)
+	if err != nil {
+		return status.Error(codes.Internal, err.Error())
+	}
+	req, err := codec.encode(u.req)
+	if err != nil {
+		return status.Errorf(codes.Internal, "encoding the message: %v", err)
+	}
+	h := &hedge{unary: u, codec: codec, req: req, finished: make(chan *hedgedAttempt)}
+	winner := h.race()
+	err = winner.err
+	if err == nil {
+		if err = codec.decode(&winner.reply, u.reply); err != nil {
+			err = status.Errorf(codes.Internal, "decoding the message: %v", err)
+		}
+	}
+	winner.out.copyOut(u.opts, u.responseEdits())
+	finish(u.opts, err)
+	return err
+}
+
+// race runs attempts until one is good or none is left, and returns the one
+// that decides. When it returns, every attempt has ended.
+func (h *hedge) race() *hedgedAttempt {
+	defer h.stop()
+	h.start()
+	perTry := time.NewTimer(h.Decision.Retry.PerTryTimeout)
+	defer perTry.Stop()
+	for {
+		select {
+		case a := <-h.finished:
+			h.running = slices.DeleteFunc(h.running, func(r *hedgedAttempt) bool { return r == a })
+			if a.err == nil {
+				return a
+			}
+			h.Last, h.Pushback, h.Picked, h.PickedHost = a.Last, a.Pushback, a.Picked, a.PickedHost
+			wait, again := h.nextRetry(rand.Uint64)
+			if again {
+				h.admitted++
+				again = h.sleep(wait) == nil
+			}
+			switch {
+			case again:
+				h.start()
+				perTry.Reset(h.Decision.Retry.PerTryTimeout)
+			case len(h.running) == 0:
+				return a
+			}
+		case <-perTry.C:
+			if h.admitRetry() {
+				h.admitted++
+				h.start()
+				perTry.Reset(h.Decision.Retry.PerTryTimeout)
+			}
+		}
+	}
+}
+
+// start begins an attempt beside those that run.
+func (h *hedge) start() {
+	a := &hedgedAttempt{}
+	a.client = h.client
+	a.Decision, a.Observe, a.Retries = h.Decision, true, h.Retries
+	a.Tried = slices.Clone(h.Tried)
+	a.Context, a.cancel = context.WithCancel(h.call)
+	ctx := h.counted(&a.call)
+	a.out.replace(h.opts)
+	h.running = append(h.running, a)
+	go func() {
+		a.err = h.invoker(ctx, h.method, h.req, &a.reply, h.cc, append(a.out.opts, grpc.ForceCodecV2(h.codec))...)
+		a.settle(a.err)
+		h.finished <- a
+	}()
+}
+
+// stop ends the attempts that lost and waits for them: they hold the request.
+func (h *hedge) stop() {
+	for _, a := range h.running {
+		a.cancel()
+	}
+	for range h.running {
+		<-h.finished
+	}
+	for range h.admitted {
+		h.Decision.Upstream.State.Breaker.DoneRetry()
+	}
+}

@@ -1,0 +1,184 @@
+package interceptors
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+
+	"github.com/meshframe/meshframe/mesh"
+	"github.com/meshframe/meshframe/mesh/mirror"
+	"github.com/meshframe/meshframe/mesh/outcome"
+)
+
+const (
+	// maxMirrors is how many copies of calls a channel has under way at once;
+	// of more calls no copies are made.
+	maxMirrors = 256
+	// mirrorTimeout ends copies of calls that have no deadline of their own.
+	mirrorTimeout = 30 * time.Second
+	// mirrorQueue is how many messages of a stream wait for its copy; a copy that
+	// falls behind further is given up.
+	mirrorQueue = 64
+	// shadowSuffix marks the authority of a copy, as Envoy does.
+	shadowSuffix = "-shadow"
+)
+
+// comparison waits for the status of a call and of its copy.
+type comparison struct {
+	stats *mirror.Stats
+	once  sync.Once
+
+	mu             sync.Mutex
+	original, copy *outcome.Attempt // nil until it has ended
+}
+
+// originalEnded notes how the call itself ended.
+func (c *comparison) originalEnded(err error) { c.ended(&c.original, err) }
+
+// copyEnded notes how its copy ended.
+func (c *comparison) copyEnded(err error) { c.ended(&c.copy, err) }
+
+func (c *comparison) ended(side **outcome.Attempt, err error) {
+	a := outcome.OfGRPC(int32(status.Code(err)))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	*side = &a
+	if c.original != nil && c.copy != nil {
+		c.once.Do(func() { c.stats.Compare(c.original, c.copy) })
+	}
+}
+
+// shadow is one copy of a call: a call of its own, which outlives the caller's.
+type shadow struct {
+	*call
+	cancel  context.CancelFunc
+	compare *comparison
+	opts    []grpc.CallOption
+}
+
+// shadows draws the mirrors of the call and prepares those that get a copy. The
+// copies are independent of the caller's context but for its values, end by a
+// deadline of their own, and slow the call down by no more than the encoding of
+// its messages.
+func (c *call) shadows(codec frameCodec, authority string, opts []grpc.CallOption) []*shadow {
+	s := c.client.target.Snapshot()
+	if s == nil {
+		return nil
+	}
+	var out []*shadow
+	for i := range c.Decision.Actions.Mirrors {
+		var d mesh.Decision
+		if !c.client.engine.DecideMirror(s, &c.Decision, i, &d) {
+			continue
+		}
+		stats := &d.Upstream.State.Mirrored
+		if c.client.mirrors.Add(1) > maxMirrors {
+			c.client.mirrors.Add(-1)
+			stats.Dropped()
+			continue
+		}
+		stats.Sent()
+		out = append(out, c.newShadow(d, stats, codec, authority, c.Decision.Actions.Mirrors[i].KeepAuthority, opts))
+	}
+	return out
+}
+
+func (c *call) newShadow(d mesh.Decision, stats *mirror.Stats, codec frameCodec, authority string, keep bool, opts []grpc.CallOption) *shadow {
+	timeout := mirrorTimeout
+	if deadline, ok := c.Deadline(); ok {
+		timeout = min(timeout, time.Until(deadline))
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context), timeout)
+	k := &call{Context: ctx, client: c.client}
+	k.Decision = d
+	k.Decision.Upstream.State.Acquire()
+	k.acquired = true
+	k.Observe = d.Upstream.Cluster.Outlier != nil
+	var out results
+	out.replace(opts)
+	if !keep {
+		authority += shadowSuffix
+	}
+	return &shadow{
+		call: k, cancel: cancel, compare: &comparison{stats: stats},
+		opts: append(out.opts, grpc.CallAuthority(authority), grpc.ForceCodecV2(codec)),
+	}
+}
+
+// end gives back what the copy holds.
+func (s *shadow) end(err error) {
+	s.settle(err)
+	s.compare.copyEnded(err)
+	s.cancel()
+	s.release()
+	s.client.mirrors.Add(-1)
+}
+
+// unary sends the copy of a unary call.
+func (s *shadow) unary(method string, req *frame, cc *grpc.ClientConn, invoker grpc.UnaryInvoker) {
+	go func() {
+		var reply frame
+		s.end(invoker(s.call, method, req, &reply, cc, s.opts...))
+	}()
+}
+
+// shadowStream is the copy of a stream: what the caller sends is queued for it.
+type shadowStream struct {
+	*shadow
+	queue  chan *frame
+	closed sync.Once
+	lost   atomic.Bool
+}
+
+// stream opens the copy of a stream.
+func (s *shadow) stream(desc *grpc.StreamDesc, method string, cc *grpc.ClientConn, streamer grpc.Streamer) *shadowStream {
+	st := &shadowStream{shadow: s, queue: make(chan *frame, mirrorQueue)}
+	go func() { s.end(st.run(desc, method, cc, streamer)) }()
+	return st
+}
+
+func (s *shadowStream) run(desc *grpc.StreamDesc, method string, cc *grpc.ClientConn, streamer grpc.Streamer) error {
+	ended := make(chan error, 1)
+	st, err := streamer(s.call, desc, cc, method, append(s.opts, grpc.OnFinish(func(err error) { ended <- err }))...)
+	if err != nil {
+		s.lost.Store(true)
+		return err
+	}
+	go func() {
+		for st.RecvMsg(&frame{}) == nil {
+		}
+	}()
+	for {
+		select {
+		case err := <-ended:
+			s.lost.Store(true)
+			return err
+		case f, ok := <-s.queue:
+			if !ok {
+				_ = st.CloseSend() // how the copy ended is all that matters
+				return <-ended
+			}
+			_ = st.SendMsg(f)
+		}
+	}
+}
+
+// send queues a message for the copy, or gives the copy up.
+func (s *shadowStream) send(f *frame) {
+	if s.lost.Load() {
+		return
+	}
+	select {
+	case s.queue <- f:
+	default:
+		s.lost.Store(true)
+		s.cancel()
+	}
+}
+
+// closeSend ends what is sent to the copy.
+func (s *shadowStream) closeSend() { s.closed.Do(func() { close(s.queue) }) }
