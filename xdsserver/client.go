@@ -48,12 +48,12 @@ type record struct {
 	Type string `json:"type"`
 	// Names is how many resources the client subscribes to by name.
 	Names    int    `json:"names"`
-	Sent     string `json:"sent,omitempty"`  // version of the last response
-	Acked    string `json:"acked,omitempty"` // version that the client last accepted
-	Nacked   string `json:"nacked,omitempty"`
-	Error    string `json:"error,omitempty"` // the client's reason for the refusal
-	Pushes   int    `json:"pushes"`
-	LastPush string `json:"lastPush,omitempty"`
+	Sent     string    `json:"sent,omitempty"`   // version of the last response
+	Acked    string    `json:"acked,omitempty"`  // version that the client last accepted
+	Nacked   string    `json:"nacked,omitempty"` // version that the client refused, if that is the last that it was sent
+	Error    string    `json:"error,omitempty"`  // the client's reason for the refusal
+	Pushes   int       `json:"pushes"`
+	LastPush time.Time `json:"lastPush,omitzero"`
 
 	nonce string
 }
@@ -184,7 +184,7 @@ func (c *client) told(typeURL, version, nonce string, resources int) {
 	r := c.record(typeURL)
 	r.Sent, r.nonce = version, nonce
 	r.Pushes++
-	r.LastPush = time.Now().UTC().Format(time.RFC3339Nano)
+	r.LastPush = time.Now().UTC()
 	c.mu.Unlock()
 	c.server.metrics.byType[typeURL].pushes.Inc()
 	c.server.metrics.byType[typeURL].resources.Add(float64(resources))
