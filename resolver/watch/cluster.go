@@ -209,6 +209,20 @@ func sameEndpoints(a, b snapshot.LocalityEndpoints) bool {
 	return slices.Equal(a.Endpoints, b.Endpoints)
 }
 
+// lookupHost asks the system. Unlike the resolver's LookupHost, its LookupNetIP
+// returns at once when ctx ends.
+func lookupHost(ctx context.Context, host string) ([]string, error) {
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	addrs := make([]string, 0, len(ips))
+	for _, ip := range ips {
+		addrs = append(addrs, ip.Unmap().String())
+	}
+	return addrs, nil
+}
+
 // resolve replaces host names by their addresses. again reports whether there
 // was a name, whose addresses may change.
 func resolve(ctx context.Context, lookupHost func(context.Context, string) ([]string, error), in *snapshot.ClusterLoadAssignment) (out *snapshot.ClusterLoadAssignment, again bool, err error) {

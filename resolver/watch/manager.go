@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"strings"
 	"sync"
 	"time"
@@ -45,8 +44,8 @@ type Config struct {
 	// a target may be without any configuration before fail-fast calls fail;
 	// default 15 s.
 	WarmTimeout time.Duration
-	// LookupHost resolves the hosts of DNS clusters; default
-	// net.DefaultResolver.LookupHost.
+	// LookupHost resolves the hosts of DNS clusters to addresses; default
+	// net.DefaultResolver. It must return when ctx ends.
 	LookupHost func(ctx context.Context, host string) ([]string, error)
 }
 
@@ -83,7 +82,7 @@ func New(cfg Config) *Manager {
 		cfg.WarmTimeout = 15 * time.Second
 	}
 	if cfg.LookupHost == nil {
-		cfg.LookupHost = net.DefaultResolver.LookupHost
+		cfg.LookupHost = lookupHost
 	}
 	m := &Manager{cfg: cfg, targets: map[string]*Target{}, applied: make(chan struct{}, 1)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
