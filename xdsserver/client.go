@@ -47,7 +47,7 @@ type client struct {
 type record struct {
 	Type string `json:"type"`
 	// Names is how many resources the client subscribes to by name.
-	Names    int    `json:"names"`
+	Names    int       `json:"names"`
 	Sent     string    `json:"sent,omitempty"`   // version of the last response
 	Acked    string    `json:"acked,omitempty"`  // version that the client last accepted
 	Nacked   string    `json:"nacked,omitempty"` // version that the client refused, if that is the last that it was sent

@@ -52,7 +52,7 @@ type Server struct {
 // the problems are logged and shown by Admin. The context bounds the start only.
 func New(ctx context.Context, opts Options) (*Server, error) {
 	opts = opts.withDefaults()
-	s := &Server{opts: opts, log: opts.Logger, metrics: newMetrics(), cache: NewCache(), pipe: newPipeListener()}
+	s := &Server{opts: opts, log: opts.Logger, metrics: newMetrics(), cache: NewCache(), pipe: newPipeListener(), changes: newChanges()}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	var err error
 	s.registry, err = registry.New(registry.Options{Policy: opts.Registration, StateDir: opts.StateDir, Logger: opts.Logger})
@@ -76,7 +76,8 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 
 // serveRegistry begins to follow the registry.
 func (s *Server) serveRegistry() {
-	s.changes = newChanges()
+	s.changes.serving.Lock() // the configuration may change already
+	defer s.changes.serving.Unlock()
 	x, cancel := s.registry.Subscribe(s.changes.add)
 	context.AfterFunc(s.ctx, cancel)
 	world := translate.NewWorld(x, s.opts.world(), nil)
@@ -93,9 +94,7 @@ func (s *Server) serveRegistry() {
 // configured is called with each model that is to be served.
 func (s *Server) configured(m *config.Model) {
 	s.registry.SetModel(m)
-	if s.changes != nil {
-		s.flush()
-	}
+	s.flush()
 }
 
 // flush serves what has changed in the registry so far.
