@@ -25,6 +25,8 @@ type reading struct {
 func (st *stream) handle(r *response) *hold {
 	h := newHold()
 	defer h.release()
+	st.s.c.reading.Lock()
+	defer st.s.c.reading.Unlock()
 	t, list := st.look(r)
 	if t == nil {
 		return h
@@ -40,11 +42,16 @@ func (st *stream) handle(r *response) *hold {
 
 // look finds the subscriptions that a response is about, as far as it can tell
 // without decoding. It answers nil when the type was not asked for on this
-// stream: a reply would subscribe to it.
+// stream, as a reply would subscribe to it, and when a server before this one
+// has answered.
 func (st *stream) look(r *response) (*talk, []reading) {
 	c := st.s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	st.answered = true
+	if st.s.index > c.level {
+		return nil, nil
+	}
 	st.s.answered()
 	t := st.talks[r.typeURL]
 	if t == nil {
@@ -54,6 +61,7 @@ func (st *stream) look(r *response) (*talk, []reading) {
 		}
 		return nil, nil
 	}
+	c.takeOver(st.s)
 	t.nonce = r.nonce
 	list := make([]reading, len(r.resources))
 	for i, got := range r.resources {
@@ -115,7 +123,7 @@ func decodeSafely(e *typeEntry, name string, body []byte, log *slog.Logger) (d D
 func (st *stream) apply(t *talk, r *response, list []reading, h *hold) {
 	st.s.c.mu.Lock()
 	defer st.s.c.mu.Unlock()
-	st.s.round++
+	st.s.c.round++
 	a := applying{st: st, t: t, r: r, h: h, now: time.Now()}
 	for i := range list {
 		a.resource(&list[i])
@@ -156,7 +164,7 @@ func (a *applying) resource(rd *reading) {
 	if sub == nil { // nobody asked
 		return
 	}
-	sub.round = a.st.s.round
+	sub.round = a.st.s.c.round
 	switch {
 	case rd.absent:
 		a.heartbeat(sub, rd)
@@ -164,6 +172,7 @@ func (a *applying) resource(rd *reading) {
 		a.refused(sub, rd, rd.err)
 	case sub.holds(rd.body):
 		sub.version, sub.kept = rd.version, false
+		sub.by, sub.from = a.st.s, a.st.s
 		a.accepted(sub, rd.version)
 	case sub.refuses(rd.body):
 		a.refuse(sub.name, errors.Unwrap(sub.err))
@@ -192,15 +201,16 @@ func (rd *reading) decodedNow() bool { return rd.decoded.Usable || rd.decoded.Er
 
 // accept takes a new value, or the usable part of it.
 func (a *applying) accept(sub *subscription, rd *reading) {
-	sub.setValue(rd.decoded.Value, rd.body, rd.version)
-	sub.updated, sub.kept = a.now, false
+	sub.setValue(rd.decoded.Value, rd.body, rd.version, a.st.s)
+	sub.updated, sub.kept, sub.by = a.now, false, a.st.s
 	if err := rd.decoded.Err; err != nil {
-		sub.state, sub.partial, sub.refused, sub.accepted = Refused, true, rd.body, ""
+		sub.state, sub.partial, sub.refused = Refused, true, rd.body
 		sub.err = a.refusedError(sub, rd, err)
 		a.refuse(sub.name, err)
 	} else {
 		sub.state, sub.partial, sub.refused, sub.err = Accepted, false, nil, nil
 		a.accepted(sub, rd.version)
+		a.st.s.c.keeper.keep(sub)
 	}
 	a.st.s.c.tell(sub, callUpdate, a.h)
 }
@@ -213,9 +223,10 @@ func (a *applying) accepted(sub *subscription, version string) {
 // refused keeps the last good value.
 func (a *applying) refused(sub *subscription, rd *reading, err error) {
 	sub.state, sub.partial, sub.refused = Refused, false, rd.body
-	sub.updated, sub.err = a.now, a.refusedError(sub, rd, err)
+	sub.updated, sub.err, sub.by = a.now, a.refusedError(sub, rd, err), a.st.s
 	a.refuse(sub.name, err)
 	a.st.s.c.tell(sub, callError, a.h)
+	a.st.s.c.keeper.standIn()
 }
 
 func (a *applying) refusedError(sub *subscription, rd *reading, err error) error {
@@ -236,7 +247,7 @@ func (a *applying) failure(f failure) {
 	if sub == nil {
 		return
 	}
-	sub.round = a.st.s.round
+	sub.round = a.st.s.c.round
 	switch f.err.Code() {
 	case codes.OK: // says nothing
 	case codes.NotFound:
@@ -244,35 +255,47 @@ func (a *applying) failure(f failure) {
 	default:
 		err := &ServerError{Server: a.st.s.cfg.URI, Err: f.err.Err()}
 		if sub.state == Refused && sub.err.Error() == err.Error() {
+			sub.by = a.st.s
 			return
 		}
 		sub.state, sub.partial, sub.refused = Refused, false, nil
-		sub.updated, sub.err = a.now, err
+		sub.updated, sub.err, sub.by = a.now, err, a.st.s
 		a.st.s.c.tell(sub, callError, a.h)
+		a.st.s.c.keeper.standIn()
 	}
 }
 
 // remove takes a resource away, as the server has it no more.
 func (a *applying) remove(name string, err error) {
 	sub := a.t.entry.subs[name]
-	if sub == nil || sub.state == Missing && sub.answered() {
+	if sub == nil || sub.state == Missing && sub.answeredBy(a.st.s) {
 		return
 	}
-	if sub.hasValue && a.st.s.cfg.IgnoreResourceDeletion {
+	if a.st.s.lose(sub, &MissingError{Type: sub.entry.name, Resource: name, Server: a.st.s.cfg.URI, Err: err}, a.h) {
+		a.st.s.c.keeper.discard(sub)
+	}
+}
+
+// lose takes a resource away that a server does not have, and tells the
+// watchers unless they know. It answers false if what others said of it is kept.
+// Client.mu is held.
+func (s *server) lose(sub *subscription, err *MissingError, h *hold) bool {
+	sub.by, sub.lapsed = s, false
+	if sub.hasValue && s.cfg.IgnoreResourceDeletion {
 		if !sub.kept {
-			a.st.s.c.log.Warn("xds resource deleted by the server; kept, as ignore_resource_deletion is set",
-				"server", a.st.s.cfg.URI, "type", sub.entry.name, "resource", name)
+			s.c.log.Warn("xds resource deleted by the server; kept, as ignore_resource_deletion is set",
+				"server", s.cfg.URI, "type", sub.entry.name, "resource", sub.name)
 		}
 		sub.kept = true
-		return
+		return false
 	}
-	expired := sub.state == Missing
+	told := sub.state == Missing
 	sub.clearValue()
-	sub.state, sub.partial, sub.refused, sub.updated = Missing, false, nil, a.now
-	sub.err = &MissingError{Type: sub.entry.name, Resource: name, Server: a.st.s.cfg.URI, Err: err}
-	if !expired {
-		a.st.s.c.tell(sub, callMissing, a.h)
+	sub.state, sub.partial, sub.refused, sub.updated, sub.err = Missing, false, nil, time.Now(), err
+	if !told {
+		s.c.tell(sub, callMissing, h)
 	}
+	return true
 }
 
 // removeAbsent removes the resources that a full-state response leaves out, if
@@ -281,10 +304,10 @@ func (a *applying) removeAbsent() {
 	var gone []string
 	for n := range a.t.known {
 		sub := a.t.entry.subs[n]
-		if sub == nil || sub.round == a.st.s.round {
+		if sub == nil || sub.round == a.st.s.c.round {
 			continue
 		}
-		if _, first := a.t.first[n]; first || sub.answered() {
+		if _, first := a.t.first[n]; first || sub.answeredBy(a.st.s) {
 			gone = append(gone, n)
 		}
 	}

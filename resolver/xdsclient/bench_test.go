@@ -32,8 +32,8 @@ func dispatch(b *testing.B, p Protocol, resources, watches int) {
 			Watch(c, t, name, fuzzWatcher{})
 		}
 	}
-	c.server.flush()
-	st.plan(c.server.health.Since)
+	c.flush()
+	st.plan(c.servers[0].health.Since)
 	<-st.handle(&response{typeURL: fuzzFull, nonce: "0", resources: all}).free
 
 	bodies := [2][]byte{[]byte("resource0=even"), []byte("resource0=odd")}
@@ -45,6 +45,6 @@ func dispatch(b *testing.B, p Protocol, resources, watches int) {
 			r.resources = all[:1] // only what changed is sent
 		}
 		<-st.handle(r).free
-		st.plan(c.server.health.Since)
+		st.plan(c.servers[0].health.Since)
 	}
 }

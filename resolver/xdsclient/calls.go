@@ -4,8 +4,8 @@ import "sync"
 
 // calls is the queue of callbacks and the goroutine that makes them, one at a
 // time and in order. Its length is bounded by what causes callbacks: one
-// response at a time (flow control), and per watch one first value, one expiry
-// and one connection failure.
+// response at a time (flow control), and per watch one first value, one saved
+// copy, one expiry and one connection failure.
 type calls struct {
 	// settled runs after each batch of callbacks.
 	settled func()

@@ -12,17 +12,26 @@ import (
 
 // Client is an ADS client. Its methods may be called concurrently.
 type Client struct {
-	cfg    Config       // fixed at birth
-	log    *slog.Logger // fixed at birth
-	server *server      // the one in use; fixed at birth
-	calls  *calls
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	cfg     Config       // fixed at birth
+	log     *slog.Logger // fixed at birth
+	servers []*server    // in order of preference; fixed at birth
+	keeper  *keeper      // nil: nothing is saved; fixed at birth
+	calls   *calls
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
 
-	mu     sync.Mutex
-	closed bool
-	types  map[string]*typeEntry
-	order  []*typeEntry // in order of registration
+	// reading is held while a response, or what was saved, is decoded and
+	// applied: resources change at one server's word at a time. It is taken
+	// before mu.
+	reading sync.Mutex
+
+	mu         sync.Mutex
+	closed     bool
+	types      map[string]*typeEntry
+	order      []*typeEntry // in order of registration
+	level      int          // servers[:level+1] are asked, the last is in charge
+	lastOutage *outage      // nil once a server has answered
+	round      int          // counts responses
 }
 
 // New makes a client. It does not connect before the first Watch, but must be
@@ -34,19 +43,42 @@ func New(cfg Config) (*Client, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Client{cfg: cfg, log: cfg.Logger, cancel: cancel, types: map[string]*typeEntry{}}
-	if c.server, err = newServer(c, cfg.Servers[0]); err != nil {
+	if err := c.addServers(); err != nil {
 		cancel()
-		return nil, fmt.Errorf("xdsclient: server %q: %w", cfg.Servers[0].URI, err)
+		return nil, err
 	}
-	c.calls = newCalls(c.server.flush)
+	c.calls = newCalls(c.flush)
 	c.wg.Go(c.calls.run)
-	c.wg.Go(func() { c.server.run(ctx) })
+	if cfg.Cache != nil {
+		c.keeper = newKeeper(c, cfg.Cache)
+		c.wg.Go(func() { c.keeper.restoreAll(ctx) })
+		c.wg.Go(func() { c.keeper.saveAll(ctx) })
+	}
+	for _, s := range c.servers {
+		c.wg.Go(func() { s.run(ctx) })
+	}
 	return c, nil
 }
 
-// Close ends all watches and the connection, and waits until everything the
-// client started has ended. No callback runs after it returns, so it must not
-// be called from one. It may be called more than once, and returns nil.
+// addServers makes the servers, none of which is connected yet.
+func (c *Client) addServers() error {
+	for i, cfg := range c.cfg.Servers {
+		s, err := newServer(c, i, cfg)
+		if err != nil {
+			for _, s := range c.servers {
+				s.disconnect()
+			}
+			return fmt.Errorf("xdsclient: server %q: %w", cfg.URI, err)
+		}
+		c.servers = append(c.servers, s)
+	}
+	return nil
+}
+
+// Close ends all watches and the connections, and waits until everything the
+// client started has ended; what Config.Cache has not been given yet is saved
+// last. No callback runs after it returns, so it must not be called from one. It
+// may be called more than once, and returns nil.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	c.closed = true
@@ -54,6 +86,9 @@ func (c *Client) Close() error {
 	c.cancel()
 	c.calls.stop()
 	c.wg.Wait()
+	if c.keeper != nil {
+		c.keeper.save()
+	}
 	return nil
 }
 
@@ -78,11 +113,22 @@ func (c *Client) watch(t anyType, name string, to anyWatcher) (cancel func()) {
 	for _, call := range sub.news(w) {
 		c.calls.push(call)
 	}
-	c.server.tellOutage(w)
+	c.watchInOutage(w)
 	if len(sub.watches) == 1 {
 		c.touch(sub)
 	}
 	return func() { c.unwatch(w) }
+}
+
+// watchInOutage has the next server asked if those that were asked cannot be
+// reached, which a new watch need not find out for itself, or tells the watch.
+func (c *Client) watchInOutage(w *watch) {
+	if c.outage() == nil || !w.sub.cached() && c.askNext() {
+		return
+	}
+	if !c.keeper.standIn() {
+		c.tellOutage(w, c.outage())
+	}
 }
 
 // register returns the entry of a resource type, and makes it on first use.
@@ -126,42 +172,47 @@ func (c *Client) unwatch(w *watch) {
 	}
 }
 
-// touch notes that a subscription has begun or ended, and has the server told:
+// touch notes that a subscription has begun or ended, and has the servers told:
 // at once, or after the callbacks that are being made, which may change more.
-// Of what the server does not know, it need not be told the end.
+// Of what no server knows, none need be told the end.
 func (c *Client) touch(sub *subscription) {
-	if !sub.wanted() && !c.server.knows(sub) {
-		delete(sub.entry.changed, sub.name)
+	known := c.known(sub)
+	for _, s := range c.servers {
+		if t := s.talk(sub.entry); t != nil && (known || sub.wanted()) {
+			t.changed[sub.name] = struct{}{}
+		} else if t != nil {
+			delete(t.changed, sub.name)
+		}
+	}
+	if !known && !sub.wanted() {
 		sub.entry.drop(sub)
 		return
 	}
-	sub.entry.changed[sub.name] = struct{}{}
 	if !c.calls.busy() {
-		c.server.poke()
+		for _, s := range c.servers[:c.level+1] {
+			s.poke()
+		}
 	}
 }
 
-// anyWanted reports whether there is a reason to be connected.
-func (c *Client) anyWanted() bool {
+// known reports whether a server was asked for a resource on an open stream.
+func (c *Client) known(sub *subscription) bool {
+	return slices.ContainsFunc(c.servers, func(s *server) bool { return s.knows(sub) })
+}
+
+// flush has changed subscriptions sent, even while callbacks are being made.
+func (c *Client) flush() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, e := range c.order {
-		for _, s := range e.subs {
-			if s.wanted() {
-				return true
-			}
-		}
+	for _, s := range c.servers[:c.level+1] {
+		s.due = true
+		s.poke()
 	}
-	return false
 }
 
 // tell pushes a callback to every watch of a resource.
 func (c *Client) tell(s *subscription, kind callKind, h *hold) {
-	u := Update[any]{Name: s.name, Value: s.value, Version: s.version}
-	if s.partial {
-		u.Err = s.err
-	}
 	for _, w := range s.watches {
-		c.calls.push(call{w: w, kind: kind, u: u, err: s.err, hold: h})
+		c.calls.push(call{w: w, kind: kind, u: s.update(), err: s.err, hold: h})
 	}
 }

@@ -19,11 +19,14 @@ import (
 // have it.
 const DefaultWatchExpiry = 15 * time.Second
 
+// DefaultCacheBytes is the default of Config.CacheBytes.
+const DefaultCacheBytes = 64 << 20
+
 // Config says whom to ask, and as whom. It is read once by New.
 type Config struct {
 	// Servers are the control planes in order of preference; at least one is
-	// needed. The first is used; later ones are for fallback (gRFC A71), which
-	// is not there yet.
+	// needed. The first is used; a later one is asked when those before it cannot
+	// be reached and a watched resource is not cached (gRFC A71).
 	Servers []Server
 
 	// Node identifies this process to the server. It goes out with the first
@@ -44,6 +47,15 @@ type Config struct {
 	// fields that are out of range are the default's. It starts over once a
 	// stream has brought a response.
 	Backoff backoff.Config
+
+	// Cache, if set, keeps the resources that were accepted last. They are
+	// delivered, marked as stale, when no server can be reached. A client has a
+	// store for itself.
+	Cache Store
+
+	// CacheBytes bounds what is in Cache. Resources that nobody watches give way
+	// first. Zero means DefaultCacheBytes.
+	CacheBytes int64
 
 	// Logger receives what an operator should know: connections lost and
 	// regained, refused resources. nil discards it.
@@ -78,8 +90,8 @@ type Server struct {
 type Protocol uint8
 
 const (
-	// Auto tries Delta and falls back to StateOfTheWorld when the server
-	// answers UNIMPLEMENTED. The fallback holds as long as the connection.
+	// Auto tries Delta, and StateOfTheWorld when the server answers
+	// UNIMPLEMENTED, which holds as long as the connection.
 	Auto Protocol = iota
 	// Delta is the incremental variant (DeltaAggregatedResources).
 	Delta
@@ -116,6 +128,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.WatchExpiry == 0 {
 		c.WatchExpiry = DefaultWatchExpiry
+	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = DefaultCacheBytes
 	}
 	c.Backoff = withDefaultBackoff(c.Backoff)
 	if c.Logger == nil {

@@ -31,7 +31,7 @@ func eraseWatcher[T any](w Watcher[T]) anyWatcher {
 	return anyWatcher{
 		update: func(u Update[any], done func()) {
 			v, _ := u.Value.(T) // the zero T where T is an interface and the value nil
-			w.Update(Update[T]{Name: u.Name, Value: v, Version: u.Version, Err: u.Err}, done)
+			w.Update(Update[T]{Name: u.Name, Value: v, Version: u.Version, Err: u.Err, Stale: u.Stale}, done)
 		},
 		missing: w.Missing,
 		failed:  w.Error,

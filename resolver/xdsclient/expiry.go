@@ -42,7 +42,7 @@ func (st *stream) stopExpiry() {
 }
 
 // expire reports names that were never answered. While the client itself does
-// not read, the server is given more time.
+// not read, or the server has yet to take over, it is given more time.
 func (st *stream) expire() {
 	c := st.s.c
 	c.mu.Lock()
@@ -52,26 +52,39 @@ func (st *stream) expire() {
 		return
 	}
 	now := time.Now()
-	if st.held {
+	if st.held || st.s != c.inCharge() {
 		for i := range st.expiries {
 			st.expiries[i].at = now.Add(c.cfg.WatchExpiry)
 		}
 	}
 	for len(st.expiries) > 0 && !st.expiries[0].at.After(now) {
-		st.expireNames(st.expiries[0], now)
+		x := st.expiries[0]
 		st.expiries = st.expiries[1:]
+		if x.names = st.expireNames(x); len(x.names) > 0 {
+			x.at = now.Add(c.cfg.WatchExpiry)
+			st.expiries = append(st.expiries, x)
+		}
 	}
 	st.startExpiry()
 }
 
-func (st *stream) expireNames(x expiry, now time.Time) {
+// expireNames reports those of the names that were never answered, and returns
+// those that get more time. A server that has not said a word takes nothing away
+// that was heard elsewhere, and a saved copy can stand in for it.
+func (st *stream) expireNames(x expiry) (later []string) {
 	for _, n := range x.names {
 		sub := x.entry.subs[n]
-		if sub == nil || sub.state != Requested {
-			continue
+		switch {
+		case sub == nil || sub.by == st.s:
+		case !st.answered && (sub.hasValue || sub.by != nil):
+			later = append(later, n)
+		case !st.answered && st.s.c.keeper.has(sub):
+			sub.lapsed = true
+			later = append(later, n)
+			st.s.c.keeper.standIn()
+		default:
+			st.s.lose(sub, &MissingError{Type: x.entry.name, Resource: n, Server: st.s.cfg.URI, Expired: true}, nil)
 		}
-		sub.state, sub.updated = Missing, now
-		sub.err = &MissingError{Type: x.entry.name, Resource: n, Server: st.s.cfg.URI, Expired: true}
-		st.s.c.tell(sub, callMissing, nil)
 	}
+	return later
 }

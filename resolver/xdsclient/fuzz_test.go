@@ -106,7 +106,7 @@ func feed(t *testing.T, p Protocol, data []byte) {
 	cancel := Watch(c, partial, "a", fuzzWatcher{})
 	now := time.Now()
 	for i := range 3 {
-		c.server.flush()
+		c.flush()
 		batch, _ := st.plan(now)
 		for _, r := range batch {
 			sendable(t, p, r)

@@ -32,13 +32,13 @@ func detached(tb testing.TB, p Protocol) (*Client, *stream) {
 		tb.Fatal(err)
 	}
 	c := &Client{cfg: cfg, log: slog.New(slog.DiscardHandler), types: map[string]*typeEntry{}}
-	if c.server, err = newServer(c, cfg.Servers[0]); err != nil {
+	if err := c.addServers(); err != nil {
 		tb.Fatal(err)
 	}
-	c.server.disconnect()
+	c.servers[0].disconnect()
 	c.calls = newCalls(func() {})
 	go c.calls.run()
-	return c, c.server.begin(p)
+	return c, c.servers[0].begin(p)
 }
 
 // TestReplyQueue: a server that sends but never reads makes no queue grow.
@@ -46,7 +46,7 @@ func TestReplyQueue(t *testing.T) {
 	c, st := detached(t, Delta)
 	defer c.calls.stop()
 	Watch(c, fuzzType(fuzzFull), "a", fuzzWatcher{})
-	c.server.flush()
+	c.flush()
 	st.plan(time.Now())
 	for range 1000 {
 		<-st.handle(&response{typeURL: fuzzFull, nonce: "n"}).free
@@ -83,9 +83,9 @@ func TestDelay(t *testing.T) {
 	c, _ := detached(t, Delta)
 	defer c.calls.stop()
 	for attempt, want := range map[int]time.Duration{0: time.Second, 1: 1600 * time.Millisecond, 20: 2 * time.Minute, 2000: 2 * time.Minute} {
-		c.server.attempt = attempt
+		c.servers[0].attempt = attempt
 		for range 100 {
-			if d := c.server.delay(); d < want*8/10 || d > want*12/10 {
+			if d := c.servers[0].delay(); d < want*8/10 || d > want*12/10 {
 				t.Errorf("attempt %d: delay %v, want %v with 20%% jitter", attempt, d, want)
 			}
 		}
@@ -99,15 +99,14 @@ func TestChurn(t *testing.T) {
 	defer c.calls.stop()
 	full := fuzzType(fuzzFull)
 	Watch(c, full, "stays", fuzzWatcher{})
-	c.server.flush()
+	c.flush()
 	st.plan(time.Now())
 	for i := range 1000 {
 		Watch(c, full, fmt.Sprint("n", i), fuzzWatcher{})()
 		Watch(c, fuzzType(fuzzPartial), "of a type that was never asked for", fuzzWatcher{})()
 	}
-	e := c.types[fuzzFull]
-	if len(e.subs) != 1 || len(e.changed) != 0 {
-		t.Errorf("%d subscriptions and %d changes are left, want 1 and 0", len(e.subs), len(e.changed))
+	if subs, changed := c.types[fuzzFull].subs, st.talks[fuzzFull].changed; len(subs) != 1 || len(changed) != 0 {
+		t.Errorf("%d subscriptions and %d changes are left, want 1 and 0", len(subs), len(changed))
 	}
 	if n := len(c.types[fuzzPartial].subs); n != 0 {
 		t.Errorf("%d subscriptions of the other type are left, want 0", n)
@@ -120,13 +119,13 @@ func TestEndOfStream(t *testing.T) {
 	c, st := detached(t, Delta)
 	defer c.calls.stop()
 	cancel := Watch(c, fuzzType(fuzzFull), "a", fuzzWatcher{})
-	c.server.flush()
+	c.flush()
 	st.plan(time.Now())
 	cancel()
 	if n := len(c.types[fuzzFull].subs); n != 1 {
 		t.Fatalf("%d subscriptions before the server was told, want 1", n)
 	}
-	c.server.end(st)
+	c.servers[0].end(st)
 	if n := len(c.types[fuzzFull].subs); n != 0 {
 		t.Errorf("%d subscriptions after the stream, want 0", n)
 	}
@@ -166,7 +165,7 @@ func TestChangesWaitForCallbacks(t *testing.T) {
 	defer c.calls.stop()
 	full := fuzzType(fuzzFull)
 	Watch(c, full, "a", fuzzWatcher{})
-	c.server.flush()
+	c.flush()
 	st.plan(time.Now())
 
 	running, gate := make(chan struct{}), make(chan struct{})
@@ -176,7 +175,7 @@ func TestChangesWaitForCallbacks(t *testing.T) {
 	if batch, _ := st.plan(time.Now()); len(batch) != 0 {
 		t.Errorf("while a callback runs, %d requests are due, want none", len(batch))
 	}
-	c.server.flush() // as happens between batches of callbacks
+	c.flush() // as happens between batches of callbacks
 	if batch, _ := st.plan(time.Now()); len(batch) != 1 || batch[0].subscribe[0] != "b" {
 		t.Errorf("after a batch of callbacks the request is not due: %+v", batch)
 	}
@@ -207,7 +206,7 @@ func TestWatchDuringDecode(t *testing.T) {
 		return inner(name, body)
 	}
 	Watch(c, full, "a", fuzzWatcher{})
-	c.server.flush()
+	c.flush()
 	st.plan(time.Now())
 	<-st.handle(&response{typeURL: fuzzFull, nonce: "n", resources: []received{{name: "b", body: []byte("b=1")}, {name: "a", body: []byte("a=1")}}}).free
 	var got []string

@@ -24,9 +24,9 @@ type ResourceType[T any] struct {
 	// (state-of-the-world): then Decoded.Name must be set, even for a resource
 	// that is refused, if it can be read at all.
 	//
-	// Decode runs on the goroutine that receives from the server, for one
-	// resource at a time, and must not call the client. Bytes that were decoded
-	// before are not decoded again. A panic refuses the resource.
+	// Decode runs on a goroutine of the client, for one resource at a time, and
+	// must not call the client. Bytes that were decoded before are not decoded
+	// again. A panic refuses the resource.
 	Decode func(name string, body []byte) Decoded[T]
 }
 
@@ -56,6 +56,9 @@ type Update[T any] struct {
 	// Err is nil, or a *RefusedError if a part of this version was refused;
 	// Value holds the rest.
 	Err error
+	// Stale says that this is a saved copy from Config.Cache, as no server could
+	// be reached. Once one has confirmed it, an update says so.
+	Stale bool
 }
 
 // Watcher is told what becomes of a resource. A client calls its watchers one
@@ -69,16 +72,18 @@ type Update[T any] struct {
 // stream (until it is cancelled). Callbacks for different causes may follow one
 // another before done is called.
 type Watcher[T any] interface {
-	// Update delivers a new version, or to a new watcher the one at hand.
+	// Update delivers a new version, or to a new watcher the one at hand, or a
+	// saved copy.
 	Update(u Update[T], done func())
 
 	// Missing says that the resource does not exist: the server said so or did
 	// not answer. An earlier value is void. err is a *MissingError.
 	Missing(name string, err error, done func())
 
-	// Error says that no new version could be had: the connection failed or the
-	// server reported an error (*ServerError), or a version was refused as a
-	// whole (*RefusedError). An earlier value stays good.
+	// Error says that no new version could be had: no server could be reached or
+	// the server reported an error (*ServerError, the most preferred server's
+	// where there are several), or a version was refused as a whole
+	// (*RefusedError). An earlier value stays good.
 	Error(name string, err error, done func())
 }
 

@@ -33,12 +33,13 @@ const (
 )
 
 // server is the connection to one control plane: it opens streams one after the
-// other. Whatever a fallback server would need of its own is in here.
+// other while it is needed.
 type server struct {
-	c    *Client
-	cfg  Server
-	node *corev3.Node
-	wake chan struct{} // one slot: something is to be sent
+	c     *Client
+	cfg   Server
+	index int // in Client.servers
+	node  *corev3.Node
+	wake  chan struct{} // one slot: something is to be sent
 
 	// Only run touches these.
 	cc      *grpc.ClientConn // nil: to be made
@@ -46,12 +47,12 @@ type server struct {
 	attempt int              // attempts that failed in a row
 
 	// Guarded by Client.mu.
+	leave  context.CancelFunc // ends the shift
 	stream *stream            // nil: none is open
-	round  int                // counts responses
 	due    bool               // changed subscriptions are not to wait any longer
 	memory map[string]*memory // by type URL; survives the stream
 	health ServerStatus       // without Types
-	outage *ServerError       // what watches are told; nil once the server has answered
+	outage *ServerError       // why it cannot be reached; nil once it has answered
 }
 
 // memory is what is remembered about a type and a server beyond one stream.
@@ -63,9 +64,9 @@ type memory struct {
 	nack     NACKStatus
 }
 
-func newServer(c *Client, cfg Server) (*server, error) {
+func newServer(c *Client, index int, cfg Server) (*server, error) {
 	s := &server{
-		c: c, cfg: cfg,
+		c: c, cfg: cfg, index: index, leave: func() {},
 		node:   withFeatures(c.cfg.Node),
 		wake:   make(chan struct{}, 1),
 		memory: map[string]*memory{},
@@ -125,55 +126,73 @@ func (s *server) poke() {
 	}
 }
 
+// talk is what was said about a type on the open stream; nil if nothing was.
+// Client.mu is held.
+func (s *server) talk(e *typeEntry) *talk {
+	if s.stream == nil {
+		return nil
+	}
+	return s.stream.talks[e.url]
+}
+
 // knows reports whether the server was asked for a resource on the open stream.
 // Client.mu is held.
 func (s *server) knows(sub *subscription) bool {
-	if s.stream == nil || s.stream.talks[sub.entry.url] == nil {
+	t := s.talk(sub.entry)
+	if t == nil {
 		return false
 	}
-	_, ok := s.stream.talks[sub.entry.url].known[sub.name]
+	_, ok := t.known[sub.name]
 	return ok
 }
 
-// flush has changed subscriptions sent, even while callbacks are being made.
-func (s *server) flush() {
-	s.c.mu.Lock()
-	s.due = true
-	s.c.mu.Unlock()
-	s.poke()
-}
-
-// run keeps a stream open while anything is watched, until ctx ends.
+// run works whenever the server is needed, until ctx ends.
 func (s *server) run(ctx context.Context) {
 	defer s.disconnect()
 	for {
-		if !s.waitWanted(ctx) {
+		shift, ok := s.nextShift(ctx)
+		if !ok {
 			return
 		}
+		s.work(shift)
+		if shift.Err() != nil {
+			s.disconnect()
+			s.attempt = 0
+			s.attempting() // nothing is due any more
+		}
+		s.leave()
+	}
+}
+
+// nextShift waits until the server is needed.
+func (s *server) nextShift(ctx context.Context) (shift context.Context, ok bool) {
+	for ctx.Err() == nil {
+		if shift, ok := s.c.shift(ctx, s); ok {
+			return shift, true
+		}
+		select {
+		case <-s.wake:
+		case <-ctx.Done():
+		}
+	}
+	return nil, false
+}
+
+// work keeps a stream open while anything is watched, until ctx ends.
+func (s *server) work(ctx context.Context) {
+	for s.c.stays(s) {
 		began := time.Now()
 		answered, err := s.session(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if s.fallBack(err, answered) {
+		if s.giveUpDelta(err, answered) {
 			continue
 		}
 		if !sleep(ctx, s.failed(err, answered, time.Since(began))) {
 			return
 		}
 	}
-}
-
-// waitWanted waits until something is watched.
-func (s *server) waitWanted(ctx context.Context) bool {
-	for !s.c.anyWanted() {
-		select {
-		case <-s.wake:
-		case <-ctx.Done():
-			return false
-		}
-	}
-	return ctx.Err() == nil
 }
 
 // protocol is the one to try next.
@@ -215,9 +234,9 @@ func (s *server) session(ctx context.Context) (answered bool, err error) {
 	return st.answered, &streamError{"the stream ended", err}
 }
 
-// fallBack reports whether err says that the server does not know delta, and
+// giveUpDelta reports whether err says that the server does not know delta, and
 // notes it.
-func (s *server) fallBack(err error, answered bool) bool {
+func (s *server) giveUpDelta(err error, answered bool) bool {
 	if answered || s.protocol() != Delta || s.c.cfg.Protocol != Auto || status.Code(errors.Unwrap(err)) != codes.Unimplemented {
 		return false
 	}
@@ -244,7 +263,7 @@ func (s *server) failed(err error, answered bool, lived time.Duration) time.Dura
 	s.attempt++
 	s.c.log.Warn("xds server is not available", "server", s.cfg.URI, "error", err, "retry_in", delay)
 	s.note(err, delay)
-	s.tellAll(&ServerError{Server: s.cfg.URI, Err: err})
+	s.c.down(s, &ServerError{Server: s.cfg.URI, Err: err})
 	return delay
 }
 
@@ -286,8 +305,8 @@ func (s *server) begin(p Protocol) *stream {
 	return s.stream
 }
 
-// end withdraws a stream, and forgets the resources that nobody wants: there is
-// no one left to unsubscribe from.
+// end withdraws a stream, and forgets the resources that nobody wants and no
+// other server believes in: there is no one left to unsubscribe from.
 func (s *server) end(st *stream) {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
@@ -295,7 +314,11 @@ func (s *server) end(st *stream) {
 	s.stream = nil
 	s.health.Connected, s.health.Since = false, time.Now()
 	for _, e := range s.c.order {
-		e.dropUnwanted()
+		for _, sub := range e.subs {
+			if !sub.wanted() && !s.c.known(sub) {
+				e.drop(sub)
+			}
+		}
 	}
 }
 
@@ -309,34 +332,9 @@ func (s *server) note(err error, delay time.Duration) {
 
 // answered notes that the server has spoken. Client.mu is held.
 func (s *server) answered() {
-	s.outage = nil
+	s.outage, s.c.lastOutage = nil, nil
+	s.c.keeper.relax()
 	s.health.LastError, s.health.Failures, s.health.LastResponse = nil, 0, time.Now()
-}
-
-// tellAll tells every watch about a failure, unless it is the one they know.
-func (s *server) tellAll(err *ServerError) {
-	s.c.mu.Lock()
-	defer s.c.mu.Unlock()
-	if s.outage == nil || s.outage.Error() != err.Error() {
-		s.outage = err
-	}
-	for _, e := range s.c.order {
-		for _, name := range e.names() {
-			for _, w := range e.subs[name].watches {
-				s.tellOutage(w)
-			}
-		}
-	}
-}
-
-// tellOutage tells one watch about the failure of the moment, if there is one
-// that it was not told. Client.mu is held.
-func (s *server) tellOutage(w *watch) {
-	if s.stream != nil || s.outage == nil || w.told == s.outage || !w.outageDue.CompareAndSwap(false, true) {
-		return
-	}
-	w.told = s.outage
-	s.c.calls.push(call{w: w, kind: callOutage, err: s.outage})
 }
 
 // streamError says what was going on when a stream failed.

@@ -13,12 +13,18 @@ type Status struct {
 	Servers []ServerStatus
 	// Resources are the subscribed resources, by type URL and name.
 	Resources []ResourceStatus
+	// Cache is the state of Config.Cache; nil without one.
+	Cache *CacheStatus
 }
 
 // ServerStatus is the state of the connection to one server.
 type ServerStatus struct {
 	// URI is Server.URI.
 	URI string
+	// InCharge is true for the one server whose word counts: the first, unless
+	// it could not be reached when something was needed. Those before it are
+	// tried again and again, those after it are left alone.
+	InCharge bool
 	// Protocol is the variant in use or last tried; Auto before the first.
 	Protocol Protocol
 	// Connected says whether a stream is open, Since since when it is or is
@@ -69,9 +75,14 @@ type ResourceStatus struct {
 	TypeURL, Name string
 	// State tells the outcome of the last that was heard of it.
 	State ResourceState
+	// Server is the URI of the server whose word State is; "": nobody's so far.
+	Server string
 	// Version is that of the value at hand, "" when there is none.
 	Version string
-	// Updated is when State last changed or a new version arrived.
+	// Stale says that the value at hand is a saved copy.
+	Stale bool
+	// Updated is when State last changed or a new version arrived. While the
+	// State of a saved copy is Requested, it is when that version was accepted.
 	Updated time.Time
 	// Err is why State is Refused or Missing, else nil.
 	Err error
@@ -114,9 +125,9 @@ func (s ResourceState) String() string {
 func (c *Client) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	out := Status{Servers: []ServerStatus{c.server.status()}}
-	for _, s := range c.cfg.Servers[1:] {
-		out.Servers = append(out.Servers, ServerStatus{URI: s.URI, Protocol: c.cfg.Protocol})
+	out := Status{Cache: c.keeper.state()}
+	for _, s := range c.servers {
+		out.Servers = append(out.Servers, s.status())
 	}
 	for _, e := range c.order {
 		for _, s := range e.subs {
@@ -132,6 +143,7 @@ func (c *Client) Status() Status {
 // status is the server's part of Status. Client.mu is held.
 func (s *server) status() ServerStatus {
 	out := s.health
+	out.InCharge = s == s.c.inCharge()
 	for url, m := range s.memory {
 		t := TypeStatus{TypeURL: url, Name: s.c.types[url].name, Version: m.accepted[out.Protocol], LastNACK: m.nack}
 		if s.stream != nil && s.stream.talks[url] != nil {
@@ -145,8 +157,12 @@ func (s *server) status() ServerStatus {
 
 // status is the resource's part of Status. Client.mu is held.
 func (s *subscription) status() ResourceStatus {
-	return ResourceStatus{
-		TypeURL: s.entry.url, Name: s.name,
-		State: s.state, Version: s.version, Updated: s.updated, Err: s.err, Watchers: len(s.watches),
+	out := ResourceStatus{
+		TypeURL: s.entry.url, Name: s.name, State: s.state, Version: s.version, Stale: s.stale,
+		Updated: s.updated, Err: s.err, Watchers: len(s.watches),
 	}
+	if s.by != nil {
+		out.Server = s.by.cfg.URI
+	}
+	return out
 }

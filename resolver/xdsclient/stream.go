@@ -6,7 +6,7 @@ import (
 )
 
 // stream is the state of one open ADS stream: what was said on it. Client.mu
-// guards it, except for answered, which belongs to the receiver.
+// guards it; answered is set by the receiver only.
 type stream struct {
 	s        *server
 	proto    Protocol
@@ -16,7 +16,7 @@ type stream struct {
 	timer    *time.Timer      // for expiries[0]; nil when there is none
 	held     bool             // watchers are being waited for
 	puzzled  bool             // a response of an unknown type was logged
-	answered bool
+	answered bool             // there was a response
 }
 
 func newStream(s *server, p Protocol) *stream {
@@ -64,7 +64,6 @@ func (st *stream) receiveAll(ctx context.Context, w wire) error {
 		if err != nil {
 			return err
 		}
-		st.answered = true
 		h := st.handle(r)
 		st.s.poke()
 		st.setHeld(true)

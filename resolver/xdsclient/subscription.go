@@ -15,9 +15,6 @@ type typeEntry struct {
 	anyType // fixed at birth
 
 	subs map[string]*subscription
-	// changed are the names whose subscription may differ from what the server
-	// was told on the current stream.
-	changed map[string]struct{}
 	// byBody finds resources by the hash of their bytes, so that in the
 	// state-of-the-world protocol, which repeats every resource without its
 	// name, an unchanged one need not be decoded.
@@ -31,13 +28,12 @@ func newTypeEntry(t anyType) *typeEntry {
 	return &typeEntry{
 		anyType: t,
 		subs:    map[string]*subscription{},
-		changed: map[string]struct{}{},
 		byBody:  map[uint64]*subscription{},
 	}
 }
 
 // subscription is one resource that is, or is about to be, subscribed to. It
-// lives as long as the server believes in it: without watches until the
+// lives as long as a server believes in it: without watches until the
 // unsubscription goes out, so that a new watch in between finds the value that
 // the server will not send again.
 type subscription struct {
@@ -47,12 +43,15 @@ type subscription struct {
 
 	state   ResourceState
 	updated time.Time
+	by      *server // whose word state is; nil: nobody's, so far
 
 	// The value at hand.
 	value    any
 	hasValue bool
-	body     []byte // what value was decoded from
-	version  string // the version of value
+	body     []byte  // what value was decoded from
+	version  string  // the version of value
+	from     *server // who sent it; nil if stale
+	stale    bool    // it is a saved copy that no server has confirmed
 
 	// accepted is version if value is the whole of it, else "", and acceptedBy
 	// the protocol it came by: the other one does not know it.
@@ -64,15 +63,20 @@ type subscription struct {
 	partial bool
 	refused []byte // the body that was refused; nil unless state is Refused
 
-	kept  bool // a deletion was ignored
-	round int  // the last response that mentioned it
+	kept   bool // a deletion was ignored
+	lapsed bool // unanswered for too long; a saved copy is to stand in
+	round  int  // the last response that mentioned it
 }
 
 // wanted reports whether anyone watches.
 func (s *subscription) wanted() bool { return len(s.watches) > 0 }
 
-// answered reports whether the server has said what it knows of the resource.
-func (s *subscription) answered() bool {
+// answeredBy reports whether a server, the last to speak of the resource, has
+// said what it knows of it.
+func (s *subscription) answeredBy(from *server) bool {
+	if s.by != from {
+		return false
+	}
 	if m, ok := errors.AsType[*MissingError](s.err); ok && s.state == Missing {
 		return !m.Expired
 	}
@@ -91,10 +95,11 @@ func (s *subscription) refuses(body []byte) bool {
 
 var seed = maphash.MakeSeed()
 
-// setValue replaces the value at hand.
-func (s *subscription) setValue(v any, body []byte, version string) {
+// setValue replaces the value at hand. Without a server it is a saved copy.
+func (s *subscription) setValue(v any, body []byte, version string, from *server) {
 	s.clearValue()
 	s.value, s.body, s.version, s.hasValue = v, body, version, true
+	s.from, s.stale, s.accepted = from, from == nil, ""
 	s.entry.byBody[maphash.Bytes(seed, body)] = s
 }
 
@@ -107,6 +112,7 @@ func (s *subscription) clearValue() {
 		delete(s.entry.byBody, h)
 	}
 	s.value, s.body, s.version, s.hasValue = nil, nil, "", false
+	s.from, s.stale, s.accepted = nil, false, ""
 }
 
 // find returns the resource whose good value was decoded from body, or nil.
@@ -123,17 +129,6 @@ func (e *typeEntry) drop(s *subscription) {
 	delete(e.subs, s.name)
 }
 
-// dropUnwanted forgets the resources that nobody watches, when no server
-// believes in them.
-func (e *typeEntry) dropUnwanted() {
-	clear(e.changed)
-	for _, s := range e.subs {
-		if !s.wanted() {
-			e.drop(s)
-		}
-	}
-}
-
 // names returns the watched names, sorted.
 func (e *typeEntry) names() []string {
 	names := make([]string, 0, len(e.subs))
@@ -146,15 +141,20 @@ func (e *typeEntry) names() []string {
 	return names
 }
 
+// update is the value at hand as watchers are told it.
+func (s *subscription) update() Update[any] {
+	u := Update[any]{Name: s.name, Value: s.value, Version: s.version, Stale: s.stale}
+	if s.partial {
+		u.Err = s.err
+	}
+	return u
+}
+
 // news are the callbacks that tell a watch what is known of the resource.
 func (s *subscription) news(w *watch) []call {
 	var out []call
 	if s.hasValue {
-		u := Update[any]{Name: s.name, Value: s.value, Version: s.version}
-		if s.partial {
-			u.Err = s.err
-		}
-		out = append(out, call{w: w, kind: callUpdate, u: u})
+		out = append(out, call{w: w, kind: callUpdate, u: s.update()})
 	}
 	switch {
 	case s.state == Missing:

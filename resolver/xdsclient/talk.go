@@ -18,6 +18,10 @@ type talk struct {
 	first map[string]struct{}
 	names []string // known, sorted; never changed, but replaced
 
+	// changed are the names whose subscription may differ from what the server
+	// was told.
+	changed map[string]struct{}
+
 	// replies are the ACKs and NACKs to be sent, oldest first.
 	replies []reply
 
@@ -45,25 +49,32 @@ const nackInterval = time.Second
 // begin plans the first request of a type on this stream. There is none without
 // names, as that would ask for everything.
 func (st *stream) begin(e *typeEntry, batch []*request) []*request {
-	clear(e.changed)
 	names := e.names()
 	if len(names) == 0 {
 		return batch
 	}
-	t := &talk{entry: e, mem: st.s.remember(e.url), names: names, known: map[string]struct{}{}, first: map[string]struct{}{}}
+	t := &talk{
+		entry: e, mem: st.s.remember(e.url), names: names,
+		known: map[string]struct{}{}, first: map[string]struct{}{}, changed: map[string]struct{}{},
+	}
 	st.talks[e.url] = t
 	r := &request{typeURL: e.url}
 	for _, n := range names {
 		t.known[n], t.first[n] = struct{}{}, struct{}{}
-		if e.subs[n].state == Requested {
+		if e.subs[n].by != st.s {
 			r.fresh = append(r.fresh, n)
 		}
 	}
+	// A server that is to take over must speak, so it is not told what is known.
+	resume := st.s == st.s.c.inCharge()
 	if st.proto == Delta {
-		r.subscribe, r.initial = names, e.initialVersions()
+		r.subscribe = names
+		if resume {
+			r.initial = e.initialVersions(st.s)
+		}
 	} else {
 		r.names = names
-		if !t.mem.mixed && e.resumable() {
+		if resume && !t.mem.mixed && e.resumable(st.s) {
 			r.version = t.mem.accepted[st.proto]
 		}
 	}
@@ -80,11 +91,12 @@ func (s *server) remember(url string) *memory {
 	return m
 }
 
-// initialVersions are the versions at hand, accepted as a whole by delta.
-func (e *typeEntry) initialVersions() map[string]string {
+// initialVersions are the versions at hand, accepted as a whole by delta from
+// this server.
+func (e *typeEntry) initialVersions(from *server) map[string]string {
 	out := map[string]string{}
 	for n, s := range e.subs {
-		if s.wanted() && s.hasValue && s.acceptedBy == Delta && s.accepted != "" {
+		if s.wanted() && s.from == from && s.acceptedBy == Delta && s.accepted != "" {
 			out[n] = s.accepted
 		}
 	}
@@ -93,10 +105,11 @@ func (e *typeEntry) initialVersions() map[string]string {
 
 // resumable reports whether a server that is still at the version last accepted
 // (state-of-the-world) owes nothing: it has answered for each name, and the
-// values at hand are of that version, not of the other protocol's.
-func (e *typeEntry) resumable() bool {
+// values at hand are of that version, not of another server's or the other
+// protocol's.
+func (e *typeEntry) resumable(from *server) bool {
 	for _, s := range e.subs {
-		if s.wanted() && (!s.answered() || s.hasValue && s.acceptedBy != StateOfTheWorld) {
+		if s.wanted() && (!s.answeredBy(from) || s.hasValue && (s.from != from || s.acceptedBy != StateOfTheWorld)) {
 			return false
 		}
 	}
@@ -153,7 +166,7 @@ func (st *stream) replyRequests(t *talk, r *reply) []*request {
 func (st *stream) planChanges(t *talk, batch []*request) []*request {
 	e := t.entry
 	r := &request{typeURL: e.url}
-	for _, n := range slices.Sorted(maps.Keys(e.changed)) {
+	for _, n := range slices.Sorted(maps.Keys(t.changed)) {
 		sub := e.subs[n]
 		_, known := t.known[n]
 		switch {
@@ -161,14 +174,16 @@ func (st *stream) planChanges(t *talk, batch []*request) []*request {
 			t.known[n] = struct{}{}
 			r.subscribe = append(r.subscribe, n)
 			r.fresh = append(r.fresh, n)
-		case !sub.wanted():
+		case !sub.wanted() && known:
 			r.unsubscribe = append(r.unsubscribe, n)
 			delete(t.known, n)
 			delete(t.first, n)
-			e.drop(sub)
+			if !st.s.c.known(sub) {
+				e.drop(sub)
+			}
 		}
 	}
-	clear(e.changed)
+	clear(t.changed)
 	if len(r.subscribe) == 0 && len(r.unsubscribe) == 0 {
 		return batch
 	}

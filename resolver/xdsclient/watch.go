@@ -11,8 +11,8 @@ type watch struct {
 	sub *subscription
 	to  anyWatcher
 
-	told      *ServerError // guarded by Client.mu: the outage last reported
-	outageDue atomic.Bool  // a callOutage is in the queue: no second one
+	told      *outage     // guarded by Client.mu: the outage last reported
+	outageDue atomic.Bool // a callOutage is in the queue: no second one
 
 	mu        sync.Mutex
 	cancelled bool
