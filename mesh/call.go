@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/meshframe/meshframe/mesh/outcome"
@@ -15,7 +16,8 @@ import (
 // how the attempt ended.
 //
 // A Call is used by one goroutine at a time: attempts of a call follow each
-// other.
+// other. A hedged attempt, which runs beside another, has a Call of its own (see
+// Fork).
 type Call struct {
 	Decision Decision
 
@@ -57,6 +59,16 @@ func IsCallKey(key any) bool { _, ok := key.(callKey); return ok }
 func CallFrom(ctx context.Context) *Call {
 	c, _ := ctx.Value(callKey{}).(*Call)
 	return c
+}
+
+// Fork returns the record of one more attempt at the call, to be made beside
+// those under way: it counts as a retry, and what it writes down concerns it
+// alone. When the call ends, Retries of the youngest is how many there were.
+func (c *Call) Fork() *Call {
+	return &Call{
+		Decision: c.Decision, Observe: c.Observe, Retries: c.Retries + 1,
+		Tried: slices.Clip(c.Tried),
+	}
 }
 
 // Settle makes Last final and reports it: as it is if last is nil, else as

@@ -138,19 +138,18 @@ func (e *Engine) decideRoute(s *snapshot.Snapshot, host *snapshot.VirtualHostEnt
 	}
 }
 
-// choose finds out what ties the call to a host of its cluster. The request is
-// passed on as a copy: its methods would move the caller's to the heap.
+// choose finds out what ties the call to a host of its cluster.
 func (e *Engine) choose(s *snapshot.Snapshot, r *Request, d *Decision) {
-	var chosen Selection
 	up := d.Upstream
+	var cookie, host string
 	if up.Hashes() {
-		d.Hash, d.HasHash, chosen.SetCookie = s.Hash(d.Route, r, e.rnd)
+		d.Hash, d.HasHash, cookie = s.Hash(d.Route, r, e.rnd)
 	}
 	if session := up.Cluster.Session; session != nil {
-		chosen.SessionHost = session.Host(r)
+		host = session.Host(r)
 	}
-	if chosen != (Selection{}) {
-		d.Selection = &chosen
+	if cookie != "" || host != "" {
+		d.Selection = &Selection{SetCookie: cookie, SessionHost: host}
 	}
 }
 
@@ -167,7 +166,7 @@ func (e *Engine) DecideMirror(s *snapshot.Snapshot, d *Decision, i int, m *Decis
 
 // DecideFallback decides a call that found no host, or was refused by the gate
 // of its cluster, anew, if its fallback is another cluster. It reports whether f
-// is where the call goes.
+// is where the call goes. A call falls back once: that of f is not followed.
 func (e *Engine) DecideFallback(s *snapshot.Snapshot, d *Decision, f *Decision) bool {
 	fallback := d.Fallback()
 	if fallback == nil || fallback.Cluster == "" || !e.divert(s, d, fallback.Cluster, f) {

@@ -8,7 +8,8 @@ import "regexp"
 
 // Headers looks up request headers for the matchers. Names are lower case;
 // :authority, :path, :method and :scheme are answered by the engine itself.
-// Several values of a header are joined with a comma, as Envoy and gRPC do.
+// Several values of a header are joined with a comma, as Envoy and gRPC do, but
+// those of cookie by "; ".
 type Headers interface {
 	Header(name string) (value string, ok bool)
 }

@@ -33,6 +33,32 @@ type HeaderEdits struct {
 	Edits  []HeaderEdit
 }
 
+// Headers are the headers of a request or response that is being edited. Names
+// are lower case.
+type Headers interface {
+	Header(name string) (value string, ok bool)
+	Set(name, value string) // in place of all values that are there
+	Add(name, value string)
+	Del(name string)
+}
+
+// Apply makes the changes.
+func (h *HeaderEdits) Apply(to Headers) {
+	for _, name := range h.Remove {
+		to.Del(name)
+	}
+	for i := range h.Edits {
+		e := &h.Edits[i]
+		_, there := to.Header(e.Name)
+		switch {
+		case e.Action == AppendOrAdd:
+			to.Add(e.Name, e.Value)
+		case e.Action == OverwriteOrAdd, e.Action == AddIfAbsent && !there, e.Action == OverwriteIfExists && there:
+			to.Set(e.Name, e.Value)
+		}
+	}
+}
+
 // RegexRewrite replaces every match of Pattern. Substitution is in Go's syntax
 // (${1}).
 type RegexRewrite struct {
@@ -101,12 +127,13 @@ type HashPolicy struct {
 	Name  string        // of the header (lower case), cookie or query parameter
 	Regex *RegexRewrite // applied to a header's value; nil leaves it
 	// TTL, Path and Attributes are those of a cookie that is set when the request
-	// has none; HasTTL says that it is to be set. TTL 0 is a session cookie.
+	// has none; HasTTL says that it is to be set. TTL 0 is a session cookie. Of a
+	// route's policies the first that misses its cookie sets one.
 	HasTTL     bool
 	TTL        time.Duration
 	Path       string
 	Attributes []HeaderEdit
-	// Terminal ends the evaluation if this policy gave a value.
+	// Terminal ends the evaluation if this policy, or one before it, gave a value.
 	Terminal bool
 }
 

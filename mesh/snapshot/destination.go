@@ -157,5 +157,5 @@ func (c *routeCompiler) limiter() *ratelimit.Limiter {
 
 // identity tells the route from others of its virtual host across updates.
 func (r *Route) identity() string {
-	return cmp.Or(r.Name, r.Match.String())
+	return r.Name + " " + r.Match.String()
 }

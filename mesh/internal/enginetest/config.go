@@ -25,6 +25,7 @@ type Config struct {
 	hosts     []*snapshot.VirtualHost
 	changed   bool // hosts, since the last Update
 	routes    *snapshot.RouteConfiguration
+	all       snapshot.RouteConfiguration // what routes holds beside hosts
 	clusters  map[string]*snapshot.Cluster
 	endpoints map[string]*snapshot.ClusterLoadAssignment
 	missing   map[string]error
@@ -64,7 +65,9 @@ func unknown(known bool) error {
 func (c *Config) Update() *snapshot.Update {
 	if c.changed || c.routes == nil {
 		c.changed = false
-		c.routes = &snapshot.RouteConfiguration{Name: c.target, VirtualHosts: slices.Clone(c.hosts)}
+		routes := c.all
+		routes.Name, routes.VirtualHosts = c.target, slices.Clone(c.hosts)
+		c.routes = &routes
 	}
 	return &snapshot.Update{
 		Target: c.target, Authority: c.target, Listener: c.listener, Routes: c.routes,
@@ -83,6 +86,8 @@ func (c *Config) line(line string) (known bool, err error) {
 	case "hosts":
 		c.hosts, c.changed = nil, true
 		return true, nil
+	case "all":
+		return true, c.setAll(w)
 	case "host":
 		return true, c.addHost(w)
 	case "route":
@@ -108,10 +113,22 @@ func (c *Config) setListener(w words) error {
 	l := &snapshot.Listener{Name: c.target}
 	r := reader{options: w.options}
 	r.duration("max_stream_duration", &l.MaxStreamDuration)
+	r.number("max_concurrent", &l.MaxConcurrent)
+	l.RateLimit = r.limit()
+	l.Inbound = w.flag("inbound")
 	if w.flag("faults") {
 		l.Fault = &fault.Policy{}
 	}
 	c.listener = l
+	return r.finish()
+}
+
+// setAll reads what holds for all routes.
+func (c *Config) setAll(w words) error {
+	r := reader{options: w.options}
+	c.all = snapshot.RouteConfiguration{SpecificLast: w.flag("specific-last")}
+	c.all.RequestHeaders, c.all.ResponseHeaders = r.edits(""), r.edits("response_")
+	c.changed = true
 	return r.finish()
 }
 
@@ -124,6 +141,8 @@ func (c *Config) addHost(w words) error {
 	h := &snapshot.VirtualHost{Name: name, AttemptCount: w.flag("attempts")}
 	h.Domains = w.plain
 	h.Retry, h.Fault, h.Refused = r.retry(), r.fault(), r.refused()
+	h.RequestHeaders, h.ResponseHeaders = r.edits(""), r.edits("response_")
+	h.RateLimit, h.Mirrors, h.Hash = r.limit(), r.mirrors(), r.hash()
 	c.hosts, c.changed = append(c.hosts, h), true
 	return r.finish()
 }
@@ -149,10 +168,13 @@ func (c *Config) addRoute(match, action words) error {
 			in.note(err)
 			d.Weight = uint32(n)
 		}
+		d.RequestHeaders = in.edits(cluster + ".")
+		d.HostRewrite, _ = in.text(cluster + ".rewrite_host")
 		r.Clusters = append(r.Clusters, d)
 	}
 	in.duration("timeout", &r.Timeout)
 	r.Retry, r.Fault, r.Refused = in.retry(), in.fault(), in.refused()
+	in.actions(r)
 	// The host is another one now: hosts that were handed over are not written.
 	last := *c.hosts[len(c.hosts)-1]
 	last.Routes = append(slices.Clip(last.Routes), r)
@@ -222,6 +244,7 @@ func (c *Config) setCluster(w words) error {
 	if v, ok := r.text("lb"); ok {
 		policy, known := map[string]pick.Policy{
 			"round_robin": pick.RoundRobin, "random": pick.Random, "least_request": pick.LeastRequest,
+			"ring_hash": pick.RingHash, "maglev": pick.Maglev, "peak_ewma": pick.PeakEWMA,
 		}[v]
 		if !known {
 			r.note(fmt.Errorf("unknown policy %s", v))
@@ -233,6 +256,9 @@ func (c *Config) setCluster(w words) error {
 	r.number("max_pending", &cluster.Limits.MaxPendingRequests)
 	r.number("max_retries", &cluster.Limits.MaxRetries)
 	cluster.Outlier = r.outlier()
+	r.budget(&cluster.Limits)
+	r.aggregate(cluster)
+	cluster.HalfOpen, cluster.Session, cluster.Fallback = r.halfOpen(), r.session(), r.fallback()
 	c.clusters[name] = cluster
 	return r.finish()
 }
@@ -283,10 +309,16 @@ func (r *reader) retry() *retry.Policy {
 	return p
 }
 
-// fault reads delay=2s,50% and abort=503,10%; abort=grpc14 is a gRPC status.
+// fault reads delay=2s,50% and abort=503,10%; abort=grpc14 is a gRPC status, and
+// header_faults=yes leaves both to the request, for at most half of the calls.
 func (r *reader) fault() *fault.Policy {
 	p := &fault.Policy{AbortGRPC: -1}
 	r.number("max_faults", &p.MaxActive)
+	_, headers := r.text("header_faults")
+	if headers {
+		p.HeaderDelay, p.HeaderAbort = true, true
+		p.DelayFraction, p.AbortFraction = fault.Million/2, fault.Million/2
+	}
 	delay, delays := r.text("delay")
 	abort, aborts := r.text("abort")
 	if delays {
@@ -308,7 +340,7 @@ func (r *reader) fault() *fault.Policy {
 			p.AbortHTTP = n
 		}
 	}
-	if _, none := r.text("nofault"); !delays && !aborts && !none {
+	if _, none := r.text("nofault"); !delays && !aborts && !none && !headers {
 		return nil
 	}
 	return p

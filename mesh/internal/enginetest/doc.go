@@ -7,7 +7,8 @@
 // with # are for the reader. All other lines are commands:
 //
 //	target NAME                          what is applied and called from here on
-//	listener [max_stream_duration=1m] [faults]
+//	listener [max_stream_duration=1m] [faults] [inbound] [max_concurrent=N] [limit=]
+//	all [specific-last] [OPTIONS]        header edits for all routes
 //	hosts                                forget all hosts and their routes
 //	host NAME DOMAIN... [OPTIONS]        a virtual host; routes that follow are its
 //	route NAME [MATCH...] -> CLUSTER[:WEIGHT]... [OPTIONS]
@@ -17,7 +18,7 @@
 //	forget                               drop the target
 //	names                                the clusters that the target needs
 //	states                               how many clusters have live state
-//	call [METHOD] PATH [HEADER:VALUE]... [authority=HOST] [http]
+//	call [METHOD] PATH [HEADER:VALUE]... [authority=HOST] [from=IP] [http]
 //	calls N ...                          the same many times, counted
 //	faults N ...                         the same, faults counted
 //	report RESULT [xN] [on=ADDRESS]      an attempt on the host of the last call ended
@@ -25,13 +26,25 @@
 //	conn ADDRESS STATE                   idle, connecting, ready or failed
 //	pick CLUSTER [xN] [tried=ADDRESS]    with hold, the attempts stay in flight
 //	try|done request|pending|retry CLUSTER [xN]
+//	hash ...                             like call: by which key the host is chosen
+//	bind CLUSTER ADDRESS                 what keeps a client on a host
+//	mirrors N ...                        like calls: the copies are counted
+//	admit N ...                          like calls: what the rate limit says
+//	fallback ...                         like call: what happens if there is no host
+//	gate CLUSTER good|bad [xN]           calls through the half-open breaker
+//	serve [xN], served [xN]              calls to an inbound listener begin and end
+//	behind CLUSTER                       the clusters that stand behind it
 //
 // A MATCH is path=, prefix=, separated= or regex=, fraction=25%, or a header as
 // readHeader explains. OPTIONS of hosts and routes are timeout=2s, retry=5xx*3,
 // delay=2s,50%, abort=503,10% (abort=grpc14,10%), refused="why" and
-// denied="why"; those of clusters are lb=, panic=, the limits max_requests=,
+// denied="why", and what actions.go reads: header edits, rewrites, redirects,
+// replies, mirrors, hash policies, limits and fallbacks. A CLUSTER. in front of
+// header edits and rewrite_host= makes them those of the weighted cluster. Those
+// of clusters are lb=, panic=, the limits max_requests=,
 // max_pending= and max_retries=, and the fields of outlier detection that
-// setCluster and outlier read.
+// setCluster and outlier read; half_open=, session=, retry_budget=, aggregate= and
+// fallback= are explained in actions.go.
 //
 // This package makes no promise of a stable API.
 package enginetest

@@ -73,6 +73,8 @@ func (s *script) run(line string) ([]string, error) {
 		"target": s.target, "apply": s.apply, "forget": s.forget, "names": s.names, "states": s.states,
 		"call": s.call, "calls": s.calls, "faults": s.faults, "report": s.report, "tick": s.tick,
 		"conn": s.conn, "pick": s.pick, "try": s.try, "done": s.done,
+		"admit": s.admit, "mirrors": s.mirrors, "fallback": s.fallback, "gate": s.gate,
+		"serve": s.serve, "served": s.served, "behind": s.behind, "hash": s.hash, "bind": s.bind,
 	}[name]
 	if !ok {
 		return nil, fmt.Errorf("unknown command %q", name)
@@ -141,6 +143,9 @@ func (s *script) states(words) ([]string, error) {
 func requestOf(w words) (*mesh.Request, error) {
 	r := &mesh.Request{Method: "POST", Scheme: "http", IsGRPC: !w.flag("http"), Authority: w.options["authority"]}
 	headers := Headers{}
+	if ip, ok := w.options["from"]; ok {
+		r.Source = source(ip)
+	}
 	for _, p := range w.plain {
 		if p[0] == '/' {
 			r.Path = p
@@ -157,6 +162,11 @@ func requestOf(w words) (*mesh.Request, error) {
 	return r, nil
 }
 
+// source is the caller of a request.
+type source string
+
+func (s source) SourceIP() string { return string(s) }
+
 // Headers is a map that answers header lookups.
 type Headers map[string]string
 
@@ -169,11 +179,15 @@ func (h Headers) Header(name string) (string, bool) {
 // decide decides and picks one call, which it ends at once.
 func (s *script) decide(r *mesh.Request) (d mesh.Decision, host int, v pick.Verdict) {
 	s.engine.Decide(s.snapshot(), r, &d)
-	if d.Err != nil {
+	if d.Err != nil || d.Upstream == nil {
 		return d, -1, pick.NoHosts
 	}
 	p := s.pickers[d.Upstream]
-	host, v = p.Pick(&pick.Input{Rand: s.rnd})
+	in := &pick.Input{Rand: s.rnd, Now: s.now, Hash: d.Hash, HasHash: d.HasHash}
+	if d.Selection != nil {
+		in.Override = d.Upstream.Override(d.Selection.SessionHost)
+	}
+	host, v = p.Pick(in)
 	if v == pick.Picked {
 		p.Done(host)
 	}
@@ -187,7 +201,7 @@ func (s *script) call(w words) ([]string, error) {
 	}
 	d, host, v := s.decide(r)
 	s.last = lastCall{d, host}
-	return []string{describe(&d, host, v)}, nil
+	return append([]string{describe(&d, host, v)}, tell(r, &d)...), nil
 }
 
 // describe writes a decision and its pick on one line.
@@ -195,11 +209,14 @@ func describe(d *mesh.Decision, host int, v pick.Verdict) string {
 	if d.Err != nil {
 		return "error: " + d.Err.Error()
 	}
-	out := fmt.Sprintf("route %q of %s, cluster %s", d.Route.Name, d.VirtualHost(), d.Upstream.Name)
-	if v == pick.Picked {
-		out += ", host " + d.Upstream.Hosts[host].Address
-	} else {
-		out += ", " + v.String()
+	out := fmt.Sprintf("route %q of %s", d.Route.Name, d.VirtualHost())
+	switch {
+	case d.Upstream == nil:
+		out += ", no cluster"
+	case v == pick.Picked:
+		out += ", cluster " + d.Upstream.Name + ", host " + d.Upstream.Hosts[host].Address
+	default:
+		out += ", cluster " + d.Upstream.Name + ", " + v.String()
 	}
 	if d.Timeout > 0 {
 		out += fmt.Sprintf(", timeout %v", d.Timeout)
@@ -236,7 +253,7 @@ func (s *script) faults(w words) ([]string, error) {
 		if d.Fault == nil {
 			return []string{"none"}
 		}
-		delay, abort, active := d.Fault.Draw(s.rnd)
+		delay, abort, active := d.Fault.DrawFor(r.Headers, s.rnd)
 		if active && !hold {
 			d.Fault.Done()
 		}
