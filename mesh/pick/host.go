@@ -1,8 +1,10 @@
 package pick
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 )
 
 // Health is the health of a host as the control plane reports it.
@@ -17,6 +19,12 @@ const (
 	Draining
 	Degraded
 )
+
+// HealthSet is a set of health states: bit 1<<h is set for each of them.
+type HealthSet uint8
+
+// Has reports whether h is in the set.
+func (s HealthSet) Has(h Health) bool { return s&(1<<h) != 0 }
 
 // Host is one endpoint of a cluster, as far as picking goes.
 type Host struct {
@@ -33,16 +41,37 @@ type Host struct {
 	State          *HostState
 }
 
+// hashKey is what hash policies know the host by.
+func (h *Host) hashKey(byHostname bool) string {
+	switch {
+	case h.HashKey != "":
+		return h.HashKey
+	case byHostname && h.Hostname != "":
+		return h.Hostname
+	}
+	return h.Address
+}
+
+// health is the host's health now.
+func (h *Host) health() Health {
+	if h.State.Ejected.Load() && h.Health != Draining {
+		return Unhealthy
+	}
+	return h.Health
+}
+
 // HostState is the live state of a host: it outlives configurations, and its
 // address is the host's identity. It must not be copied.
 type HostState struct {
-	// InFlight counts the attempts on the host that a least-request picker chose.
+	// InFlight counts the attempts on the host that a LeastRequest or PeakEWMA
+	// picker chose.
 	InFlight atomic.Int64
 	// Ejected is set while outlier detection keeps the host out. Whoever changes
 	// it calls State.Changed of the cluster afterwards.
 	Ejected atomic.Bool
 
-	since atomic.Int64 // when the host became usable, in Unix nanoseconds; 0 is unknown
+	since   atomic.Int64 // when the host became usable, in Unix nanoseconds; 0 is unknown
+	latency peakEWMA
 }
 
 // SetSince tells when the host became usable, from where slow start counts.
@@ -54,11 +83,61 @@ func (s *HostState) SetSince(t time.Time) { s.since.Store(t.UnixNano()) }
 type State struct {
 	next    atomic.Uint64 // position in the rotation
 	changes atomic.Uint64 // counts changes of any HostState.Ejected
+	seed    uint64        // chooses subsets
+
+	// What pickers computed and others of the same hosts can use, as long as one
+	// of them lives.
+	mu      sync.Mutex
+	sets    []weak.Pointer[hostSet]
+	circles []weak.Pointer[circle]
 }
 
-// Seed sets where rotations start. It is meant for a new State, so that many
-// clients do not all begin with the same host.
-func (s *State) Seed(n uint64) { s.next.Store(n) }
+// Seed sets where rotations start and which subsets are chosen. It is meant for
+// a new State, so that many clients do not all begin with the same host.
+func (s *State) Seed(n uint64) {
+	s.next.Store(n)
+	s.seed = n
+}
 
 // Changed tells the cluster's pickers that an ejection began or ended.
 func (s *State) Changed() { s.changes.Add(1) }
+
+// setOf returns the set of a list of hosts, known or new.
+func (s *State) setOf(c *Config, hosts []Host) *hostSet {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	is := func(have *hostSet) bool {
+		return len(have.hosts) == len(hosts) && (len(hosts) == 0 || &have.hosts[0] == &hosts[0]) && have.config == *c
+	}
+	return recall(&s.sets, is, func() *hostSet { return newHostSet(c, s, hosts) })
+}
+
+// circleOf returns the circle that spec describes, known or new.
+func (s *State) circleOf(spec *circleSpec) *circle {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return recall(&s.circles, func(have *circle) bool { return have.spec.equal(spec) }, func() *circle { return newCircle(spec) })
+}
+
+// recall returns the value of a list that is the one asked for, else makes it.
+// Values that nobody holds any more fall out of the list.
+func recall[T any](list *[]weak.Pointer[T], is func(*T) bool, create func() *T) *T {
+	kept := (*list)[:0]
+	var found *T
+	for _, p := range *list {
+		v := p.Value()
+		if v == nil {
+			continue
+		}
+		kept = append(kept, p)
+		if found == nil && is(v) {
+			found = v
+		}
+	}
+	if found == nil {
+		found = create()
+		kept = append(kept, weak.Make(found))
+	}
+	*list = kept
+	return found
+}

@@ -31,7 +31,7 @@ type Config struct {
 	PanicThreshold uint32
 	// ActiveRequestBias is how strongly LeastRequest with unequal weights counts
 	// attempts in flight; default 1, 0 (with HasActiveRequestBias) ignores them
-	// (Envoy active_request_bias).
+	// (Envoy active_request_bias). Other values count with equal weights too.
 	HasActiveRequestBias bool
 	ActiveRequestBias    float64
 	// MinRingSize and MaxRingSize bound the ring of RingHash; defaults 1024 and
@@ -47,17 +47,22 @@ type Config struct {
 	Decay time.Duration
 	// SlowStart ramps up hosts that are new; nil is off.
 	SlowStart *SlowStart
-	// LocalityWeighted chooses a locality by weight first, for the policies that
-	// do not hash (Envoy locality_weighted_lb_config).
+	// LocalityWeighted gives localities calls by their weight, and the hosts of a
+	// locality by theirs (Envoy locality_weighted_lb_config).
 	LocalityWeighted bool
-	// SubsetSize is how many hosts of a cluster one channel uses, chosen by
+	// SubsetSize is how many hosts of each priority this process uses, chosen by
 	// rendezvous hashing; 0 is all (gRFC A68).
 	SubsetSize uint32
+	// OverrideHealth is the health that the host of a session may have (Envoy
+	// override_host_status); 0 is healthy and degraded.
+	OverrideHealth HealthSet
 }
 
 // SlowStart raises the weight of a host in the course of Window after it became
 // usable: weight * max(MinWeightPercent/100, (elapsed/Window)^(1/Aggression))
-// (Envoy slow_start_config).
+// (Envoy slow_start_config). Envoy has it for RoundRobin and LeastRequest; here
+// it works with Random and PeakEWMA too. The policies that hash ignore it: a
+// weight that changes would move requests from host to host.
 type SlowStart struct {
 	Window           time.Duration
 	Aggression       float64 // default 1

@@ -46,6 +46,7 @@ func (v Verdict) String() string {
 type Input struct {
 	Rand func() uint64
 	// Now is the present, for slow start and PeakEWMA; others do not read it.
+	// Without it there is no slow start and averages do not decay.
 	Now time.Time
 	// Hash is the request's hash key, for RingHash and Maglev. Without HasHash
 	// they draw one from Rand.
@@ -61,9 +62,14 @@ type Input struct {
 	AvoidPriorities bool
 	// Override is the host that the call's session is bound to; it is used
 	// instead of the policy's choice if its health allows (Envoy's
-	// override_host). OverrideStrict fails the call otherwise, with Unavailable.
+	// override_host). OverrideStrict fails the call otherwise, with Unavailable,
+	// also if Override is nil because the host is gone.
 	Override       *HostState
 	OverrideStrict bool
+
+	// Warm is set by Pick, and never cleared, to the number from 1 of a host that
+	// should be connected though this call does not wait for it.
+	Warm int32
 }
 
 // Picker chooses hosts of one cluster for one set of connection states. It is
@@ -72,75 +78,142 @@ type Picker struct {
 	config           Config
 	overprovisioning uint32
 	state            *State
+	set              *hostSet
 	hosts            []Host
 	conns            []ConnState
+	counts           bool    // attempts in flight are counted
+	meanWeight       float64 // of all hosts, for PeakEWMA
 	view             atomic.Pointer[view]
 }
 
 // New returns a picker over hosts, of which conns[i] is the connection state
 // of hosts[i]; hosts beyond the end of conns are Idle. overprovisioning is the
-// percentage by which the available share of a priority may fall before it
-// counts as short of hosts (Envoy's overprovisioning_factor; 0 means 140). The
-// picker keeps hosts, which must not be written afterwards, and copies conns.
+// percentage by which the available share of a priority or locality may fall
+// before it counts as short of hosts (Envoy's overprovisioning_factor; 0 means
+// 140). The picker keeps hosts, which must not be written afterwards, and copies
+// conns. What depends on hosts alone, such as rings, is computed once for all
+// pickers over the same slice.
 func New(c Config, s *State, hosts []Host, conns []ConnState, overprovisioning uint32) *Picker {
 	if overprovisioning == 0 {
 		overprovisioning = 140
 	}
 	states := make([]ConnState, len(hosts))
 	copy(states, conns)
-	p := &Picker{config: c, overprovisioning: overprovisioning, state: s, hosts: hosts, conns: states}
+	p := &Picker{
+		config: c, overprovisioning: overprovisioning, state: s, set: s.setOf(&c, hosts), hosts: hosts, conns: states,
+		counts: c.Policy == LeastRequest || c.Policy == PeakEWMA,
+	}
+	for i := range hosts {
+		p.meanWeight += float64(weightOf(&hosts[i])) / float64(len(hosts))
+	}
 	p.refresh()
 	return p
 }
 
+// hashes reports whether the policy follows the hash of a request.
+func (p *Picker) hashes() bool { return p.config.Policy == RingHash || p.config.Policy == Maglev }
+
 // Pick chooses a host. The index is that of the host for Picked and Connect,
-// else -1. When it returns Picked, the caller must call Done with the same host
-// when the attempt has ended. It allocates nothing, except once after an
-// ejection began or ended.
+// else -1. When it returns Picked, the caller must call Done or DoneAfter with
+// the same host when the attempt has ended. It allocates nothing, except once
+// for each picker when first needed: after an ejection began or ended, for the
+// first session or retry that avoids priorities, and where nearly all hosts of a
+// ring cannot be used.
 func (p *Picker) Pick(in *Input) (host int, v Verdict) {
 	w := p.view.Load()
 	if w.changes != p.state.changes.Load() {
 		w = p.refresh()
 	}
-	if w.verdict != Picked {
-		return p.wait(w), w.verdict
+	if !w.plain || in.Override != nil || in.OverrideStrict || in.AvoidPriorities {
+		if w, host, v = p.special(w, in); w == nil {
+			return host, v
+		}
 	}
 	host = p.choose(w, in)
-	for range in.MaxRepicks {
-		if len(in.Tried) == 0 || !slices.Contains(in.Tried, p.hosts[host].State) {
-			break
-		}
+	for repick := 0; repick < in.MaxRepicks && p.tried(host, in); repick++ {
 		host = p.choose(w, in)
 	}
-	if p.config.Policy == LeastRequest {
+	return p.begin(host, Picked)
+}
+
+// special is for calls and views with more to them than the policy. It returns
+// the view to choose from, or nil and what became of the pick.
+func (p *Picker) special(w *view, in *Input) (choose *view, host int, v Verdict) {
+	if in.Override != nil || in.OverrideStrict {
+		if host, v, ok := p.session(in); ok {
+			host, v = p.begin(host, v)
+			return nil, host, v
+		}
+	}
+	if in.AvoidPriorities && len(in.Tried) > 0 {
+		w = p.avoiding(w, in.Tried)
+	}
+	switch {
+	case w.verdict != Picked:
+		return nil, p.wait(w), w.verdict
+	case w.buckets != nil:
+		host, v = p.hashed(w, in)
+		return nil, host, v
+	case w.warm != nil:
+		in.Warm = w.nextWarm()
+	}
+	return w, 0, Picked
+}
+
+// tried reports whether the call has tried a host already.
+func (p *Picker) tried(host int, in *Input) bool {
+	return len(in.Tried) > 0 && slices.Contains(in.Tried, p.hosts[host].State)
+}
+
+// begin counts an attempt, if it is one and the policy needs to know.
+func (p *Picker) begin(host int, v Verdict) (int, Verdict) {
+	if p.counts && v == Picked {
 		p.hosts[host].State.InFlight.Add(1)
 	}
-	return host, Picked
+	return host, v
 }
 
 // Done ends an attempt on a host that Pick chose. It undoes the in-flight
 // count of the policies that keep one.
 func (p *Picker) Done(host int) {
-	if p.config.Policy == LeastRequest {
+	if p.counts {
 		p.hosts[host].State.InFlight.Add(-1)
 	}
 }
 
-// DoneAfter is Done for an attempt that began took before now. PeakEWMA learns
-// from it how fast the host is; failed attempts never make a host look faster.
+// DoneAfter is Done for an attempt that ended at now and took some time.
+// PeakEWMA learns from it how fast the host is; failed attempts never make a
+// host look faster.
 func (p *Picker) DoneAfter(host int, now time.Time, took time.Duration, failed bool) {
 	p.Done(host)
+	if p.config.Policy == PeakEWMA {
+		p.hosts[host].State.latency.observe(now.UnixNano(), took, p.config.decay(), failed)
+	}
 }
 
 // Wants returns the hosts that should be connected before a call asks for them:
-// those of the priorities in use. Others, and all hosts of RingHash and Maglev,
-// are connected when Pick says Connect.
+// those of the priorities in use and of the ones before them, for RingHash and
+// Maglev only those that failed and may come back. Others are connected when
+// Pick says Connect or sets Input.Warm. A connection that is up and not wanted
+// may stay. It is meant for each new picker; what ejections make necessary later
+// comes up in picks.
 func (p *Picker) Wants() []int {
-	all := make([]int, len(p.hosts))
-	for i := range all {
-		all[i] = i
+	w := p.view.Load()
+	if w.changes != p.state.changes.Load() {
+		w = p.refresh()
 	}
-	return all
+	var wanted []int
+	for i := range w.levels {
+		for _, host := range p.set.levels[i].hosts {
+			switch {
+			case p.hashes() && p.conns[host] != Failed:
+			case p.hosts[host].Health == Unhealthy && !w.rescue:
+			default:
+				wanted = append(wanted, int(host))
+			}
+		}
+	}
+	return wanted
 }
 
 // wait names the host to connect, for the verdict Connect: idle hosts in turn.
@@ -148,41 +221,31 @@ func (p *Picker) wait(w *view) int {
 	if w.verdict != Connect {
 		return -1
 	}
-	return int(w.hosts[(p.state.next.Add(1)-1)%uint64(len(w.hosts))])
+	return int(p.turn(w.hosts))
+}
+
+// turn returns the hosts of a list one after the other.
+func (p *Picker) turn(hosts []int32) int32 {
+	return hosts[(p.state.next.Add(1)-1)%uint64(len(hosts))]
 }
 
 func (p *Picker) choose(w *view, in *Input) int {
+	var share uint64
 	switch p.config.Policy {
-	case Random:
-		return w.at(below(in.Rand, w.total))
 	case LeastRequest:
 		return p.leastRequest(w, in)
+	case PeakEWMA:
+		return p.peak(w, in)
+	case Random:
+		share = below(in.Rand, w.total)
 	default:
-		return w.at(w.rotate(p.state.next.Add(1) - 1))
+		share = w.rotate(p.state.next.Add(1) - 1)
 	}
-}
-
-// maxChoices bounds what a configuration can make a pick cost.
-const maxChoices = 100
-
-// leastRequest draws hosts by weight and takes the one with the fewest
-// attempts in flight for its weight; of equals the first drawn. So an idle
-// cluster is used by weight and a busy one carries load by weight.
-func (p *Picker) leastRequest(w *view, in *Input) int {
-	best := w.at(below(in.Rand, w.total))
-	load := p.load(best)
-	for range min(max(p.config.ChoiceCount, 2), maxChoices) - 1 {
-		other := w.at(below(in.Rand, w.total))
-		if l := p.load(other); l*p.weight(best) < load*p.weight(other) {
-			best, load = other, l
-		}
+	if p.config.SlowStart != nil {
+		return p.settle(w, in, share)
 	}
-	return best
+	return w.at(share)
 }
-
-func (p *Picker) load(host int) uint64 { return uint64(max(p.hosts[host].State.InFlight.Load(), 0)) }
-
-func (p *Picker) weight(host int) uint64 { return uint64(max(p.hosts[host].Weight, 1)) }
 
 // below draws uniformly from [0, n).
 func below(rnd func() uint64, n uint64) uint64 {

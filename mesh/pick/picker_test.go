@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 )
 
 // hostsOf returns healthy hosts of the given weights, all connected.
@@ -14,13 +15,15 @@ func hostsOf(weights ...uint32) ([]Host, []ConnState) {
 	hosts := make([]Host, len(weights))
 	conns := make([]ConnState, len(weights))
 	for i, w := range weights {
-		hosts[i] = Host{Weight: w, State: &HostState{}}
+		hosts[i] = Host{Address: fmt.Sprintf("127.0.0.1:%d", 8000+i), Weight: w, State: &HostState{}}
 		conns[i] = Ready
 	}
 	return hosts, conns
 }
 
 func seeded(n uint64) *rand.Rand { return rand.New(rand.NewPCG(n, n)) }
+
+var everyPolicy = []Policy{RoundRobin, Random, LeastRequest, RingHash, Maglev, PeakEWMA}
 
 // counts picks n times, ending each attempt at once.
 func counts(t *testing.T, p *Picker, in *Input, hosts, n int) []int {
@@ -176,58 +179,6 @@ func TestLeastRequestSharesLoad(t *testing.T) {
 	}
 }
 
-func TestHostsAgreeWithRanking(t *testing.T) {
-	rnd := seeded(7)
-	for range 20_000 {
-		hosts, conns := hostsOf(make([]uint32, rnd.IntN(7))...)
-		for i := range hosts {
-			hosts[i].Priority = rnd.Uint32N(3)
-			hosts[i].Health = Health(rnd.IntN(4))
-			hosts[i].State.Ejected.Store(rnd.IntN(3) == 0)
-			conns[i] = ConnState(rnd.IntN(4))
-			if rnd.IntN(2) == 0 {
-				conns[i] = Failed
-			}
-		}
-		p := New(Config{}, &State{}, hosts, conns, 0)
-		want, verdict := rankedHosts(hosts, conns)
-		if w := p.view.Load(); w.verdict != verdict || !slices.Equal(w.hosts, want) {
-			t.Fatalf("%v of %v, want %v of %v\nhosts %+v\nconns %v", w.verdict, w.hosts, verdict, want, hosts, conns)
-		}
-	}
-}
-
-func TestPanic(t *testing.T) {
-	for _, test := range []struct {
-		name             string
-		threshold        uint32
-		priorities       []uint32
-		unhealthy        []int
-		overprovisioning uint32
-		want             []int32
-	}{
-		{"off", 0, []uint32{0, 0, 0, 0}, []int{0, 1, 2}, 0, []int32{3}},
-		{"above the threshold", 50, []uint32{0, 0, 0, 0}, []int{0, 1}, 0, []int32{2, 3}},
-		{"below the threshold", 50, []uint32{0, 0, 0, 0}, []int{0, 1, 2}, 0, []int32{0, 1, 2, 3}},
-		{"below, but overprovisioned enough", 90, []uint32{0, 0, 0, 0}, []int{0}, 0, []int32{1, 2, 3}},
-		{"below, less overprovisioned", 90, []uint32{0, 0, 0, 0}, []int{0}, 100, []int32{0, 1, 2, 3}},
-		{"below, but the next priority takes the load", 50, []uint32{0, 0, 0, 1}, []int{0, 1}, 0, []int32{2}},
-		{"all, threshold off", 0, []uint32{0, 0, 1}, []int{0, 1, 2}, 0, []int32{0, 1}},
-	} {
-		hosts, conns := hostsOf(make([]uint32, len(test.priorities))...)
-		for i, priority := range test.priorities {
-			hosts[i].Priority = priority
-		}
-		for _, i := range test.unhealthy {
-			hosts[i].Health = Unhealthy
-		}
-		p := New(Config{PanicThreshold: test.threshold}, &State{}, hosts, conns, test.overprovisioning)
-		if got := p.view.Load().hosts; !slices.Equal(got, test.want) {
-			t.Errorf("%s: picks from %v, want %v", test.name, got, test.want)
-		}
-	}
-}
-
 func TestVerdicts(t *testing.T) {
 	for _, test := range []struct {
 		conns   []ConnState
@@ -269,7 +220,7 @@ func TestConnectAsksInTurn(t *testing.T) {
 }
 
 func TestEjectionTakesEffectAtOnce(t *testing.T) {
-	for _, policy := range []Policy{RoundRobin, Random, LeastRequest} {
+	for _, policy := range everyPolicy {
 		hosts, conns := hostsOf(1, 2, 3)
 		state := &State{}
 		p := New(Config{Policy: policy}, state, hosts, conns, 0)
@@ -319,14 +270,17 @@ func TestTriedHostsAreAvoided(t *testing.T) {
 }
 
 func TestPickAllocatesNothing(t *testing.T) {
-	for _, policy := range []Policy{RoundRobin, Random, LeastRequest} {
+	now := time.Unix(1e9, 0)
+	for _, policy := range everyPolicy {
 		for _, weight := range []uint32{1, 2} {
-			hosts, conns := hostsOf(1, weight, 1)
-			p := New(Config{Policy: policy}, &State{}, hosts, conns, 0)
-			in := &Input{Rand: rand.Uint64, Tried: []*HostState{hosts[0].State}, MaxRepicks: 3}
+			hosts, conns := hostsOf(1, weight, 1, 1)
+			hosts[3].Priority, hosts[0].Health = 1, Unhealthy
+			p := New(Config{Policy: policy, SlowStart: &SlowStart{Window: time.Minute}}, &State{}, hosts, conns, 0)
+			in := &Input{Rand: rand.Uint64, Tried: []*HostState{hosts[1].State}, MaxRepicks: 3, Now: now}
 			if n := testing.AllocsPerRun(100, func() {
+				in.AvoidPriorities = !in.AvoidPriorities
 				host, _ := p.Pick(in)
-				p.Done(host)
+				p.DoneAfter(host, now, time.Second, false)
 			}); n != 0 {
 				t.Errorf("policy %d: Pick allocates %v times", policy, n)
 			}
@@ -368,21 +322,99 @@ func TestPickWhileEjecting(t *testing.T) {
 }
 
 func BenchmarkPick(b *testing.B) {
-	for _, policy := range []Policy{RoundRobin, Random, LeastRequest} {
+	for _, policy := range everyPolicy {
 		for _, n := range []int{2, 1000} {
 			for _, weighted := range []bool{false, true} {
-				name := fmt.Sprintf("%s/%d", []string{"round_robin", "random", "least_request"}[policy], n)
+				name := fmt.Sprintf("%s/%d", [...]string{"round_robin", "random", "least_request", "ring_hash", "maglev", "peak_ewma"}[policy], n)
 				if weighted {
 					name += "/weighted"
 				}
-				b.Run(name, func(b *testing.B) { benchmarkPick(b, policy, n, weighted) })
+				b.Run(name, func(b *testing.B) {
+					hosts, conns := benchmarkHosts(n, weighted)
+					benchmarkPick(b, New(Config{Policy: policy}, &State{}, hosts, conns, 0), &Input{})
+				})
 			}
 		}
 	}
 }
 
-func benchmarkPick(b *testing.B, policy Policy, n int, weighted bool) {
-	b.Helper()
+// BenchmarkPickMore is for what costs extra, over 1,000 hosts.
+func BenchmarkPickMore(b *testing.B) {
+	hosts, conns := benchmarkHosts(1000, true)
+	for i := range hosts {
+		hosts[i].Locality, hosts[i].LocalityWeight = fmt.Sprint(i%10), uint32(1+i%10)
+		hosts[i].Priority = uint32(i % 2)
+		if i%6 == 0 { // of priority 0
+			hosts[i].Health = Unhealthy
+		}
+	}
+	old := time.Now()
+	slow := &SlowStart{Window: time.Hour}
+	for _, bench := range []struct {
+		name  string
+		c     Config
+		in    Input
+		conns []ConnState
+	}{
+		{"localities_and_priorities/round_robin", Config{LocalityWeighted: true}, Input{}, conns},
+		{"localities_and_priorities/least_request", Config{Policy: LeastRequest, LocalityWeighted: true}, Input{}, conns},
+		{"localities_and_priorities/ring_hash", Config{Policy: RingHash, LocalityWeighted: true}, Input{}, conns},
+		{"slow_start/round_robin", Config{SlowStart: slow}, Input{Now: old.Add(30 * time.Minute)}, conns},
+		{"slow_start/least_request", Config{Policy: LeastRequest, SlowStart: slow}, Input{Now: old.Add(30 * time.Minute)}, conns},
+		{"bias/least_request", Config{Policy: LeastRequest, HasActiveRequestBias: true, ActiveRequestBias: 0.5}, Input{}, conns},
+		{"session/round_robin", Config{}, Input{Override: hosts[500].State}, conns},
+		{"other_priorities/round_robin", Config{}, Input{Tried: []*HostState{hosts[0].State}, AvoidPriorities: true}, conns},
+		{"one_ready/ring_hash", Config{Policy: RingHash}, Input{}, onlyReady(len(hosts), 502)},
+		{"one_ready/maglev", Config{Policy: Maglev}, Input{}, onlyReady(len(hosts), 502)},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			for i := range hosts {
+				hosts[i].State.since.Store(old.Add(time.Duration(i) * time.Second).UnixNano())
+			}
+			benchmarkPick(b, New(bench.c, &State{}, hosts, bench.conns, 0), &bench.in)
+		})
+	}
+}
+
+// BenchmarkNew is what a change of one connection costs.
+func BenchmarkNew(b *testing.B) {
+	for _, policy := range everyPolicy {
+		b.Run(fmt.Sprint(policy), func(b *testing.B) {
+			hosts, conns := benchmarkHosts(1000, true)
+			state := &State{}
+			p := New(Config{Policy: policy}, state, hosts, conns, 0)
+			b.ReportAllocs()
+			for b.Loop() {
+				p = New(Config{Policy: policy}, state, hosts, conns, 0)
+			}
+			_ = p.Wants()
+		})
+	}
+}
+
+// BenchmarkCircle is what a change of the hosts costs the policies that hash.
+func BenchmarkCircle(b *testing.B) {
+	for _, policy := range []Policy{RingHash, Maglev} {
+		b.Run(fmt.Sprint(policy), func(b *testing.B) {
+			hosts, conns := benchmarkHosts(1000, true)
+			b.ReportAllocs()
+			for b.Loop() {
+				New(Config{Policy: policy}, &State{}, hosts, conns, 0)
+			}
+		})
+	}
+}
+
+func onlyReady(n, ready int) []ConnState {
+	conns := make([]ConnState, n)
+	for i := range conns {
+		conns[i] = Failed
+	}
+	conns[ready] = Ready
+	return conns
+}
+
+func benchmarkHosts(n int, weighted bool) ([]Host, []ConnState) {
 	weights := make([]uint32, n)
 	for i := range weights {
 		weights[i] = 1
@@ -390,9 +422,12 @@ func benchmarkPick(b *testing.B, policy Policy, n int, weighted bool) {
 			weights[i] += uint32(i % 10)
 		}
 	}
-	hosts, conns := hostsOf(weights...)
-	p := New(Config{Policy: policy}, &State{}, hosts, conns, 0)
-	in := &Input{Rand: rand.Uint64}
+	return hostsOf(weights...)
+}
+
+func benchmarkPick(b *testing.B, p *Picker, in *Input) {
+	b.Helper()
+	in.Rand = rand.Uint64
 	b.ReportAllocs()
 	for b.Loop() {
 		host, _ := p.Pick(in)

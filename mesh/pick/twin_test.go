@@ -1,6 +1,9 @@
 package pick
 
-import "math/rand/v2"
+import (
+	"math/rand/v2"
+	"slices"
+)
 
 // The dumb twins: what pickers must agree with.
 
@@ -15,52 +18,154 @@ func linearShare(hosts []Host, members []int32, share uint64) int {
 	return layout[share]
 }
 
-// rankedHosts chooses hosts by giving each a rank, without panic thresholds.
-func rankedHosts(hosts []Host, conns []ConnState) (members []int32, v Verdict) {
-	rank := func(i int) uint64 {
-		r := uint64(hosts[i].Priority)
-		switch h := &hosts[i]; {
-		case h.Health == Unhealthy || h.State.Ejected.Load():
-			return r + 2<<32
-		case h.Health == Degraded:
-			return r + 1<<32
+// slowShares computes which part of the calls each host is to get, the way
+// Envoy's documentation tells it, one host after the other. For Connect the
+// hosts are those to connect, in equal parts.
+func slowShares(c Config, hosts []Host, conns []ConnState, over int) (shares map[int]float64, v Verdict) {
+	members := func(priority uint32, test func(h *Host, i int) bool) (list []int) {
+		for i := range hosts {
+			if h := &hosts[i]; h.Health != Draining && h.Priority == priority && test(h, i) {
+				list = append(list, i)
+			}
 		}
-		return r
+		return list
 	}
-	const nothing = 1 << 63
-	best := uint64(nothing)
-	v = NoHosts
-	for i := range hosts {
-		if hosts[i].Health == Draining {
+	all := func(*Host, int) bool { return true }
+	usable := func(_ *Host, i int) bool { return conns[i] != Failed }
+	as := func(health Health) func(*Host, int) bool {
+		return func(h *Host, i int) bool {
+			return conns[i] != Failed && !h.State.Ejected.Load() && h.Health == health
+		}
+	}
+	var priorities []uint32
+	total, hostCount := 0, 0
+	for n := range uint32(10) {
+		if list := members(n, all); len(list) > 0 {
+			priorities = append(priorities, n)
+			hostCount += len(list)
+			for _, health := range []Health{Healthy, Degraded} {
+				total += min(100, over*len(members(n, as(health)))/len(list))
+			}
+		}
+	}
+	if len(priorities) == 0 {
+		return nil, NoHosts
+	}
+	isPanic := func(n uint32) bool {
+		available := len(members(n, as(Healthy))) + len(members(n, as(Degraded)))
+		return total < 100 && float64(available)/float64(len(members(n, all)))*100 < float64(c.PanicThreshold)
+	}
+	pool := []slowPart{}
+	if !slices.ContainsFunc(priorities, func(n uint32) bool { return !isPanic(n) }) {
+		for k, n := range priorities {
+			load := 100 * len(members(n, all)) / hostCount
+			if k == 0 { // and what rounding leaves
+				load = 100
+				for _, other := range priorities[1:] {
+					load -= 100 * len(members(other, all)) / hostCount
+				}
+			}
+			if load > 0 {
+				pool = append(pool, slowPart{hosts: members(n, usable), load: float64(load)})
+			}
+		}
+	} else if total > 0 {
+		left := 100
+		first := -1
+		for _, health := range []Health{Healthy, Degraded} {
+			for _, n := range priorities {
+				available := min(100, over*len(members(n, as(health)))/len(members(n, all)))
+				load := min(left, available*100/min(total, 100))
+				left -= load
+				if available > 0 && first < 0 {
+					first = len(pool)
+				}
+				list, local := members(n, as(health)), c.LocalityWeighted
+				if isPanic(n) {
+					list, local = members(n, usable), false
+				}
+				pool = append(pool, slowPart{hosts: list, load: float64(load)})
+				if local {
+					pool[len(pool)-1].localities = map[string]int{}
+					for _, i := range members(n, all) {
+						pool[len(pool)-1].localities[hosts[i].Locality]++
+					}
+				}
+			}
+		}
+		pool[first].load += float64(left)
+	}
+	pool = slowLocalities(pool, hosts, over)
+	some := slices.ContainsFunc(pool, func(a slowPart) bool { return a.load > 0 && len(a.hosts) > 0 })
+	for _, n := range priorities {
+		if !some && len(members(n, usable)) > 0 {
+			pool, some = []slowPart{{hosts: members(n, usable), load: 1}}, true
+		}
+	}
+	if !some {
+		return nil, Unavailable
+	}
+	return slowConnected(pool, hosts, conns)
+}
+
+type slowPart struct {
+	hosts      []int
+	load       float64
+	localities map[string]int // sizes; nil unless the part is divided
+}
+
+func slowLocalities(pool []slowPart, hosts []Host, over int) (out []slowPart) {
+	for _, a := range pool {
+		weights, lists, sum := map[string]float64{}, map[string][]int{}, 0.0
+		for _, i := range a.hosts {
+			lists[hosts[i].Locality] = append(lists[hosts[i].Locality], i)
+		}
+		for name, size := range a.localities {
+			if list := lists[name]; len(list) > 0 {
+				weights[name] = float64(hosts[list[0]].LocalityWeight) * min(1, float64(over)/100*float64(len(list))/float64(size))
+				sum += weights[name]
+			}
+		}
+		if sum == 0 {
+			out = append(out, slowPart{hosts: a.hosts, load: a.load})
 			continue
 		}
-		if v == NoHosts {
-			v = Unavailable
-		}
-		if conns[i] != Failed {
-			best = min(best, rank(i))
+		for name, list := range lists {
+			out = append(out, slowPart{hosts: list, load: a.load * weights[name] / sum})
 		}
 	}
-	if best == nothing {
-		return nil, v
-	}
-	// From here on any host counts if even the best is unavailable.
-	fallback := best >= 2<<32
-	if fallback {
-		best -= 2 << 32
-	}
-	byState := map[ConnState][]int32{}
-	for i := range hosts {
-		in := rank(i) == best || fallback && uint64(hosts[i].Priority) == best
-		if in && hosts[i].Health != Draining {
-			byState[conns[i]] = append(byState[conns[i]], int32(i))
+	return out
+}
+
+func slowConnected(pool []slowPart, hosts []Host, conns []ConnState) (map[int]float64, Verdict) {
+	ready, idle, loads := map[int]float64{}, map[int]float64{}, 0.0
+	for _, a := range pool {
+		sum := 0.0
+		for _, i := range a.hosts {
+			if conns[i] == Ready {
+				sum += float64(max(hosts[i].Weight, 1))
+			}
+			if conns[i] == Idle && a.load > 0 {
+				idle[i] = 1
+			}
+		}
+		if sum > 0 {
+			loads += a.load
+		}
+		for _, i := range a.hosts {
+			if conns[i] == Ready && a.load > 0 {
+				ready[i] += a.load * float64(max(hosts[i].Weight, 1)) / sum
+			}
 		}
 	}
 	switch {
-	case len(byState[Ready]) > 0:
-		return byState[Ready], Picked
-	case len(byState[Idle]) > 0:
-		return byState[Idle], Connect
+	case len(ready) > 0:
+		for i := range ready {
+			ready[i] /= loads
+		}
+		return ready, Picked
+	case len(idle) > 0:
+		return idle, Connect
 	}
 	return nil, Queue
 }

@@ -4,10 +4,12 @@ import (
 	"math"
 	"math/bits"
 	"sort"
+	"sync/atomic"
 )
 
 // view is what picks read: the hosts in use, given connections, health,
-// ejections, priorities and panic. It is never written after it was built.
+// ejections, priorities, localities and panic. It is not written after it was
+// built, but for what picks add of their own.
 type view struct {
 	changes uint64 // State.changes when it was built
 	verdict Verdict
@@ -15,15 +17,105 @@ type view struct {
 	ends    []uint64 // running sums of the weights of hosts; nil if all are equal
 	total   uint64   // sum of the weights
 	step    uint64   // of the weighted rotation
+	groups  []group  // the parts of hosts that share calls at fixed rates; nil if they are one
+	warm    []int32  // idle hosts that are to get calls, once connected, which others take meanwhile
+	buckets []bucket // of the policies that hash; verdict is Picked, and what a pick meets decides
+	plain   bool     // it has neither: picks go straight to the policy
+	levels  int      // how many priorities are in use or come before one that is
+	rescue  bool     // unhealthy hosts are used
+
+	ramp    atomic.Pointer[ramp]   // slow start, from the first pick on
+	detours atomic.Pointer[detour] // for retries
+	warmed  atomic.Int32           // how many of warm were handed out
 }
+
+// group is a run of shares: of the hosts of one priority and locality, say.
+type group struct{ from, to uint64 }
 
 // refresh builds the view anew and publishes it.
 func (p *Picker) refresh() *view {
 	changes := p.state.changes.Load() // before the flags: a later change is seen later
-	w := p.build()
+	w := p.build(0)
 	w.changes = changes
 	p.view.Store(w)
 	return w
+}
+
+// build builds a view; the levels whose bit in avoid is set get no calls if
+// others can take them.
+func (p *Picker) build(avoid uint64) *view {
+	levels := p.levels()
+	portions := p.portions(levels, avoid)
+	if len(portions) == 0 {
+		portions = p.anyHosts(levels)
+	}
+	w := &view{verdict: Unavailable, levels: len(levels)}
+	if len(levels) == 0 {
+		w.verdict = NoHosts
+	}
+	if len(portions) == 0 {
+		return w
+	}
+	w.levels = 0
+	for i := range portions {
+		w.levels = max(w.levels, portions[i].level+1)
+		w.rescue = w.rescue || portions[i].rescue
+	}
+	if p.hashes() {
+		w.fillBuckets(p, levels, portions)
+	} else {
+		w.fillHosts(p, p.parts(levels, portions))
+	}
+	return w
+}
+
+// fillHosts takes the ready hosts of the parts; where none is ready, the idle
+// ones to connect; where none is idle, there are some to wait for.
+func (w *view) fillHosts(p *Picker, parts []part) {
+	ready := make([]part, 0, len(parts))
+	var idle []int32
+	for _, a := range parts {
+		up, waiting := p.connected(a.hosts)
+		if len(up) > 0 {
+			ready = append(ready, part{up, a.load})
+			continue
+		}
+		idle = append(idle, waiting...)
+	}
+	switch {
+	case len(ready) > 0:
+		w.verdict, w.warm, w.plain = Picked, idle, len(idle) == 0
+		w.weigh(p.hosts, ready)
+	case len(idle) > 0:
+		w.verdict, w.hosts = Connect, idle
+	default:
+		w.verdict = Queue
+	}
+}
+
+// nextWarm hands the warm hosts out, each once, by their numbers from 1.
+func (w *view) nextWarm() int32 {
+	if int(w.warmed.Load()) >= len(w.warm) {
+		return 0
+	}
+	n := int(w.warmed.Add(1)) - 1
+	if n >= len(w.warm) {
+		return 0
+	}
+	return w.warm[n] + 1
+}
+
+// connected returns the hosts of a list that are ready and those that are idle.
+func (p *Picker) connected(hosts []int32) (ready, idle []int32) {
+	for _, i := range hosts {
+		switch p.conns[i] {
+		case Ready:
+			ready = append(ready, i)
+		case Idle:
+			idle = append(idle, i)
+		}
+	}
+	return ready, idle
 }
 
 // at returns the host that holds the given share, which is below total.
@@ -31,7 +123,40 @@ func (w *view) at(share uint64) int {
 	if w.ends == nil {
 		return int(w.hosts[share])
 	}
-	return int(w.hosts[sort.Search(len(w.ends), func(i int) bool { return w.ends[i] > share })])
+	return int(w.hosts[w.position(share)])
+}
+
+// position finds the host of a share, where weights differ.
+func (w *view) position(share uint64) int {
+	low, high := 0, len(w.ends)
+	for low < high {
+		if middle := int(uint(low+high) >> 1); w.ends[middle] > share {
+			high = middle
+		} else {
+			low = middle + 1
+		}
+	}
+	return low
+}
+
+// group returns the group that holds the given share.
+func (w *view) group(share uint64) group {
+	if w.groups == nil {
+		return group{0, w.total}
+	}
+	return w.groups[sort.Search(len(w.groups), func(i int) bool { return w.groups[i].to > share })]
+}
+
+// own returns the shares of the host that holds the given one.
+func (w *view) own(share uint64) group {
+	if w.ends == nil {
+		return group{share, share + 1}
+	}
+	i := w.position(share)
+	if i == 0 {
+		return group{0, w.ends[0]}
+	}
+	return group{w.ends[i-1], w.ends[i]}
 }
 
 // rotate maps turn n of the rotation to a share. In total turns each share
@@ -47,24 +172,24 @@ func (w *view) rotate(n uint64) uint64 {
 	return rem
 }
 
-func (p *Picker) build() *view {
-	w := &view{}
-	members, verdict := p.selectHosts()
-	w.verdict, w.hosts = verdict, members
-	if verdict == Picked {
-		w.weigh(p.hosts)
+// weigh computes the shares of the hosts in use.
+func (w *view) weigh(hosts []Host, parts []part) {
+	if len(parts) == 1 {
+		w.hosts = parts[0].hosts
+		w.weighHosts(hosts)
+		return
 	}
-	return w
+	w.weighParts(hosts, parts)
 }
 
-// weigh computes the shares of the chosen hosts from their weights, reduced by
-// their greatest common divisor so that a full rotation is short.
-func (w *view) weigh(hosts []Host) {
+// weighHosts computes shares from the hosts' weights, reduced by their greatest
+// common divisor so that a full rotation is short.
+func (w *view) weighHosts(hosts []Host) {
 	divisor, equal := uint64(0), true
 	for _, i := range w.hosts {
-		weight := uint64(max(hosts[i].Weight, 1))
+		weight := weightOf(&hosts[i])
 		divisor = gcd(divisor, weight)
-		equal = equal && weight == uint64(max(hosts[w.hosts[0]].Weight, 1))
+		equal = equal && weight == weightOf(&hosts[w.hosts[0]])
 	}
 	w.total = uint64(len(w.hosts))
 	if equal {
@@ -73,8 +198,32 @@ func (w *view) weigh(hosts []Host) {
 	w.total = 0
 	w.ends = make([]uint64, len(w.hosts))
 	for i, h := range w.hosts {
-		w.total += uint64(max(hosts[h].Weight, 1)) / divisor
+		w.total += weightOf(&hosts[h]) / divisor
 		w.ends[i] = w.total
+	}
+	w.step = evenStep(w.total)
+}
+
+// weighParts computes shares such that each part gets its load and within it
+// each host its weight, to one in four billion.
+func (w *view) weighParts(hosts []Host, parts []part) {
+	const resolution = 1 << 32
+	loads := 0.0
+	for _, a := range parts {
+		loads += a.load
+	}
+	for _, a := range parts {
+		sum := 0.0
+		for _, i := range a.hosts {
+			sum += float64(weightOf(&hosts[i]))
+		}
+		from := w.total
+		for _, i := range a.hosts {
+			w.total += max(uint64(resolution*(a.load/loads)*float64(weightOf(&hosts[i]))/sum), 1)
+			w.ends = append(w.ends, w.total)
+		}
+		w.hosts = append(w.hosts, a.hosts...)
+		w.groups = append(w.groups, group{from, w.total})
 	}
 	w.step = evenStep(w.total)
 }
