@@ -61,6 +61,34 @@ var kinds = map[string]kind{
 	discoveryGroup + "/EndpointSlice": {versions: []string{"v1"}, object: func() any { return &discoveryv1.EndpointSlice{} }, check: checkEndpointSlice},
 }
 
+// Kind is one kind of object that Parse reads.
+type Kind struct {
+	Group string // "networking.istio.io"; "" for Kubernetes' core
+	Name  string // "VirtualService"
+	// New returns an empty value of the type that Object.Spec has.
+	New func() any
+}
+
+// Kinds returns every kind that Parse reads, sorted by name.
+func Kinds() []Kind {
+	out := make([]Kind, 0, len(kinds))
+	for key, k := range kinds {
+		group, name, _ := strings.Cut(key, "/")
+		made := Kind{Group: group, Name: name}
+		switch {
+		case k.spec != nil:
+			made.New = func() any { return k.spec() }
+		case k.own != nil:
+			made.New = k.own
+		default:
+			made.New = k.object
+		}
+		out = append(out, made)
+	}
+	slices.SortFunc(out, func(a, b Kind) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
 func istioKind[M proto.Message](spec func() M, check func(*reader, M), unserved string) kind {
 	return kind{
 		versions: []string{"v1", "v1beta1", "v1alpha3", "v1alpha1"},

@@ -274,3 +274,15 @@ func (m *Model) Raw() map[string][]byte {
 	}
 	return out
 }
+
+// Objects returns every object that is in force, as it was written, in the order of files and lines.
+func (m *Model) Objects() []*Object {
+	out := make([]*Object, 0, len(m.views))
+	for _, v := range m.views {
+		out = append(out, v.object)
+	}
+	slices.SortFunc(out, func(a, b *Object) int {
+		return cmp.Or(strings.Compare(a.Source.File, b.Source.File), cmp.Compare(a.Source.Line, b.Source.Line), strings.Compare(a.key(), b.key()))
+	})
+	return out
+}

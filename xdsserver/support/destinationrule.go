@@ -1,0 +1,103 @@
+package support
+
+import (
+	networking "istio.io/api/networking/v1alpha3"
+)
+
+const (
+	noBinding   = "calls are not bound to endpoints: gRPC hashes by a header only, in a ring only"
+	noWarmup    = "new endpoints get their full share of calls at once"
+	noEjection  = "endpoints are not ejected: gRPC cannot count consecutive errors"
+	noBudget    = "retries are not limited by a budget"
+	noZones     = "calls are spread over all localities by the weight of their endpoints"
+	noTLS       = "calls fail: there is no TLS yet, and plaintext would break what the rule asks for"
+	ownSettings = "there is one HTTP/2 connection per endpoint, which the client manages"
+	isHTTP2     = "gRPC is HTTP/2 anyway"
+	noCodes     = "every 5xx counts"
+)
+
+var destinationRuleRows = []row{
+	both("host", works()),
+	both("exportTo[]", works()),
+	both("workloadSelector", works()),
+	both("subsets[].name", works()),
+	both("subsets[].labels", works()),
+	{field: "subsets[].trafficPolicy", as: "trafficPolicy", library: works("replaces the rule's, setting by setting, each as below"), grpc: works("as for the library")},
+	{field: "trafficPolicy.portLevelSettings[]", as: "trafficPolicy", library: works("replaces all others, as in Istio, each setting as below"), grpc: works("as for the library")},
+	both("trafficPolicy.portLevelSettings[].port.number", works()),
+	{field: "trafficPolicy.loadBalancer.simple", library: works("least request unless set; `PASSTHROUGH` is the default policy"), grpc: degraded("`RANDOM` is round robin, and so is `LEAST_REQUEST` except in Go and Java; round robin unless set"), judge: simpleBalancer},
+	both("trafficPolicy.loadBalancer.consistentHash.httpHeaderName", works()),
+	{field: "trafficPolicy.loadBalancer.consistentHash.httpCookie", library: works("a cookie in the metadata, made when there is none"), grpc: degraded(noBinding)},
+	{field: "trafficPolicy.loadBalancer.consistentHash.useSourceIp", library: works("the address of the process"), grpc: degraded(noBinding)},
+	both("trafficPolicy.loadBalancer.consistentHash.httpQueryParameterName", degraded("calls are not bound to endpoints: gRPC calls have no query")),
+	{field: "trafficPolicy.loadBalancer.consistentHash.ringHash.minimumRingSize", library: works(), grpc: works("at most 4096"), judge: ringSize},
+	{field: "trafficPolicy.loadBalancer.consistentHash.minimumRingSize", library: works("deprecated by Istio"), grpc: works("at most 4096"), judge: ringSize},
+	{field: "trafficPolicy.loadBalancer.consistentHash.maglev", library: works(), grpc: degraded("calls are not bound to endpoints: gRPC would refuse the cluster")},
+	both("trafficPolicy.loadBalancer.localityLbSetting.enabled", works()),
+	both("trafficPolicy.loadBalancer.localityLbSetting.distribute[]", works()),
+	{field: "trafficPolicy.loadBalancer.localityLbSetting.failover[]", library: works("with outlierDetection, by degrees"), grpc: degraded("another locality is used only when no endpoint of the nearer one is connected: endpoints are not ejected")},
+	{field: "trafficPolicy.loadBalancer.localityLbSetting.failoverPriority[]", library: works("with outlierDetection, by degrees"), grpc: degraded("other endpoints are used only when none of the nearer ones is connected: endpoints are not ejected")},
+	both("trafficPolicy.loadBalancer.zoneAwareLbSetting", degraded(noZones)),
+	{field: "trafficPolicy.loadBalancer.warmup", library: works(), grpc: degraded(noWarmup)},
+	{field: "trafficPolicy.loadBalancer.warmupDurationSecs", library: works("deprecated by Istio"), grpc: degraded(noWarmup)},
+	both("trafficPolicy.connectionPool.tcp.maxConnections", degraded("there is one connection per endpoint")),
+	{field: "trafficPolicy.connectionPool.tcp.connectTimeout", library: works(), grpc: degraded("gRPC's own limit holds, 20 seconds")},
+	both("trafficPolicy.connectionPool.tcp.tcpKeepalive", degraded(ownSettings)),
+	both("trafficPolicy.connectionPool.tcp.maxConnectionDuration", degraded(ownSettings)),
+	both("trafficPolicy.connectionPool.tcp.idleTimeout", degraded(ownSettings)),
+	{field: "trafficPolicy.connectionPool.http.http1MaxPendingRequests", library: works("calls that wait for a connection"), grpc: degraded("any number of calls may wait for a connection")},
+	both("trafficPolicy.connectionPool.http.http2MaxRequests", works("calls under way to the cluster; unlimited unless set")),
+	{field: "trafficPolicy.connectionPool.http.maxRetries", library: works("retries under way to the cluster"), grpc: degraded("any number of retries may be under way")},
+	both("trafficPolicy.connectionPool.http.maxRequestsPerConnection", degraded(ownSettings)),
+	both("trafficPolicy.connectionPool.http.idleTimeout", degraded(ownSettings)),
+	both("trafficPolicy.connectionPool.http.maxConcurrentStreams", degraded("the server's own limit holds")),
+	both("trafficPolicy.connectionPool.http.http2KeepAlive", degraded(ownSettings)),
+	both("trafficPolicy.connectionPool.http.h2UpgradePolicy", works(isHTTP2)),
+	both("trafficPolicy.connectionPool.http.useClientProtocol", works(isHTTP2)),
+	{field: "trafficPolicy.outlierDetection.consecutive5xxErrors", library: works("reading the gRPC status"), grpc: degraded(noEjection)},
+	{field: "trafficPolicy.outlierDetection.consecutiveGatewayErrors", library: works("reading the gRPC status"), grpc: degraded(noEjection)},
+	{field: "trafficPolicy.outlierDetection.consecutiveErrors", library: works("the old name of consecutiveGatewayErrors"), grpc: degraded(noEjection)},
+	{field: "trafficPolicy.outlierDetection.consecutiveLocalOriginFailures", library: works(), grpc: degraded(noEjection)},
+	{field: "trafficPolicy.outlierDetection.splitExternalLocalOriginErrors", library: works(), grpc: degraded(noEjection)},
+	both("trafficPolicy.outlierDetection.outlierDetectionHttpErrorCodes[]", degraded(noCodes)),
+	{field: "trafficPolicy.outlierDetection.interval", library: works(), grpc: degraded(noEjection)},
+	{field: "trafficPolicy.outlierDetection.baseEjectionTime", library: works("longer with each ejection"), grpc: degraded(noEjection)},
+	{field: "trafficPolicy.outlierDetection.maxEjectionPercent", library: works(), grpc: degraded(noEjection)},
+	{field: "trafficPolicy.outlierDetection.minHealthPercent", library: works("below it all endpoints are used"), grpc: degraded(noEjection)},
+	{field: "trafficPolicy.tls", library: rejected("every mode but `DISABLE` fails, never plaintext"), grpc: rejected("as for the library"), judge: tlsMode},
+	both("trafficPolicy.tunnel", degraded("connections are made directly, not through the tunnel")),
+	both("trafficPolicy.proxyProtocol", degraded("the PROXY protocol is not spoken")),
+	{field: "trafficPolicy.retryBudget.percent", library: works(), grpc: degraded(noBudget)},
+	{field: "trafficPolicy.retryBudget.minRetryConcurrency", library: works(), grpc: degraded(noBudget)},
+	{field: "trafficPolicy.retryBudget.budgetInterval", library: degraded("the budget is of the calls that are under way at the moment"), grpc: degraded(noBudget)},
+}
+
+func simpleBalancer(c Client, table Verdict, value any) Verdict {
+	switch {
+	case value == "PASSTHROUGH":
+		return degraded("the default policy is used: there is no original destination to pass calls through to")
+	case !c.GRPC():
+		return table
+	case value == "RANDOM":
+		return degraded("round robin is used: gRPC refuses RANDOM")
+	case (value == "LEAST_REQUEST" || value == "LEAST_CONN") && c != GRPCGo && c != GRPCJava:
+		return degraded("round robin is used: this gRPC implementation refuses LEAST_REQUEST")
+	default:
+		return works()
+	}
+}
+
+// ringSize judges the size of a ring.
+func ringSize(c Client, table Verdict, value any) Verdict {
+	if n, ok := value.(uint64); ok && c.GRPC() && n > 4096 {
+		return degraded("the ring has 4096 entries, which is the most that gRPC takes")
+	}
+	return table
+}
+
+func tlsMode(_ Client, _ Verdict, value any) Verdict {
+	if t, ok := value.(*networking.ClientTLSSettings); ok && t.Mode == networking.ClientTLSSettings_DISABLE {
+		return works()
+	}
+	return rejected(noTLS)
+}

@@ -1,0 +1,126 @@
+package support
+
+import (
+	"slices"
+	"strings"
+)
+
+// row is what becomes of a field, or of a message with all that is in it.
+type row struct {
+	// field is the path below the object's spec, "http[].mirror"; "" is the object as a whole.
+	field   string
+	library Verdict
+	grpc    Verdict // of gRPC's own clients
+	// judge, where it is set, has the last word about a value: it is given the verdict of the table. Values are scalars,
+	// names of enum values, keys of maps, and messages as they are.
+	judge func(c Client, table Verdict, value any) Verdict
+	// as is another field, whose rows hold below this one too.
+	as string
+}
+
+func works(reason ...string) Verdict  { return Verdict{Supported, strings.Join(reason, "")} }
+func degraded(reason string) Verdict  { return Verdict{Degraded, reason} }
+func rejected(reason string) Verdict  { return Verdict{Rejected, reason} }
+func notServed(reason string) Verdict { return Verdict{NotServed, reason} }
+
+// both makes a row with one verdict for all clients.
+func both(field string, v Verdict) row { return row{field: field, library: v, grpc: v} }
+
+// noProxies is the verdict of clients that are not served.
+var noProxies = notServed("no proxy is served, gRPC-type clients only")
+
+// verdict returns what the table says for a client.
+func (r *row) verdict(c Client) Verdict {
+	switch {
+	case !c.Served():
+		return noProxies
+	case c.GRPC():
+		return r.grpc
+	default:
+		return r.library
+	}
+}
+
+// about returns the verdict about a value.
+func (r *row) about(c Client, value any) Verdict {
+	v := r.verdict(c)
+	if r.judge == nil || !c.Served() {
+		return v
+	}
+	return r.judge(c, v, value)
+}
+
+// table has the rows of one kind of object.
+type table struct {
+	kind string
+	// below is the path of the message that the rows are about, "spec" for most.
+	below string
+	rows  []row
+
+	byField map[string]*row
+	aliases []*row
+}
+
+// tables are those of every kind that config reads. They are part of the program.
+var tables = index(
+	table{kind: "VirtualService", below: "spec", rows: virtualServiceRows},
+	table{kind: "DestinationRule", below: "spec", rows: destinationRuleRows},
+	table{kind: "ServiceEntry", below: "spec", rows: serviceEntryRows},
+	table{kind: "WorkloadEntry", below: "spec", rows: workloadEntryRows},
+	table{kind: "Sidecar", below: "spec", rows: sidecarRows},
+	table{kind: "MeshPolicy", below: "spec", rows: meshPolicyRows},
+	table{kind: "Service", below: "spec", rows: serviceRows},
+	table{kind: "EndpointSlice", rows: endpointSliceRows},
+	table{kind: "Gateway", below: "spec", rows: whole("no gateway is configured by it")},
+	table{kind: "EnvoyFilter", below: "spec", rows: whole("its patches are not applied")},
+	table{kind: "WorkloadGroup", below: "spec", rows: whole("no workload is registered or probed by it")},
+	table{kind: "ProxyConfig", below: "spec", rows: whole("it configures proxies, and there are none")},
+	table{kind: "AuthorizationPolicy", below: "spec", rows: whole("xdsserver does not start with it unless unenforced policies are allowed, and then no request is denied by it")},
+	table{kind: "PeerAuthentication", below: "spec", rows: whole("connections are plaintext; xdsserver does not start with STRICT unless unenforced policies are allowed")},
+	table{kind: "RequestAuthentication", below: "spec", rows: whole("xdsserver does not start with it unless unenforced policies are allowed, and then no token is checked by it")},
+	table{kind: "Telemetry", below: "spec", rows: whole("telemetry does not follow it")},
+	table{kind: "WasmPlugin", below: "spec", rows: whole("its plugin is not run")},
+	table{kind: "TrafficExtension", below: "spec", rows: whole("its extension is not run")},
+)
+
+func whole(reason string) []row { return []row{both("", notServed(reason))} }
+
+func index(all ...table) []*table {
+	out := make([]*table, len(all))
+	for i := range all {
+		t := &all[i]
+		t.byField = map[string]*row{}
+		for j := range t.rows {
+			r := &t.rows[j]
+			t.byField[r.field] = r
+			if r.as != "" {
+				t.aliases = append(t.aliases, r)
+			}
+		}
+		out[i] = t
+	}
+	return out
+}
+
+func tableOf(kind string) *table {
+	if i := slices.IndexFunc(tables, func(t *table) bool { return t.kind == kind }); i >= 0 {
+		return tables[i]
+	}
+	return nil
+}
+
+// find returns the row of a field, nil when the rows of the fields in it say more.
+func (t *table) find(field string) *row {
+	if r := t.byField[field]; r != nil {
+		if r.as != "" {
+			return nil
+		}
+		return r
+	}
+	for _, a := range t.aliases {
+		if rest, ok := strings.CutPrefix(field, a.field); ok && strings.HasPrefix(rest, ".") {
+			return t.find(a.as + rest)
+		}
+	}
+	return nil
+}

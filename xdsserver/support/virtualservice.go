@@ -1,0 +1,105 @@
+package support
+
+import (
+	"slices"
+	"strings"
+)
+
+const (
+	noMirror   = "calls are not mirrored"
+	noEdits    = "headers are sent and received as they are"
+	noQuery    = "the match is never true: gRPC calls have no query"
+	otherLayer = "gRPC calls take the http routes"
+	noBrowser  = "left out: browsers make no gRPC calls"
+)
+
+var virtualServiceRows = []row{
+	both("hosts[]", works("short names, full names, wildcards")),
+	{field: "gateways[]", library: works("for `mesh`; rules for gateways only wait for gateways"), grpc: works("as for the library"), judge: meshGateway},
+	both("exportTo[]", works()),
+	both("http[].name", works("the route's name")),
+	both("http[].match[].name", works("part of the route's name")),
+	both("http[].match[].uri", works("exact, prefix, regex")),
+	both("http[].match[].ignoreUriCase", works()),
+	{field: "http[].match[].method", library: works("gRPC calls are POST"), grpc: works("decided by the control plane")},
+	{field: "http[].match[].scheme", library: works("`http`, or `https` with credentials that encrypt"), grpc: works("decided by the control plane: always `http`")},
+	{field: "http[].match[].authority", library: works(), grpc: works("decided by the control plane, for each name of the service")},
+	{field: "http[].match[].headers", library: works("`user-agent` included"), grpc: degraded("`user-agent`, `te`, `grpc-…` and `…-bin` never match"), judge: grpcHeader},
+	{field: "http[].match[].withoutHeaders", library: works(), grpc: degraded("without `user-agent`, `te`, `grpc-…` and `…-bin` always holds"), judge: grpcHeader},
+	both("http[].match[].queryParams", degraded(noQuery)),
+	both("http[].match[].port", works()),
+	both("http[].match[].sourceLabels", works()),
+	both("http[].match[].sourceNamespace", works()),
+	{field: "http[].match[].gateways[]", library: works("for `mesh`"), grpc: works("for `mesh`"), judge: meshGateway},
+	both("http[].match[].statPrefix", degraded("it names no metric")),
+	both("http[].route[].destination.host", works()),
+	both("http[].route[].destination.subset", works()),
+	both("http[].route[].destination.port", works()),
+	both("http[].route[].weight", works()),
+	{field: "http[].route[].headers", library: works("requests and responses, streams too"), grpc: degraded(noEdits)},
+	{field: "http[].headers", library: works("requests and responses, streams too"), grpc: degraded(noEdits)},
+	{field: "http[].redirect", library: degraded("the call fails with an error that names the place: gRPC has no redirects"), grpc: rejected("calls fail: gRPC has no redirects")},
+	{field: "http[].directResponse", library: works("calls get the gRPC status that stands for the HTTP status, and the body as its message"), grpc: rejected("calls fail with UNAVAILABLE: gRPC does not know direct responses")},
+	both("http[].delegate", works()),
+	{field: "http[].rewrite.uri", library: works(), grpc: degraded("calls keep their method")},
+	{field: "http[].rewrite.uriRegexRewrite", library: works(), grpc: degraded("calls keep their method")},
+	{field: "http[].rewrite.authority", library: works(), grpc: degraded("calls keep their authority")},
+	both("http[].timeout", works("for the whole call with its retries; `0s` is none")),
+	both("http[].retries.attempts", works("2 unless set, 0 is none")),
+	{field: "http[].retries.perTryTimeout", library: works(), grpc: degraded("attempts have no timeout of their own")},
+	{field: "http[].retries.retryOn", library: works("Envoy's conditions, gRPC statuses and status codes; `5xx` and `gateway-error` read the gRPC status"), grpc: degraded("gRPC retries by gRPC status only: other conditions stand for the statuses that they mean, or for nothing"), judge: grpcRetryOn},
+	{field: "http[].retries.retryRemoteLocalities", library: works(), grpc: degraded("retries prefer the localities that any call prefers")},
+	{field: "http[].retries.retryIgnorePreviousHosts", library: works("on unless set"), grpc: degraded("retries go wherever the load balancer sends them")},
+	both("http[].retries.backoff", works()),
+	both("http[].fault.delay.fixedDelay", works()),
+	both("http[].fault.delay.percentage", works("in millionths")),
+	both("http[].fault.delay.percent", works("deprecated by Istio")),
+	both("http[].fault.delay.exponentialDelay", rejected("refused, as by Istio")),
+	both("http[].fault.abort.httpStatus", works("as the gRPC status that gRPC maps it to")),
+	both("http[].fault.abort.grpcStatus", works()),
+	both("http[].fault.abort.http2Error", rejected("refused, as by Istio")),
+	both("http[].fault.abort.percentage", works("in millionths; without it nothing is aborted, as in Istio")),
+	{field: "http[].mirror", library: works("unary calls and streams"), grpc: degraded(noMirror)},
+	{field: "http[].mirrors[]", library: works("unary calls and streams"), grpc: degraded(noMirror)},
+	{field: "http[].mirrorPercentage", library: works("in millionths"), grpc: degraded(noMirror)},
+	{field: "http[].mirrorPercent", library: works("deprecated by Istio"), grpc: degraded(noMirror)},
+	{field: "http[].corsPolicy", library: degraded(noBrowser), grpc: degraded("left out: gRPC would refuse every route of the service over it")},
+	both("tls[]", notServed(otherLayer)),
+	both("tcp[]", notServed(otherLayer)),
+}
+
+// meshGateway judges the name of a gateway.
+func meshGateway(_ Client, table Verdict, value any) Verdict {
+	if value == "mesh" {
+		return table
+	}
+	return notServed("rules of gateways wait for gateways")
+}
+
+// grpcHeader judges the name of a header that gRPC's own clients match, or do not.
+func grpcHeader(_ Client, table Verdict, value any) Verdict {
+	name := strings.ToLower(value.(string))
+	if name == "user-agent" || name == "te" || strings.HasPrefix(name, "grpc-") || strings.HasSuffix(name, "-bin") {
+		return table
+	}
+	return works()
+}
+
+// grpcConditions are the conditions of retries that gRPC's own clients act on.
+var grpcConditions = []string{"cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable"}
+
+func grpcRetryOn(c Client, table Verdict, value any) Verdict {
+	if !c.GRPC() {
+		return table
+	}
+	var others []string
+	for condition := range strings.SplitSeq(value.(string), ",") {
+		if condition = strings.TrimSpace(condition); condition != "" && !slices.Contains(grpcConditions, condition) {
+			others = append(others, condition)
+		}
+	}
+	if others == nil {
+		return works()
+	}
+	return degraded("gRPC retries by gRPC status only: " + strings.Join(others, ", ") + " stand for the statuses that they mean, or for nothing")
+}
