@@ -1,0 +1,291 @@
+package support
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/meshframe/meshframe/xdsserver/config"
+)
+
+// TestEveryFieldHasARow walks the types of every kind that config reads.
+func TestEveryFieldHasARow(t *testing.T) {
+	left := map[string]bool{}
+	for _, table := range tables {
+		left[table.kind] = true
+	}
+	for _, k := range config.Kinds() {
+		table := tableOf(k.Name)
+		if table == nil {
+			t.Errorf("%s has no table", k.Name)
+			continue
+		}
+		delete(left, k.Name)
+		if table.byField[""] == nil {
+			checkTable(t, table, fieldsOf(table, k.New()))
+		}
+	}
+	for kind := range left {
+		t.Errorf("there is no kind %s", kind)
+	}
+}
+
+func checkTable(t *testing.T, table *table, fields map[string]bool) {
+	t.Helper()
+	for _, r := range table.rows {
+		if _, exists := fields[r.field]; !exists {
+			t.Errorf("%s has no field %s", table.kind, r.field)
+		}
+		if r.as != "" {
+			if _, exists := fields[r.as]; !exists {
+				t.Errorf("%s: %s is as %s, which does not exist", table.kind, r.field, r.as)
+			}
+		}
+		for _, outer := range table.rows {
+			if outer.as == "" && below(r.field, outer.field) {
+				t.Errorf("%s: the row of %s is never read: that of %s speaks for it", table.kind, r.field, outer.field)
+			}
+		}
+		for _, v := range []Verdict{r.library, r.grpc} {
+			if v.Outcome != Supported && v.Reason == "" {
+				t.Errorf("%s: %s: %s without a reason", table.kind, r.field, v.Outcome)
+			}
+		}
+	}
+	if len(table.byField) != len(table.rows) {
+		t.Errorf("%s has two rows for a field", table.kind)
+	}
+	for field, leaf := range fields {
+		if leaf && !covered(table, field) {
+			t.Errorf("%s: nothing is said about %s", table.kind, field)
+		}
+	}
+}
+
+// below reports whether a field is in another.
+func below(field, outer string) bool {
+	rest, ok := strings.CutPrefix(field, outer)
+	return ok && strings.HasPrefix(rest, ".")
+}
+
+// covered reports whether a field or one that it is in has a row.
+func covered(t *table, field string) bool {
+	for field != "" {
+		if t.find(field) != nil {
+			return true
+		}
+		i := strings.LastIndexByte(field, '.')
+		field = field[:max(i, 0)]
+	}
+	return false
+}
+
+func read(t testing.TB, yaml string) *config.Model {
+	t.Helper()
+	m, problems := config.Build([]config.File{config.Parse("test.yaml", []byte(yaml))}, config.Options{AllowUnenforced: true})
+	if err := config.AsError(problems); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+const reportYAML = `apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews}
+spec:
+  hosts: [reviews]
+  gateways: [mesh, edge]
+  http:
+  - match:
+    - headers: {user-agent: {prefix: curl}, x-user: {exact: jason}}
+      queryParams: {v: {exact: "1"}}
+    route: [{destination: {host: reviews}}]
+    retries: {attempts: 3, retryOn: "unavailable,5xx", perTryTimeout: 1s}
+    mirror: {host: reviews, subset: v2}
+    corsPolicy: {allowCredentials: true}
+  - route:
+    - destination: {host: reviews}
+      headers: {request: {set: {x-a: b}}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews}
+spec:
+  host: reviews
+  trafficPolicy:
+    loadBalancer: {simple: LEAST_REQUEST}
+    tls: {mode: DISABLE}
+    portLevelSettings:
+    - port: {number: 9080}
+      loadBalancer: {simple: RANDOM}
+      tls: {mode: SIMPLE}
+  subsets:
+  - name: v2
+    labels: {version: v2}
+    trafficPolicy:
+      loadBalancer: {consistentHash: {httpHeaderName: x-user, ringHash: {minimumRingSize: 8192}}}
+      outlierDetection: {interval: 1s}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec: {servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]}
+---
+apiVersion: networking.meshframe.dev/v1alpha1
+kind: MeshPolicy
+metadata: {name: reviews}
+spec:
+  host: reviews
+  breaker: {}
+  rateLimit: {client: {maxTokens: 1, fillInterval: 1s}}
+  loadBalancer: {policy: PEAK_EWMA}
+`
+
+func TestReport(t *testing.T) {
+	m := read(t, reportYAML)
+	for c, want := range map[Client]string{
+		Meshframe: `
+test.yaml:6: VirtualService default/reviews: spec.gateways[1]: not served yet for meshframe: rules of gateways wait for gateways
+test.yaml:10: VirtualService default/reviews: spec.http[0].match[0].queryParams[v]: degraded for meshframe: the match is never true: gRPC calls have no query
+test.yaml:14: VirtualService default/reviews: spec.http[0].corsPolicy: degraded for meshframe: left out: browsers make no gRPC calls
+test.yaml:30: DestinationRule default/reviews: spec.trafficPolicy.portLevelSettings[0].tls: rejected for meshframe: calls fail: there is no TLS yet, and plaintext would break what the rule asks for
+test.yaml:38: Gateway default/edge: not served yet for meshframe: no gateway is configured by it`,
+		GRPCCore: `
+test.yaml:6: VirtualService default/reviews: spec.gateways[1]: not served yet for grpc-core: rules of gateways wait for gateways
+test.yaml:9: VirtualService default/reviews: spec.http[0].match[0].headers[user-agent]: degraded for grpc-core: ` + "`user-agent`, `te`, `grpc-…` and `…-bin` never match" + `
+test.yaml:10: VirtualService default/reviews: spec.http[0].match[0].queryParams[v]: degraded for grpc-core: the match is never true: gRPC calls have no query
+test.yaml:12: VirtualService default/reviews: spec.http[0].retries.perTryTimeout: degraded for grpc-core: attempts have no timeout of their own
+test.yaml:12: VirtualService default/reviews: spec.http[0].retries.retryOn: degraded for grpc-core: gRPC retries by gRPC status only: 5xx stand for the statuses that they mean, or for nothing
+test.yaml:13: VirtualService default/reviews: spec.http[0].mirror: degraded for grpc-core: calls are not mirrored
+test.yaml:14: VirtualService default/reviews: spec.http[0].corsPolicy: degraded for grpc-core: left out: gRPC would refuse every route of the service over it
+test.yaml:17: VirtualService default/reviews: spec.http[1].route[0].headers: degraded for grpc-core: headers are sent and received as they are
+test.yaml:25: DestinationRule default/reviews: spec.trafficPolicy.loadBalancer.simple: degraded for grpc-core: round robin is used: this gRPC implementation refuses LEAST_REQUEST
+test.yaml:29: DestinationRule default/reviews: spec.trafficPolicy.portLevelSettings[0].loadBalancer.simple: degraded for grpc-core: round robin is used: gRPC refuses RANDOM
+test.yaml:30: DestinationRule default/reviews: spec.trafficPolicy.portLevelSettings[0].tls: rejected for grpc-core: calls fail: there is no TLS yet, and plaintext would break what the rule asks for
+test.yaml:35: DestinationRule default/reviews: spec.subsets[0].trafficPolicy.loadBalancer.consistentHash.ringHash.minimumRingSize: degraded for grpc-core: the ring has 4096 entries, which is the most that gRPC takes
+test.yaml:36: DestinationRule default/reviews: spec.subsets[0].trafficPolicy.outlierDetection.interval: degraded for grpc-core: endpoints are not ejected: gRPC cannot count consecutive errors
+test.yaml:38: Gateway default/edge: not served yet for grpc-core: no gateway is configured by it
+test.yaml:48: MeshPolicy default/reviews: spec.breaker: degraded for grpc-core: no call is refused
+test.yaml:49: MeshPolicy default/reviews: spec.rateLimit.client: degraded for grpc-core: calls are not limited
+test.yaml:50: MeshPolicy default/reviews: spec.loadBalancer.policy: degraded for grpc-core: round robin is used: gRPC has no PEAK_EWMA`,
+	} {
+		var lines []string
+		for _, e := range Report(m, c) {
+			lines = append(lines, e.String())
+		}
+		if d := cmp.Diff(strings.TrimSpace(want), strings.Join(lines, "\n")); d != "" {
+			t.Errorf("%s: -want +got\n%s", c, d)
+		}
+	}
+}
+
+func TestClientsThatAreNotServed(t *testing.T) {
+	m := read(t, reportYAML)
+	for _, c := range []Client{Envoy, Sidecar} {
+		for _, o := range m.Objects() {
+			for e := range Fields(o, c) {
+				if e.Outcome != NotServed {
+					t.Errorf("%s", e)
+				}
+			}
+		}
+	}
+}
+
+func TestFieldsCanBeCutShort(t *testing.T) {
+	n := 0
+	for range Fields(read(t, reportYAML[:strings.Index(reportYAML, "---")]).Objects()[0], Meshframe) {
+		if n++; n == 2 {
+			break
+		}
+	}
+	if n != 2 {
+		t.Error(n)
+	}
+}
+
+func TestNamesAreReadAsTheyAreWritten(t *testing.T) {
+	for _, c := range Clients() {
+		if got, err := ParseClient(c.String()); err != nil || got != c {
+			t.Errorf("%s: %v, %v", c, got, err)
+		}
+	}
+	if _, err := ParseClient("grpc"); err == nil {
+		t.Error("no error for a client that does not exist")
+	}
+}
+
+// TestEveryValueIsJudged gives every judge values of the types that its field may have.
+func TestEveryValueIsJudged(t *testing.T) {
+	for _, k := range config.Kinds() {
+		table := tableOf(k.Name)
+		for _, r := range table.rows {
+			for _, c := range Clients() {
+				if v := r.about(c, "x"); v.Outcome != Supported && v.Reason == "" {
+					t.Errorf("%s: %s: %s has no reason", k.Name, r.field, c)
+				}
+			}
+		}
+	}
+}
+
+// TestTheDocumentationHasTheTables holds that docs/support.md has what is generated.
+func TestTheDocumentationHasTheTables(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join("..", "..", "docs", "support.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, begun := strings.Cut(string(data), Begin)
+	body, _, ended := strings.Cut(rest, End)
+	if !begun || !ended {
+		t.Fatalf("docs/support.md has no lines %q and %q", Begin, End)
+	}
+	if d := cmp.Diff(Markdown(), Begin+body+End+"\n"); d != "" {
+		t.Errorf("run go run ./cmd/meshctl support --markdown: -want +got\n%s", d)
+	}
+}
+
+func TestWhatIsWalkedIsWhatIsListed(t *testing.T) {
+	// Every field of our own spec, set to something, is found under a name that the list of fields has.
+	spec := &config.MeshPolicySpec{}
+	fill(reflect.ValueOf(spec).Elem())
+	var found []string
+	w := walker{table: tableOf("MeshPolicy"), found: func(r *row, _ string, _ any) { found = append(found, r.field) }}
+	w.object(spec)
+	slices.Sort(found)
+	if d := cmp.Diff(slices.Sorted(maps.Keys(w.table.byField)), slices.Compact(found)); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+}
+
+// fill sets everything in a value.
+func fill(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem())
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fill(v.Index(0))
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i))
+		}
+	case reflect.String:
+		v.SetString("x")
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Float64:
+		v.SetFloat(1)
+	case reflect.Uint32:
+		v.SetUint(1)
+	default:
+		v.SetInt(1)
+	}
+}
