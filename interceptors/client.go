@@ -145,7 +145,7 @@ func (c *call) decide(cc *grpc.ClientConn, method string, opts []grpc.CallOption
 		c.Decision.Upstream.State.Acquire()
 		c.acquired = true
 		if t.Snapshot() == s {
-			c.Observe = c.Decision.Retry != nil || c.Decision.Upstream.Cluster.Outlier != nil
+			c.Observe = c.Decision.Retry != nil || c.Decision.Upstream.Cluster.Outlier != nil || c.Decision.Upstream.Gate != nil
 			return nil
 		}
 		c.Decision.Upstream.State.Release()
