@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"io"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -139,6 +141,15 @@ func TestKilledUnderLoad(t *testing.T) {
 		}
 	}()
 	for range 2 {
+		// A registration that is on disk is one that a crash cannot take away.
+		for deadline := time.Now().Add(10 * time.Second); ; <-time.After(5 * time.Millisecond) {
+			if kept, _ := os.ReadFile(filepath.Join(state, "registrations.json")); strings.Contains(string(kept), "echo") {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("the registration is not kept")
+			}
+		}
 		kill()
 		for before := calls.Load(); calls.Load() < before+500 && len(failed) == 0; {
 			<-time.After(time.Millisecond)
