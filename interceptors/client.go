@@ -226,7 +226,7 @@ func waitsForReady(opts []grpc.CallOption) bool {
 // inject draws the route's fault. It precedes the first attempt and is not
 // retried (gRFC A33).
 func (c *call) inject() error {
-	delay, abort, active := c.Decision.Fault.Draw(rand.Uint64)
+	delay, abort, active := c.Decision.Fault.DrawFor(c, rand.Uint64)
 	if !active {
 		return nil
 	}
