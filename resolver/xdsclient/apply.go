@@ -201,7 +201,7 @@ func (rd *reading) decodedNow() bool { return rd.decoded.Usable || rd.decoded.Er
 
 // accept takes a new value, or the usable part of it.
 func (a *applying) accept(sub *subscription, rd *reading) {
-	sub.setValue(rd.decoded.Value, rd.body, rd.version, a.st.s)
+	sub.setValue(rd.decoded.Value, rd.body, rd.version, a.st.s, a.now)
 	sub.updated, sub.kept, sub.by = a.now, false, a.st.s
 	if err := rd.decoded.Err; err != nil {
 		sub.state, sub.partial, sub.refused = Refused, true, rd.body
@@ -326,6 +326,7 @@ func (a *applying) reply() {
 	re := reply{nonce: a.r.nonce, version: a.r.version}
 	if len(a.refusals) == 0 {
 		a.t.mem.accepted[a.st.proto], a.t.mem.mixed = a.r.version, false
+		a.t.version = a.r.version
 	} else {
 		a.t.mem.mixed = true
 		re.refusal = detail(a.refusals)

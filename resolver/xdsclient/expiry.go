@@ -53,9 +53,7 @@ func (st *stream) expire() {
 	}
 	now := time.Now()
 	if st.held || st.s != c.inCharge() {
-		for i := range st.expiries {
-			st.expiries[i].at = now.Add(c.cfg.WatchExpiry)
-		}
+		st.postpone()
 	}
 	for len(st.expiries) > 0 && !st.expiries[0].at.After(now) {
 		x := st.expiries[0]
@@ -66,6 +64,14 @@ func (st *stream) expire() {
 		}
 	}
 	st.startExpiry()
+}
+
+// postpone gives the server all of its time again. Client.mu is held.
+func (st *stream) postpone() {
+	at := time.Now().Add(st.s.c.cfg.WatchExpiry)
+	for i := range st.expiries {
+		st.expiries[i].at = at
+	}
 }
 
 // expireNames reports those of the names that were never answered, and returns

@@ -27,6 +27,8 @@ type fakeServer struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
 
 	log    func(line string)
+	uri    string
+	closes bool // write down when a connection is closed
 	grpc   *grpc.Server
 	lis    *bufconn.Listener
 	noSotW bool
@@ -46,7 +48,7 @@ type fakeStream struct {
 }
 
 func newFakeServer(log func(string)) *fakeServer {
-	f := &fakeServer{log: log, lis: bufconn.Listen(1 << 20), grpc: grpc.NewServer()}
+	f := &fakeServer{log: log, uri: "fake:1", lis: bufconn.Listen(1 << 20), grpc: grpc.NewServer()}
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(f.grpc, f)
 	go func() { _ = f.grpc.Serve(f.lis) }()
 	return f
@@ -56,7 +58,7 @@ func (f *fakeServer) stop() { f.grpc.Stop() }
 
 // server is what a client needs to reach f.
 func (f *fakeServer) server() xdsclient.Server {
-	return xdsclient.Server{URI: "fake:1", Credentials: insecure.NewCredentials(), Dialer: f.dial}
+	return xdsclient.Server{URI: f.uri, Credentials: insecure.NewCredentials(), Dialer: f.dial}
 }
 
 func (f *fakeServer) dial(ctx context.Context, address string) (net.Conn, error) {
@@ -67,7 +69,23 @@ func (f *fakeServer) dial(ctx context.Context, address string) (net.Conn, error)
 		f.log("refused a connection to " + address)
 		return nil, errors.New(down)
 	}
-	return f.lis.DialContext(ctx)
+	conn, err := f.lis.DialContext(ctx)
+	if err == nil && f.closes {
+		conn = &closingConn{Conn: conn, log: func() { f.log("connection closed") }}
+	}
+	return conn, err
+}
+
+// closingConn says when it is closed.
+type closingConn struct {
+	net.Conn
+	once sync.Once
+	log  func()
+}
+
+func (c *closingConn) Close() error {
+	c.once.Do(c.log)
+	return c.Conn.Close()
 }
 
 func (f *fakeServer) setDown(cause string) {

@@ -64,14 +64,15 @@ func (c *Client) shift(ctx context.Context, s *server) (shift context.Context, o
 }
 
 // stays reports whether a server has a reason to open another stream. Where
-// nothing is watched any more, servers in reserve without a stream are given
-// up, so that the next watch begins at the top of the list.
+// nothing is watched any more, servers in reserve without a stream are given up
+// and failures forgotten, so that the next watch begins at the top of the list.
 func (c *Client) stays(s *server) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.anyWanted() {
 		return s.index <= c.level
 	}
+	s.outage = nil
 	for c.level > 0 && c.inCharge().stream == nil {
 		c.inCharge().retire()
 		c.level--
@@ -122,6 +123,7 @@ func (c *Client) takeOver(s *server) {
 		o.retire()
 	}
 	c.level = s.index
+	s.stream.postpone()
 }
 
 // retire ends a server's shift. Client.mu is held.

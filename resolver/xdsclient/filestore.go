@@ -67,7 +67,7 @@ func (f *FileStore) Load() ([]Saved, error) {
 			}
 			saved = append(saved, s)
 		case isLeftover(file):
-			errs = append(errs, os.Remove(path))
+			_ = os.Remove(path) // or another process has done so
 		}
 	}
 	return saved, errors.Join(errs...)

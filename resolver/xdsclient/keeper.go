@@ -74,7 +74,7 @@ func (k *keeper) keep(s *subscription) {
 	if k == nil {
 		return
 	}
-	k.dirty[s.key()] = &Saved{Key: s.key(), Version: s.version, Server: s.from.cfg.URI, Accepted: s.updated, Body: s.body}
+	k.dirty[s.key()] = &Saved{Key: s.key(), Version: s.version, Server: s.from.cfg.URI, Accepted: s.taken, Body: s.body}
 	signal(k.changed)
 }
 
@@ -262,11 +262,8 @@ func (k *keeper) give(s *subscription, saved *Saved, value any) {
 	if !s.wanted() || s.hasValue || s.state == Missing {
 		return
 	}
-	s.setValue(value, saved.Body, saved.Version, nil)
+	s.setValue(value, saved.Body, saved.Version, nil, saved.Accepted)
 	s.lapsed = false
-	if s.state == Requested {
-		s.updated = saved.Accepted
-	}
 	k.c.tell(s, callUpdate, nil)
 }
 

@@ -81,8 +81,10 @@ type ResourceStatus struct {
 	Version string
 	// Stale says that the value at hand is a saved copy.
 	Stale bool
-	// Updated is when State last changed or a new version arrived. While the
-	// State of a saved copy is Requested, it is when that version was accepted.
+	// Accepted is when the value at hand was accepted: a saved copy by an earlier
+	// client. Zero when there is none.
+	Accepted time.Time
+	// Updated is when State last changed or a new version arrived.
 	Updated time.Time
 	// Err is why State is Refused or Missing, else nil.
 	Err error
@@ -159,7 +161,7 @@ func (s *server) status() ServerStatus {
 func (s *subscription) status() ResourceStatus {
 	out := ResourceStatus{
 		TypeURL: s.entry.url, Name: s.name, State: s.state, Version: s.version, Stale: s.stale,
-		Updated: s.updated, Err: s.err, Watchers: len(s.watches),
+		Accepted: s.taken, Updated: s.updated, Err: s.err, Watchers: len(s.watches),
 	}
 	if s.by != nil {
 		out.Server = s.by.cfg.URI

@@ -52,6 +52,7 @@ type subscription struct {
 	version  string  // the version of value
 	from     *server // who sent it; nil if stale
 	stale    bool    // it is a saved copy that no server has confirmed
+	taken    time.Time
 
 	// accepted is version if value is the whole of it, else "", and acceptedBy
 	// the protocol it came by: the other one does not know it.
@@ -95,11 +96,12 @@ func (s *subscription) refuses(body []byte) bool {
 
 var seed = maphash.MakeSeed()
 
-// setValue replaces the value at hand. Without a server it is a saved copy.
-func (s *subscription) setValue(v any, body []byte, version string, from *server) {
+// setValue replaces the value at hand, which was taken at a certain time. Without
+// a server it is a saved copy.
+func (s *subscription) setValue(v any, body []byte, version string, from *server, taken time.Time) {
 	s.clearValue()
 	s.value, s.body, s.version, s.hasValue = v, body, version, true
-	s.from, s.stale, s.accepted = from, from == nil, ""
+	s.from, s.stale, s.taken = from, from == nil, taken
 	s.entry.byBody[maphash.Bytes(seed, body)] = s
 }
 
@@ -112,7 +114,7 @@ func (s *subscription) clearValue() {
 		delete(s.entry.byBody, h)
 	}
 	s.value, s.body, s.version, s.hasValue = nil, nil, "", false
-	s.from, s.stale, s.accepted = nil, false, ""
+	s.from, s.stale, s.taken, s.accepted = nil, false, time.Time{}, ""
 }
 
 // find returns the resource whose good value was decoded from body, or nil.

@@ -12,6 +12,10 @@ type talk struct {
 	mem   *memory
 	nonce string // of the last response
 
+	// version is the one last accepted as a whole (state-of-the-world), as far as
+	// this stream knows: none, where the values at hand are not of it.
+	version string
+
 	// known are the names the server was last told, first those of the first
 	// request of the type: every response of the stream knows of them.
 	known map[string]struct{}
@@ -75,8 +79,9 @@ func (st *stream) begin(e *typeEntry, batch []*request) []*request {
 	} else {
 		r.names = names
 		if resume && !t.mem.mixed && e.resumable(st.s) {
-			r.version = t.mem.accepted[st.proto]
+			t.version = t.mem.accepted[st.proto]
 		}
+		r.version = t.version
 	}
 	return append(batch, r)
 }
@@ -149,7 +154,7 @@ func (st *stream) replyRequests(t *talk, r *reply) []*request {
 	if st.proto == Delta {
 		return []*request{m}
 	}
-	m.version, m.names = t.mem.accepted[st.proto], t.names
+	m.version, m.names = t.version, t.names
 	if r.refusal == "" {
 		m.version = r.version
 	}
@@ -189,7 +194,7 @@ func (st *stream) planChanges(t *talk, batch []*request) []*request {
 	}
 	if st.proto == StateOfTheWorld {
 		t.names = slices.Sorted(maps.Keys(t.known))
-		r.names, r.version, r.nonce = t.names, t.mem.accepted[st.proto], t.nonce
+		r.names, r.version, r.nonce = t.names, t.version, t.nonce
 		t.unsure = true
 	}
 	return append(batch, r)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,7 +36,8 @@ var rewrite = flag.Bool("rewrite", false, "write what happened into the transcri
 // each with the time since the start. "go test -run Transcripts -rewrite"
 // writes them anew.
 //
-//	> client delta|sotw|auto [no-delta] [no-sotw] [ignore-deletion] [down]
+//	> client delta|sotw|auto [no-delta] [no-sotw] [ignore-deletion] [down] [servers=N] [cache]
+//	> restart                     the client is closed, and another one made with the same store
 //	> watch WATCHER cluster|endpoints NAME
 //	> cancel WATCHER
 //	> hold WATCHER                the watcher does not call done any more
@@ -53,6 +55,11 @@ var rewrite = flag.Bool("rewrite", false, "write what happened into the transcri
 //	> down [CAUSE] / > up         it takes no connections / it does again
 //	> delta on|off                it implements delta, or does not
 //	> status
+//	> stored                      what is in the store
+//	> store ok|broken             it works, or does not
+//
+// What is done to a server is done to the first, or after a number to another:
+// "> 2 down".
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -82,7 +89,7 @@ func TestTranscripts(t *testing.T) {
 // play runs a transcript and returns it with what happened.
 func play(t *testing.T, script []byte) []byte {
 	t.Helper()
-	p := &player{t: t, start: time.Now(), cancels: map[string]func(){}, watchers: map[string]*recorder{}}
+	p := &player{t: t, start: time.Now(), cancels: map[string]func(){}, watchers: map[string]*recorder{}, serve: map[string][]string{}}
 	defer p.close()
 	var out bytes.Buffer
 	lines := bufio.NewScanner(bytes.NewReader(script))
@@ -109,13 +116,19 @@ type player struct {
 	t        *testing.T
 	start    time.Time
 	client   *xdsclient.Client
-	server   *fakeServer
+	servers  []*fakeServer
+	server   *fakeServer // the one that is meant
+	cfg      xdsclient.Config
+	store    *memoryStore // nil: none
 	types    map[string]*xdsclient.ResourceType[string]
 	cancels  map[string]func()
 	watchers map[string]*recorder
 
-	mu             sync.Mutex
-	client1, serve []string // what happened since the last take
+	// What happened since the last take, to watchers and, by its name, to each
+	// server.
+	mu    sync.Mutex
+	heard []string
+	serve map[string][]string
 }
 
 func (p *player) close() {
@@ -123,7 +136,9 @@ func (p *player) close() {
 		if err := p.client.Close(); err != nil {
 			p.t.Errorf("Close: %v", err)
 		}
-		p.server.stop()
+		for _, s := range p.servers {
+			s.stop()
+		}
 	}
 }
 
@@ -134,13 +149,16 @@ func (p *player) stamp(line string) string {
 func (p *player) told(line string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.client1 = append(p.client1, p.stamp(line))
+	p.heard = append(p.heard, p.stamp(line))
 }
 
-func (p *player) received(line string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.serve = append(p.serve, p.stamp("server: "+line))
+// receiver returns what a server calls with each line.
+func (p *player) receiver(name string) func(line string) {
+	return func(line string) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.serve[name] = append(p.serve[name], p.stamp(name+": "+line))
+	}
 }
 
 // take returns what happened and forgets it.
@@ -149,17 +167,34 @@ func (p *player) take() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var b strings.Builder
-	for _, l := range append(p.client1, p.serve...) {
+	all := p.heard
+	for _, name := range slices.Sorted(maps.Keys(p.serve)) {
+		all = append(all, p.serve[name]...)
+	}
+	for _, l := range all {
 		fmt.Fprintln(&b, strings.ReplaceAll(l, "\u00a0", " "))
 	}
-	p.client1, p.serve = nil, nil
+	p.heard = nil
+	clear(p.serve)
 	return b.String()
 }
 
 func (p *player) do(args []string) {
+	if n, err := strconv.Atoi(args[0]); err == nil {
+		first := p.server
+		p.server, args = p.servers[n-1], args[1:]
+		defer func() { p.server = first }()
+	}
 	switch cmd, args := args[0], args[1:]; cmd {
 	case "client":
 		p.newClient(args)
+	case "restart":
+		p.client.Close()
+		p.connect()
+	case "stored":
+		p.stored()
+	case "store":
+		p.store.setBroken(args[0] == "broken")
 	case "watch":
 		r := &recorder{name: args[0], log: p.told}
 		p.watchers[args[0]] = r
@@ -199,23 +234,54 @@ func (p *player) do(args []string) {
 
 func (p *player) newClient(args []string) {
 	p.types = map[string]*xdsclient.ResourceType[string]{"cluster": clusterType(), "endpoints": endpointType()}
-	p.server = newFakeServer(p.received)
-	p.server.setNoDelta(slices.Contains(args, "no-delta"))
-	p.server.noSotW = slices.Contains(args, "no-sotw")
-	if slices.Contains(args, "down") {
-		p.server.setDown("connection refused")
-	}
-	s := p.server.server()
-	s.IgnoreResourceDeletion = slices.Contains(args, "ignore-deletion")
-	var err error
-	p.client, err = xdsclient.New(xdsclient.Config{
-		Servers:  []xdsclient.Server{s},
+	p.cfg = xdsclient.Config{
 		Node:     &corev3.Node{Id: "me"},
 		Protocol: map[string]xdsclient.Protocol{"auto": xdsclient.Auto, "delta": xdsclient.Delta, "sotw": xdsclient.StateOfTheWorld}[args[0]],
 		Backoff:  backoff.Config{BaseDelay: time.Second, Multiplier: 1.6, MaxDelay: 120 * time.Second},
-	})
-	if err != nil {
+	}
+	servers := 0
+	for _, a := range args {
+		if n, ok := strings.CutPrefix(a, "servers="); ok {
+			servers, _ = strconv.Atoi(n)
+		}
+	}
+	for i := range max(1, servers) {
+		name := "server"
+		if servers > 0 {
+			name = fmt.Sprint("server ", i+1)
+		}
+		f := newFakeServer(p.receiver(name))
+		f.uri, f.closes = fmt.Sprint("fake:", i+1), servers > 0
+		f.setNoDelta(slices.Contains(args, "no-delta"))
+		f.noSotW = slices.Contains(args, "no-sotw")
+		if slices.Contains(args, "down") {
+			f.setDown("connection refused")
+		}
+		s := f.server()
+		s.IgnoreResourceDeletion = slices.Contains(args, "ignore-deletion")
+		p.servers, p.cfg.Servers = append(p.servers, f), append(p.cfg.Servers, s)
+	}
+	p.server = p.servers[0]
+	if slices.Contains(args, "cache") {
+		p.store = &memoryStore{saved: map[xdsclient.Key]xdsclient.Saved{}}
+		p.cfg.Cache = p.store
+	}
+	p.connect()
+}
+
+// connect makes the client.
+func (p *player) connect() {
+	var err error
+	if p.client, err = xdsclient.New(p.cfg); err != nil {
 		p.t.Fatal(err)
+	}
+}
+
+// stored prints what is in the store.
+func (p *player) stored() {
+	list, _ := p.store.Load()
+	for _, s := range list {
+		p.told(fmt.Sprintf("stored %s %s version=%s server=%s", s.TypeURL[strings.LastIndex(s.TypeURL, ".")+1:], s.Name, s.Version, s.Server))
 	}
 }
 
@@ -241,6 +307,9 @@ func (p *player) respond(typ, version, nonce string, resources []string) {
 		p.add(d, typ, version, r)
 	}
 	s := p.server.current()
+	if s == nil {
+		p.t.Fatalf("%s has no stream to respond on", p.server.uri)
+	}
 	var err error
 	if s.delta != nil {
 		err = s.delta.Send(d)
@@ -303,12 +372,29 @@ func (p *player) add(d *discoveryv3.DeltaDiscoveryResponse, typ, version, r stri
 func (p *player) status() {
 	st := p.client.Status()
 	for _, s := range st.Servers {
-		p.told(fmt.Sprintf("%s %v connected=%v failures=%d error=%v", s.URI, s.Protocol, s.Connected, s.Failures, s.LastError))
+		line := fmt.Sprintf("%s %v connected=%v failures=%d error=%v", s.URI, s.Protocol, s.Connected, s.Failures, s.LastError)
+		if len(p.servers) > 1 {
+			line += fmt.Sprintf(" in-charge=%v", s.InCharge)
+		}
+		p.told(line)
 		for _, ty := range s.Types {
 			p.told(fmt.Sprintf("  %s version=%q nonce=%q nacks=%d %s", ty.Name, ty.Version, ty.Nonce, ty.LastNACK.Count, ty.LastNACK.Detail))
 		}
 	}
 	for _, r := range st.Resources {
-		p.told(fmt.Sprintf("  %s %v version=%q watchers=%d error=%v", r.Name, r.State, r.Version, r.Watchers, r.Err))
+		line := fmt.Sprintf("  %s %v version=%q watchers=%d error=%v", r.Name, r.State, r.Version, r.Watchers, r.Err)
+		if len(p.servers) > 1 {
+			line += fmt.Sprintf(" server=%s", r.Server)
+		}
+		if p.store != nil {
+			line += fmt.Sprintf(" stale=%v", r.Stale)
+			if !r.Accepted.IsZero() {
+				line += fmt.Sprintf(" accepted=%.1fs", r.Accepted.Sub(p.start).Seconds())
+			}
+		}
+		p.told(line)
+	}
+	if c := st.Cache; c != nil {
+		p.told(fmt.Sprintf("store: resources=%d bytes=%v pending=%d saved=%v error=%v", c.Resources, c.Bytes > 0, c.Pending, !c.LastSave.IsZero(), c.LastError))
 	}
 }

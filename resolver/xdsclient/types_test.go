@@ -92,6 +92,9 @@ type recorder struct {
 
 func (r *recorder) Update(u xdsclient.Update[string], done func()) {
 	line := fmt.Sprintf("update %s %s version=%s", u.Name, u.Value, u.Version)
+	if u.Stale {
+		line += " stale"
+	}
 	if u.Err != nil {
 		line += " but " + u.Err.Error()
 	}
