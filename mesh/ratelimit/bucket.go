@@ -7,7 +7,8 @@ import (
 
 // bucket is a token bucket that fills continuously. It keeps one number: the
 // time at which it will be full again (the generic cell rate algorithm). A token
-// moves that time by the time it takes to fill one.
+// moves that time by the time it takes to fill one. A nil bucket admits
+// everything.
 type bucket struct {
 	token int64 // time to fill one token, in nanoseconds
 	burst int64 // time to fill all but one
@@ -15,7 +16,7 @@ type bucket struct {
 	full  atomic.Int64 // since start
 }
 
-// newBucket returns a full bucket, or nil for one that admits everything.
+// newBucket returns a full bucket.
 func newBucket(b *Bucket) *bucket {
 	if *b == (Bucket{}) {
 		return nil
@@ -26,6 +27,9 @@ func newBucket(b *Bucket) *bucket {
 
 // take takes one token, if there is one.
 func (b *bucket) take(now time.Time) bool {
+	if b == nil {
+		return true
+	}
 	at := b.since(now)
 	for {
 		full := b.full.Load()

@@ -71,27 +71,27 @@ func (e *entry) open() int {
 	return n
 }
 
-// find returns the bucket for a call, or nil if the group has none for it. A
+// find returns the bucket for a call; ok is false if the group has none for it. A
 // call that lacks a part of the key is not for the group.
-func (g *group) find(h Headers, source string) *bucket {
+func (g *group) find(h Headers, source string) (b *bucket, ok bool) {
 	var fixed [4]string
 	values := fixed[:0]
 	for i := range g.parts {
 		v, ok := g.parts[i].of(h, source)
 		if !ok {
-			return nil
+			return nil, false
 		}
 		values = append(values, v)
 	}
 	for i := range g.entries {
 		if e := &g.entries[i]; e.matches(values) {
 			if e.many == nil {
-				return e.bucket
+				return e.bucket, true
 			}
-			return e.many.get(values)
+			return e.many.get(values), true
 		}
 	}
-	return nil
+	return nil, false
 }
 
 func (p *KeyPart) of(h Headers, source string) (string, bool) {

@@ -18,7 +18,7 @@ const million = 1_000_000
 // it takes no lock and allocates nothing.
 type Limiter struct {
 	policy  *Policy
-	bucket  *bucket // nil admits everything
+	bucket  *bucket
 	groups  []group
 	refused atomic.Uint64 // calls that found their bucket empty
 }
@@ -40,12 +40,12 @@ func (l *Limiter) Keyed() bool { return len(l.groups) > 0 }
 func (l *Limiter) Allow(h Headers, source string, now time.Time) bool {
 	ok, found := true, false
 	for i := range l.groups {
-		if b := l.groups[i].find(h, source); b != nil {
+		if b, matched := l.groups[i].find(h, source); matched {
 			found = true
 			ok = b.take(now) && ok
 		}
 	}
-	if !found && l.bucket != nil {
+	if !found {
 		ok = l.bucket.take(now)
 	}
 	return ok || !l.enforced()
