@@ -47,7 +47,11 @@ func newNames(ctx context.Context, r Resolver, l *slog.Logger, changed func(stri
 }
 
 // lookup returns the addresses of a name as far as they are known, and keeps looking while the user is not forgotten.
+// Without names nothing is known and nothing looked up.
 func (d *names) lookup(host, user string) []string {
+	if d == nil {
+		return nil
+	}
 	n := d.known[host]
 	if n == nil {
 		ctx, stop := context.WithCancel(d.ctx)

@@ -124,3 +124,25 @@ func (t *table) find(field string) *row {
 	}
 	return nil
 }
+
+// Row is what becomes of a field of a kind of object, whatever its value is.
+type Row struct {
+	Kind  string
+	Field string // such as http[].mirror, below the spec; "" is the object as a whole
+
+	row *row
+}
+
+// Verdict returns what becomes of the field for a client, where its values do not decide.
+func (r Row) Verdict(c Client) Verdict { return r.row.verdict(c) }
+
+// Rows returns the rows of all tables. The row of a message speaks for all fields in it.
+func Rows() []Row {
+	var out []Row
+	for _, t := range tables {
+		for i := range t.rows {
+			out = append(out, Row{Kind: t.kind, Field: t.rows[i].field, row: &t.rows[i]})
+		}
+	}
+	return out
+}

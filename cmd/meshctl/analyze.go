@@ -1,0 +1,225 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/meshframe/meshframe/xdsserver/config"
+	"github.com/meshframe/meshframe/xdsserver/files"
+	"github.com/meshframe/meshframe/xdsserver/registry"
+	"github.com/meshframe/meshframe/xdsserver/support"
+)
+
+// analysis is what analyze is asked for.
+type analysis struct {
+	clients         []string
+	output          string
+	domain          string
+	registration    string
+	allowUnenforced bool
+	strict          bool
+}
+
+// findings are what analyze found.
+type findings struct {
+	files    []config.File
+	objects  int
+	problems []config.Problem
+	// fields is what served clients do not do as it is written.
+	fields []support.Entry
+	// unserved are the clients that were asked for and are not served at all.
+	unserved []support.Client
+}
+
+func newAnalyze() *cobra.Command {
+	var a analysis
+	cmd := &cobra.Command{
+		Use:   "analyze PATH... [flags]",
+		Short: "Find what is wrong with configuration, and what clients make of it",
+		Long: `analyze reads files and directories (.yaml, .yml, .json, recursively) as xdsserver does, and lists
+
+- errors: xdsserver would refuse the file;
+- warnings: something will not do what its author may expect, such as a route that no request can reach, a subset that
+  no rule defines or that has no endpoints, a host that nothing declares;
+- for each type of client, the fields that it does not do as they are written: degraded, rejected or not served yet.
+
+It ends with status 1 if there are errors, with --strict also if there are warnings, and with 2 for a wrong command line.`,
+		Example: `  meshctl analyze samples/bookinfo
+  meshctl analyze --client all --output json mesh.yaml
+  meshctl analyze --strict --registration off /etc/mesh`,
+		Args: usage(cobra.MinimumNArgs(1)),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return []string{"yaml", "yml", "json"}, cobra.ShellCompDirectiveFilterFileExt
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return a.run(cmd.OutOrStdout(), args) },
+	}
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	names := make([]string, 0, len(support.Clients()))
+	for _, c := range support.Clients() {
+		names = append(names, c.String())
+	}
+	fs.StringSliceVar(&a.clients, "client", []string{support.Meshframe.String()}, "type of client: "+strings.Join(names, ", ")+" or all; repeatable")
+	fs.StringVar(&a.output, "output", "text", "text or json")
+	fs.BoolVar(&a.strict, "strict", false, "end with status 1 for warnings too")
+	fs.StringVar(&a.domain, "domain", config.DefaultDomain, "domain that short service names are completed with")
+	fs.StringVar(&a.registration, "registration", "any", "which servers may register themselves, as xdsserver is told: any, declared or off")
+	fs.BoolVar(&a.allowUnenforced, "allow-unenforced", false, "warn of security policies that nothing enforces yet, in place of an error")
+	completeClients(cmd)
+	complete(cmd, "output", "text", "json")
+	complete(cmd, "registration", "any", "declared", "off")
+	return cmd
+}
+
+func (a *analysis) run(out io.Writer, paths []string) error {
+	clients, err := parseClients(a.clients)
+	if err != nil {
+		return err
+	}
+	policy, err := registry.ParsePolicy(a.registration)
+	if err != nil {
+		return usageError{fmt.Errorf("--%w", err)}
+	}
+	f := a.find(paths, clients, policy)
+	switch a.output {
+	case "text":
+		err = f.text(out)
+	case "json":
+		err = f.json(out)
+	default:
+		return usageError{fmt.Errorf("--output %q: want text or json", a.output)}
+	}
+	if err != nil {
+		return fmt.Errorf("writing the result: %w", err)
+	}
+	if f.count(config.Error) > 0 || a.strict && f.count(config.Warning) > 0 {
+		return errFound
+	}
+	return nil
+}
+
+func (a *analysis) find(paths []string, clients []support.Client, policy registry.Policy) *findings {
+	f := &findings{files: files.Read(paths...)}
+	model, problems := config.Build(f.files, config.Options{
+		Domain: a.domain, AllowUnenforced: a.allowUnenforced, OpenRegistration: policy == registry.Any,
+	})
+	f.problems = append(problems, registry.Lint(model, policy != registry.Off)...)
+	slices.SortStableFunc(f.problems, func(x, y config.Problem) int {
+		return cmp.Or(strings.Compare(x.File, y.File), cmp.Compare(x.Line, y.Line), cmp.Compare(x.Severity, y.Severity))
+	})
+	f.objects = len(model.Objects())
+	for _, c := range clients {
+		if c.Served() {
+			f.fields = append(f.fields, support.Report(model, c)...)
+		} else {
+			f.unserved = append(f.unserved, c)
+		}
+	}
+	return f
+}
+
+func (f *findings) count(s config.Severity) int {
+	n := 0
+	for _, p := range f.problems {
+		if p.Severity == s {
+			n++
+		}
+	}
+	return n
+}
+
+func (f *findings) text(out io.Writer) error {
+	var b strings.Builder
+	for _, p := range f.problems {
+		fmt.Fprintf(&b, "%s: %s\n", p.Severity, p)
+	}
+	if len(f.fields) > 0 {
+		b.WriteString("\nWhat clients do not do as it is written:\n")
+	}
+	for _, g := range grouped(f.fields) {
+		e := g[0]
+		names := make([]string, len(g))
+		for i := range g {
+			names[i] = g[i].Client.String()
+		}
+		fmt.Fprintf(&b, "%s: %s:%d: %s: ", e.Outcome, e.Object.Source.File, e.Line, e.Object.ID())
+		if e.Field != "" {
+			b.WriteString(e.Field + ": ")
+		}
+		fmt.Fprintf(&b, "%s [%s]\n", e.Reason, strings.Join(names, ", "))
+	}
+	for _, c := range f.unserved {
+		fmt.Fprintf(&b, "%s: clients of the type %s\n", support.NotServed, c)
+	}
+	fmt.Fprintf(&b, "\n%d files, %d objects: %d errors, %d warnings\n", len(f.files), f.objects, f.count(config.Error), f.count(config.Warning))
+	_, err := io.WriteString(out, strings.TrimLeft(b.String(), "\n"))
+	return err
+}
+
+// grouped puts entries together that differ only in the client, in the order of files and lines.
+func grouped(all []support.Entry) [][]support.Entry {
+	type key struct {
+		object *config.Meta
+		field  string
+		support.Verdict
+	}
+	groups := map[key]int{}
+	var out [][]support.Entry
+	for _, e := range all {
+		k := key{e.Object, e.Field, e.Verdict}
+		i, ok := groups[k]
+		if !ok {
+			i = len(out)
+			groups[k] = i
+			out = append(out, nil)
+		}
+		out[i] = append(out[i], e)
+	}
+	slices.SortStableFunc(out, func(a, b []support.Entry) int {
+		return cmp.Or(strings.Compare(a[0].Object.Source.File, b[0].Object.Source.File), cmp.Compare(a[0].Line, b[0].Line),
+			strings.Compare(a[0].Field, b[0].Field))
+	})
+	return out
+}
+
+// problem is a config.Problem as JSON has it.
+type problem struct {
+	Severity  string `json:"severity"`
+	File      string `json:"file"`
+	Line      int    `json:"line,omitempty"`
+	Kind      string `json:"kind,omitempty"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name,omitempty"`
+	Field     string `json:"field,omitempty"`
+	Message   string `json:"message"`
+}
+
+func (f *findings) json(out io.Writer) error {
+	result := struct {
+		Files    int              `json:"files"`
+		Objects  int              `json:"objects"`
+		Errors   int              `json:"errors"`
+		Warnings int              `json:"warnings"`
+		Problems []problem        `json:"problems"`
+		Support  []support.Entry  `json:"support"`
+		Unserved []support.Client `json:"unserved,omitempty"`
+	}{
+		Files: len(f.files), Objects: f.objects, Errors: f.count(config.Error), Warnings: f.count(config.Warning),
+		Problems: []problem{}, Support: append([]support.Entry{}, f.fields...), Unserved: f.unserved,
+	}
+	for _, p := range f.problems {
+		result.Problems = append(result.Problems, problem{
+			Severity: p.Severity.String(), File: p.File, Line: p.Line, Kind: p.Kind, Namespace: p.Namespace, Name: p.Name,
+			Field: p.Field, Message: p.Message,
+		})
+	}
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(result)
+}

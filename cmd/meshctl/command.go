@@ -1,0 +1,124 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/meshframe/meshframe/xdsserver/support"
+)
+
+// Exit codes.
+const (
+	exitFailed = 1 // the configuration has errors, or something else failed
+	exitUsage  = 2
+)
+
+// usageError is a mistake in the command line.
+type usageError struct{ error }
+
+// errFound says that the configuration has errors, which have been written.
+var errFound = errors.New("the configuration has errors")
+
+// run is the program; it returns the exit code.
+func run(args []string, stdout, stderr io.Writer) int {
+	cmd := newCommand()
+	cmd.SetArgs(args)
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
+	err := cmd.Execute()
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errFound):
+		return exitFailed
+	}
+	fmt.Fprintln(stderr, "meshctl:", err)
+	if errors.As(err, new(usageError)) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+func newCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "meshctl",
+		Short: "Look at the configuration of a mesh",
+		Long: `meshctl looks at the configuration of a mesh without running one: Istio's and Kubernetes' objects, and Meshframe's
+own, in files.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version(),
+		Args:          usage(cobra.NoArgs),
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	cmd.AddCommand(newAnalyze(), newSupport(), &cobra.Command{
+		Use: "version", Short: "Print the version", Args: usage(cobra.NoArgs), ValidArgsFunction: cobra.NoFileCompletions,
+		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "meshctl version", version()) },
+	})
+	return cmd
+}
+
+// usage makes the errors about arguments those of the command line.
+func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
+}
+
+// everyClient stands for all types of clients.
+const everyClient = "all"
+
+// parseClients reads the values of --client.
+func parseClients(names []string) ([]support.Client, error) {
+	var out []support.Client
+	for _, name := range names {
+		if name == everyClient {
+			return support.Clients(), nil
+		}
+		c, err := support.ParseClient(name)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("--client: %w, %s", err, everyClient)}
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// completeClients offers the names of clients.
+func completeClients(cmd *cobra.Command) {
+	names := []string{everyClient}
+	for _, c := range support.Clients() {
+		names = append(names, c.String())
+	}
+	complete(cmd, "client", names...)
+}
+
+func complete(cmd *cobra.Command, flag string, values ...string) {
+	// It fails only for a flag that does not exist.
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// version is the module's version and the revision that it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && !strings.Contains(v, s.Value[:min(12, len(s.Value))]) {
+			v += " " + s.Value
+		}
+	}
+	return v + " " + runtime.Version()
+}
