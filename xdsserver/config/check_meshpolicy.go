@@ -46,7 +46,7 @@ func checkPolicySections(r *reader, s *MeshPolicySpec) {
 	checkBreaker(r, s.Breaker)
 	checkFallback(r, s.Fallback)
 	checkRateLimits(r, s.RateLimit)
-	checkFrom(r, "spec.maxConcurrentRequests", s.MaxConcurrentRequests, 1)
+	checkFromOne(r, "spec.maxConcurrentRequests", s.MaxConcurrentRequests)
 	checkBalancer(r, s.LoadBalancer)
 	checkDetectors(r, s.OutlierDetection)
 	checkRetryPolicy(r, s.Retry)
@@ -103,10 +103,10 @@ func (r *reader) has(path string) bool {
 	return !isNull(n)
 }
 
-// checkFrom reports a count that is written and too small.
-func checkFrom(r *reader, path string, n, least uint32) {
-	if n < least && r.has(path) {
-		r.errorf(path, "want %d or more, have %d", least, n)
+// checkFromOne reports a count that is written and 0.
+func checkFromOne(r *reader, path string, n uint32) {
+	if n == 0 && r.has(path) {
+		r.errorf(path, "want 1 or more, have 0")
 	}
 }
 
@@ -148,11 +148,11 @@ func checkBreaker(r *reader, b *Breaker) {
 		return
 	}
 	const path = "spec.breaker"
-	checkFrom(r, path+".minVolume", b.MinVolume, 1)
+	checkFromOne(r, path+".minVolume", b.MinVolume)
 	checkShare(r, path+".errorPercent", b.ErrorPercent)
 	checkSpan(r, path+".window", b.Window, shortestWindow, longestWindow)
 	checkSpan(r, path+".openFor", b.OpenFor, shortestWindow, longestWindow)
-	checkFrom(r, path+".probes", b.Probes, 1)
+	checkFromOne(r, path+".probes", b.Probes)
 }
 
 func checkFallback(r *reader, f *Fallback) {
@@ -248,7 +248,7 @@ func checkRateLimit(r *reader, path string, l *RateLimit) {
 			checkRateKey(r, element(at+".keys", j), key)
 		}
 	}
-	checkFrom(r, path+".maxKeys", l.MaxKeys, 1)
+	checkFromOne(r, path+".maxKeys", l.MaxKeys)
 	if l.EnforcedPercent != nil {
 		r.judge(path+".enforcedPercent", badPercent(*l.EnforcedPercent))
 	}
@@ -264,7 +264,7 @@ func checkBucket(r *reader, path string, b TokenBucket) {
 	case b.MaxTokens == 0:
 		r.errorf(path+".maxTokens", "want 1 or more, have 0")
 	}
-	checkFrom(r, path+".tokensPerFill", b.TokensPerFill, 1)
+	checkFromOne(r, path+".tokensPerFill", b.TokensPerFill)
 	if !r.has(path + ".fillInterval") {
 		r.errorf(path+".fillInterval", "missing, but required")
 	}
@@ -296,7 +296,7 @@ func checkBalancer(r *reader, l *LoadBalancer) {
 	if b := l.ActiveRequestBias; b != nil && *b < 0 {
 		r.errorf(path+".activeRequestBias", "want 0 or more, have %v", *b)
 	}
-	checkFrom(r, path+".subsetSize", l.SubsetSize, 1)
+	checkFromOne(r, path+".subsetSize", l.SubsetSize)
 	checkWholePercent(r, path+".panicThreshold", l.PanicThreshold)
 	for _, f := range []struct{ name, policy string }{{"decay", PeakEWMA}, {"choiceCount", LeastRequest}, {"activeRequestBias", LeastRequest}} {
 		if l.Policy != "" && l.Policy != f.policy && r.has(path+"."+f.name) {
@@ -337,8 +337,8 @@ func checkDetectors(r *reader, o *OutlierDetection) {
 	checkSpan(r, path+".maxEjectionTime", o.MaxEjectionTime, time.Millisecond, 0)
 	if s := o.SuccessRate; s != nil {
 		at := path + ".successRate"
-		checkFrom(r, at+".minimumHosts", s.MinimumHosts, 1)
-		checkFrom(r, at+".requestVolume", s.RequestVolume, 1)
+		checkFromOne(r, at+".minimumHosts", s.MinimumHosts)
+		checkFromOne(r, at+".requestVolume", s.RequestVolume)
 		if r.has(at+".stdevFactor") && s.StdevFactor <= 0 {
 			r.errorf(at+".stdevFactor", "want more than 0, have %v", s.StdevFactor)
 		}
@@ -350,8 +350,8 @@ func checkDetectors(r *reader, o *OutlierDetection) {
 			checkShare(r, at+".threshold", f.Threshold)
 			checkWholePercent(r, at+".threshold", &f.Threshold)
 		}
-		checkFrom(r, at+".minimumHosts", f.MinimumHosts, 1)
-		checkFrom(r, at+".requestVolume", f.RequestVolume, 1)
+		checkFromOne(r, at+".minimumHosts", f.MinimumHosts)
+		checkFromOne(r, at+".requestVolume", f.RequestVolume)
 		checkWholePercent(r, at+".enforcingPercent", f.EnforcingPercent)
 	}
 }
@@ -432,6 +432,6 @@ func checkTimeouts(r *reader, t *Timeouts) {
 
 func checkFaultControl(r *reader, f *FaultControl) {
 	if f != nil {
-		checkFrom(r, "spec.fault.maxActive", f.MaxActive, 1)
+		checkFromOne(r, "spec.fault.maxActive", f.MaxActive)
 	}
 }
