@@ -48,6 +48,7 @@ type conn struct {
 	sub   grpcbalancer.SubConn
 	state pick.ConnState
 	err   error // why state is Failed
+	asked bool  // to connect, since it was last idle
 }
 
 // meshBalancer owns the connections of one channel.
@@ -97,14 +98,12 @@ func (b *meshBalancer) ResolverError(err error) {
 // UpdateSubConnState is not called: every SubConn has its own listener.
 func (b *meshBalancer) UpdateSubConnState(grpcbalancer.SubConn, grpcbalancer.SubConnState) {}
 
-// ExitIdle connects every connection that is idle.
+// ExitIdle starts the connections that are wanted.
 func (b *meshBalancer) ExitIdle() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, c := range b.conns {
-		if c.state == pick.Idle {
-			c.sub.Connect()
-		}
+	for _, p := range b.pickers {
+		b.connect(p)
 	}
 }
 
@@ -136,21 +135,21 @@ func (b *meshBalancer) retire(next *snapshot.Snapshot) {
 
 // rebuild reconciles the connections with the upstreams and publishes a picker.
 func (b *meshBalancer) rebuild() {
-	wanted := map[string]bool{}
+	known := map[string]bool{}
 	for _, u := range b.upstreams() {
 		for i := range u.Hosts {
-			wanted[u.Hosts[i].Address] = true
+			known[u.Hosts[i].Address] = true
 		}
 	}
 	for addr, c := range b.conns {
-		if !wanted[addr] {
+		if !known[addr] {
 			delete(b.conns, addr)
 			c.sub.Shutdown()
 		}
 	}
-	for addr := range wanted {
+	for addr := range known {
 		if b.conns[addr] == nil {
-			b.connect(addr)
+			b.create(addr)
 		}
 	}
 	if len(b.retired) > 0 && b.timer == nil {
@@ -182,8 +181,9 @@ func (b *meshBalancer) sweep() {
 	b.rebuild()
 }
 
-// connect creates the connection to addr and starts it.
-func (b *meshBalancer) connect(addr string) {
+// create creates the connection to addr, which stays idle until somebody wants
+// it.
+func (b *meshBalancer) create(addr string) {
 	c := &conn{}
 	sub, err := b.cc.NewSubConn(
 		[]grpcresolver.Address{{Addr: addr}},
@@ -194,7 +194,6 @@ func (b *meshBalancer) connect(addr string) {
 	}
 	c.sub = sub
 	b.conns[addr] = c
-	sub.Connect()
 }
 
 // connState notes a connection's new state. A failed connection counts as
@@ -217,16 +216,27 @@ func (b *meshBalancer) connState(addr string, c *conn, s grpcbalancer.SubConnSta
 			next = pick.Connecting
 		}
 	case connectivity.Idle:
-		c.sub.Connect()
 		if c.state != pick.Failed {
-			next = pick.Connecting
+			next = pick.Idle
 		}
+		c.asked = false
 	}
 	if next == c.state && next != pick.Failed {
 		return
 	}
 	c.state = next
 	b.connChanged(addr)
+}
+
+// connect starts the connections that the picker wants before a call asks for
+// them.
+func (b *meshBalancer) connect(p *clusterPicker) {
+	for _, i := range p.picker.Wants() {
+		if c := b.conns[p.up.Hosts[i].Address]; c != nil && !c.asked && (c.state == pick.Idle || c.state == pick.Failed) {
+			c.asked = true
+			c.sub.Connect()
+		}
+	}
 }
 
 // connChanged rebuilds the pickers of the upstreams that name addr.
@@ -254,11 +264,13 @@ func (b *meshBalancer) publish() {
 func (b *meshBalancer) connectivity() connectivity.State {
 	state := connectivity.TransientFailure
 	for _, c := range b.conns {
-		switch c.state {
-		case pick.Ready:
+		switch {
+		case c.state == pick.Ready:
 			return connectivity.Ready
-		case pick.Connecting, pick.Idle:
+		case c.state == pick.Connecting || c.asked && c.state == pick.Idle:
 			state = connectivity.Connecting
+		case c.state == pick.Idle && state != connectivity.Connecting:
+			state = connectivity.Idle
 		}
 	}
 	return state
@@ -285,7 +297,11 @@ func (b *meshBalancer) newClusterPicker(u *snapshot.Upstream) *clusterPicker {
 		}
 	}
 	p.picker = u.NewPicker(states)
-	p.timed = u.Cluster != nil && (u.Cluster.LB.SlowStart != nil || u.Cluster.LB.Policy == pick.PeakEWMA)
+	if u.Cluster != nil {
+		p.measures = u.Cluster.LB.Policy == pick.PeakEWMA
+		p.timed = p.measures || u.Cluster.LB.SlowStart != nil
+	}
 	p.setErrors(errors.Join(failures...))
+	b.connect(p)
 	return p
 }

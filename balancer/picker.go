@@ -68,6 +68,8 @@ type clusterPicker struct {
 	picker *pick.Picker
 	hosts  []host
 	timed  bool // picks need the time
+	// measures says that the end of each attempt needs its beginning.
+	measures bool
 
 	errUnavailable, errNoHosts error
 }
@@ -98,9 +100,12 @@ func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
 		in.OverrideStrict = p.up.Cluster.Session.Strict
 	}
 	i, verdict := p.picker.Pick(&in)
+	if in.Warm > 0 {
+		p.hosts[in.Warm-1].sub.Connect()
+	}
 	switch verdict {
 	case pick.Picked:
-		return p.picked(call, i)
+		return p.picked(call, i, in.Now)
 	case pick.Connect:
 		p.hosts[i].sub.Connect()
 		return p.queue(call)
@@ -128,7 +133,7 @@ func (p *clusterPicker) queue(call *mesh.Call) (grpcbalancer.PickResult, error) 
 	return grpcbalancer.PickResult{}, grpcbalancer.ErrNoSubConnAvailable
 }
 
-func (p *clusterPicker) picked(call *mesh.Call, i int) (grpcbalancer.PickResult, error) {
+func (p *clusterPicker) picked(call *mesh.Call, i int, now time.Time) (grpcbalancer.PickResult, error) {
 	if call.Pending {
 		call.Pending = false
 		p.up.State.Breaker.DonePending()
@@ -139,8 +144,17 @@ func (p *clusterPicker) picked(call *mesh.Call, i int) (grpcbalancer.PickResult,
 	}
 	call.Picked, call.PickedHost = p.up, int32(i)
 	r := grpcbalancer.PickResult{SubConn: p.hosts[i].sub, Done: p.hosts[i].done}
-	if call.Observe {
-		r.Done = func(info grpcbalancer.DoneInfo) { p.observe(call, i, info) }
+	switch {
+	case p.measures:
+		r.Done = func(info grpcbalancer.DoneInfo) {
+			p.measure(i, now, info)
+			p.observe(call, i, info)
+		}
+	case call.Observe:
+		r.Done = func(info grpcbalancer.DoneInfo) {
+			p.picker.Done(i)
+			p.observe(call, i, info)
+		}
 	}
 	return r, nil
 }
@@ -169,6 +183,7 @@ func (p *clusterPicker) overflow(call *mesh.Call, what string) error {
 // doneFunc is the end of an attempt at host i that no call looks at.
 func (p *clusterPicker) doneFunc(i int) func(grpcbalancer.DoneInfo) {
 	return func(info grpcbalancer.DoneInfo) {
+		p.picker.Done(i)
 		p.release(i)
 		if p.up.Cluster.Outlier != nil && started(info) {
 			a := attemptOf(info)
@@ -194,8 +209,18 @@ func (p *clusterPicker) observe(call *mesh.Call, i int, info grpcbalancer.DoneIn
 	}
 }
 
+// measure tells the policy how long an attempt took.
+func (p *clusterPicker) measure(i int, began time.Time, info grpcbalancer.DoneInfo) {
+	if !started(info) {
+		p.picker.Done(i)
+		return
+	}
+	a, now := attemptOf(info), time.Now()
+	p.picker.DoneAfter(i, now, now.Sub(began), a.Failed())
+}
+
+// release gives back the attempt's places among the limits.
 func (p *clusterPicker) release(i int) {
-	p.picker.Done(i)
 	p.up.State.Breaker.DoneRequest()
 	if owner := p.hosts[i].owner; owner != nil {
 		owner.State.Breaker.DoneRequest()

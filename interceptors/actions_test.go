@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
@@ -313,6 +315,40 @@ func TestFixedFallback(t *testing.T) {
 	})
 }
 
+func TestRingHashKeepsAUser(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil)
+	var addrs []string
+	for i := range 4 {
+		addrs = append(addrs, server(t, strconv.Itoa(i)).Addr)
+	}
+	c := xdstest.Cluster("c")
+	c.LbPolicy = clusterv3.Cluster_RING_HASH
+	f.Set(c)
+	f.Set(xdstest.Endpoints("c", addrs...), xdstest.Routes(target, xdstest.Route(func(r *routev3.Route) {
+		r.GetRoute().HashPolicy = []*routev3.RouteAction_HashPolicy{{PolicySpecifier: &routev3.RouteAction_HashPolicy_Header_{
+			Header: &routev3.RouteAction_HashPolicy_Header{HeaderName: "x-user"},
+		}}}
+	}, "c")), xdstest.Listener(target))
+	used := map[string]bool{}
+	for u := range 20 {
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "x-user", "user-"+strconv.Itoa(u))
+		first, err := f.call(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		used[first] = true
+		for range 5 {
+			if got, err := f.call(ctx); err != nil || got != first {
+				t.Fatalf("user %d got %q, %v after %q", u, got, err, first)
+			}
+		}
+	}
+	if len(used) < 2 {
+		t.Errorf("all users went to %v", used)
+	}
+}
+
 func TestStreamIdleTimeout(t *testing.T) {
 	t.Parallel()
 	s := xdstest.NewServer(t, func(_ any, ss grpc.ServerStream) error { <-ss.Context().Done(); return ss.Context().Err() })
@@ -359,4 +395,61 @@ func TestRegexRewriteAndMirrorShare(t *testing.T) {
 	if copies != 0 {
 		t.Errorf("%d copies at 0 %%", copies)
 	}
+}
+
+func TestPeakEWMAPrefersTheFast(t *testing.T) {
+	t.Parallel()
+	slow := xdstest.NewServer(t, func(srv any, ss grpc.ServerStream) error {
+		select {
+		case <-time.After(30 * time.Millisecond):
+		case <-ss.Context().Done():
+		}
+		return xdstest.Answer("slow", nil)(srv, ss)
+	})
+	f := newFixture(t, nil)
+	c := xdstest.Cluster("c")
+	c.Metadata = extension(t, map[string]any{"peak_ewma": map[string]any{"decay": "10s"}})
+	f.Set(c)
+	f.Set(xdstest.Endpoints("c", slow.Addr, server(t, "fast").Addr), xdstest.Routes(target, xdstest.Route(nil, "c")), xdstest.Listener(target))
+	f.until(t, func(got string, _ error) bool { return got == "slow" })
+	f.until(t, func(got string, _ error) bool { return got == "fast" })
+	count := map[string]int{}
+	for range 100 {
+		got, err := f.call(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		count[got]++
+	}
+	if count["fast"] < 90 {
+		t.Errorf("got %v", count)
+	}
+}
+
+func TestSessionKeepsTheHost(t *testing.T) {
+	t.Parallel()
+	onEachRoad(t, func(t *testing.T, call func(context.Context, *fixture, string, ...grpc.CallOption) (string, error)) {
+		f := newFixture(t, nil)
+		c := xdstest.Cluster("c")
+		c.Metadata = extension(t, map[string]any{"session": map[string]any{"header": "x-session"}})
+		f.Set(c)
+		f.Set(xdstest.Endpoints("c", witness(t, "0", nil).Addr, witness(t, "1", nil).Addr, witness(t, "2", nil).Addr),
+			xdstest.Routes(target, xdstest.Route(nil, "c")), xdstest.Listener(target))
+		var header metadata.MD
+		first, err := call(t.Context(), f, "/a.B/C", grpc.Header(&header))
+		if err != nil || len(header.Get("x-session")) != 1 {
+			t.Fatalf("%v, header %v", err, header)
+		}
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "x-session", header.Get("x-session")[0])
+		for range 10 {
+			header = nil
+			got, err := call(ctx, f, "/a.B/C", grpc.Header(&header))
+			if err != nil || got != first {
+				t.Fatalf("got %q, %v after %q", got, err, first)
+			}
+			if len(header.Get("x-session")) != 0 {
+				t.Fatal("the client is bound again to the host that it is bound to")
+			}
+		}
+	})
 }
