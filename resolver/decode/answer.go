@@ -84,4 +84,4 @@ func (s *scope) directResponse(m *routev3.DirectResponseAction) (*snapshot.Direc
 	return out, nil
 }
 
-var dataSourceFields = newFields("inline_string", "inline_bytes")
+var dataSourceFields = newFields("inline_string", "inline_bytes", "filename", "environment_variable")

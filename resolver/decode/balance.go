@@ -60,70 +60,63 @@ var (
 	wrrLocalityFields   = newFields("endpoint_picking_policy")
 	subsettingFields    = newFields("subset_size", "child_policy")
 	overrideHostFields  = newFields("override_host_sources", "fallback_policy")
-	hostSourceFields    = newFields("header")
 	slowStartFields     = newFields("slow_start_window", "aggression", "min_weight_percent")
 	runtimeDoubleFields = newFields("default_value")
 	localityLBFields    = newFields("locality_weighted_lb_config")
 )
 
-// balancing is what a load-balancing policy decides.
-type balancing struct {
-	lb      pick.Config
-	session *snapshot.Session
-}
-
-func newBalancing(p pick.Policy) balancing {
-	return balancing{lb: pick.Config{Policy: p, ChoiceCount: defaultChoiceCount}}
+// plainBalancing is round robin.
+func plainBalancing() pick.Config {
+	return pick.Config{Policy: pick.RoundRobin, ChoiceCount: defaultChoiceCount}
 }
 
 // loadBalancing reads load_balancing_policy, or the older lb_policy in its
 // absence. The latter weighs localities always but where it hashes, as in gRPC:
 // control planes that write for gRPC do not ask for it.
 func (s *scope) loadBalancing(m *clusterv3.Cluster, out *snapshot.Cluster) (err error) {
-	b := newBalancing(pick.RoundRobin)
+	out.LB = plainBalancing()
 	switch {
 	case m.GetLoadBalancingPolicy() != nil:
-		b, err = s.at("load_balancing_policy").policies(m.GetLoadBalancingPolicy(), 1)
+		out.LB, err = s.at("load_balancing_policy").policies(m.GetLoadBalancingPolicy(), 1)
 	case out.Discovery == snapshot.Aggregate:
 		if m.GetLbPolicy() != clusterv3.Cluster_CLUSTER_PROVIDED {
 			s.at("lb_policy").notef("has no effect: the clusters of the aggregate have their own")
 		}
 	default:
-		b, err = s.lbPolicy(m)
+		out.LB, err = s.lbPolicy(m)
 	}
-	out.LB, out.Session = b.lb, b.session
 	if err != nil {
 		return err
 	}
 	return s.commonLB(m, out)
 }
 
-func (s *scope) lbPolicy(m *clusterv3.Cluster) (balancing, error) {
-	out := newBalancing(pick.RoundRobin)
-	out.lb.LocalityWeighted = true
+func (s *scope) lbPolicy(m *clusterv3.Cluster) (pick.Config, error) {
+	out := plainBalancing()
+	out.LocalityWeighted = true
 	var err error
 	switch m.GetLbPolicy() {
 	case clusterv3.Cluster_ROUND_ROBIN:
 		at, c := s.at("round_robin_lb_config"), m.GetRoundRobinLbConfig()
 		at.noteRest(c, roundRobinFields)
-		out.lb.SlowStart, err = at.slowStart(c.GetSlowStartConfig())
+		out.SlowStart, err = at.slowStart(c.GetSlowStartConfig())
 	case clusterv3.Cluster_LEAST_REQUEST:
 		at, c := s.at("least_request_lb_config"), m.GetLeastRequestLbConfig()
 		at.noteRest(c, leastRequestFields)
-		err = at.leastRequest(c.GetChoiceCount(), c.GetActiveRequestBias(), &out.lb)
+		err = at.leastRequest(c.GetChoiceCount(), c.GetActiveRequestBias(), &out)
 		if err == nil {
-			out.lb.SlowStart, err = at.slowStart(c.GetSlowStartConfig())
+			out.SlowStart, err = at.slowStart(c.GetSlowStartConfig())
 		}
 	case clusterv3.Cluster_RANDOM:
-		out.lb.Policy = pick.Random
+		out.Policy = pick.Random
 	case clusterv3.Cluster_RING_HASH:
-		out.lb.LocalityWeighted = false
-		err = s.ringHashLBConfig(m.GetRingHashLbConfig(), &out.lb)
+		out.LocalityWeighted = false
+		err = s.ringHashLBConfig(m.GetRingHashLbConfig(), &out)
 	case clusterv3.Cluster_MAGLEV:
-		out.lb.LocalityWeighted = false
+		out.LocalityWeighted = false
 		at := s.at("maglev_lb_config")
 		at.noteRest(m.GetMaglevLbConfig(), maglevFields)
-		err = at.maglev(m.GetMaglevLbConfig().GetTableSize(), &out.lb)
+		err = at.maglev(m.GetMaglevLbConfig().GetTableSize(), &out)
 	default:
 		err = s.at("lb_policy").errorf("%v is not supported", m.GetLbPolicy())
 	}
@@ -132,9 +125,9 @@ func (s *scope) lbPolicy(m *clusterv3.Cluster) (balancing, error) {
 
 // policies takes the first policy that is known, as gRFC A52 asks; one that can
 // only be approximated is taken if there is no other.
-func (s *scope) policies(m *clusterv3.LoadBalancingPolicy, depth int) (balancing, error) {
+func (s *scope) policies(m *clusterv3.LoadBalancingPolicy, depth int) (pick.Config, error) {
 	if depth > maxPolicyDepth {
-		return balancing{}, s.errorf("is nested more than %d deep", maxPolicyDepth)
+		return pick.Config{}, s.errorf("is nested more than %d deep", maxPolicyDepth)
 	}
 	fallback, fallbackAt := "", s
 	for i, p := range m.GetPolicies() {
@@ -149,38 +142,38 @@ func (s *scope) policies(m *clusterv3.LoadBalancingPolicy, depth int) (balancing
 		}
 	}
 	if fallback == "" {
-		return balancing{}, s.at("policies").errorf("none of them is supported")
+		return pick.Config{}, s.at("policies").errorf("none of them is supported")
 	}
 	fallbackAt.notef("%s is not honoured yet: round robin is used", strings.TrimPrefix(fallback, typePrefix))
-	return newBalancing(pick.RoundRobin), nil
+	return plainBalancing(), nil
 }
 
-func (s *scope) policy(a *anypb.Any, depth int) (out balancing, known bool, err error) {
-	out, known = newBalancing(pick.RoundRobin), true
+func (s *scope) policy(a *anypb.Any, depth int) (out pick.Config, known bool, err error) {
+	out, known = plainBalancing(), true
 	switch a.GetTypeUrl() {
 	case typeRoundRobin:
 		m := &roundrobinv3.RoundRobin{}
 		if err = s.policyOptions(a, m, roundRobinFields); err == nil {
-			err = s.common(m.GetSlowStartConfig(), m.GetLocalityLbConfig(), &out.lb)
+			err = s.common(m.GetSlowStartConfig(), m.GetLocalityLbConfig(), &out)
 		}
 	case typeRandom:
-		out.lb.Policy = pick.Random
+		out.Policy = pick.Random
 		m := &randomv3.Random{}
 		if err = s.policyOptions(a, m, randomFields); err == nil {
-			err = s.common(nil, m.GetLocalityLbConfig(), &out.lb)
+			err = s.common(nil, m.GetLocalityLbConfig(), &out)
 		}
 	case typeLeastRequest:
 		m := &leastrequestv3.LeastRequest{}
 		if err = s.policyOptions(a, m, leastRequestFields); err == nil {
-			err = s.leastRequest(m.GetChoiceCount(), m.GetActiveRequestBias(), &out.lb)
+			err = s.leastRequest(m.GetChoiceCount(), m.GetActiveRequestBias(), &out)
 		}
 		if err == nil {
-			err = s.common(m.GetSlowStartConfig(), m.GetLocalityLbConfig(), &out.lb)
+			err = s.common(m.GetSlowStartConfig(), m.GetLocalityLbConfig(), &out)
 		}
 	case typeRingHash:
-		err = s.ringHashPolicy(a, &out.lb)
+		err = s.ringHashPolicy(a, &out)
 	case typeMaglev:
-		err = s.maglevPolicy(a, &out.lb)
+		err = s.maglevPolicy(a, &out)
 	case typeProvided: // what an aggregate cluster asks for
 	default:
 		return s.wrapper(a, depth)
@@ -189,13 +182,13 @@ func (s *scope) policy(a *anypb.Any, depth int) (out balancing, known bool, err 
 }
 
 // wrapper reads the policies that stand before another one.
-func (s *scope) wrapper(a *anypb.Any, depth int) (out balancing, known bool, err error) {
+func (s *scope) wrapper(a *anypb.Any, depth int) (out pick.Config, known bool, err error) {
 	switch a.GetTypeUrl() {
 	case typeWRRLocality:
 		m := &wrrlocalityv3.WrrLocality{}
 		if err = s.policyOptions(a, m, wrrLocalityFields); err == nil {
 			out, err = s.at("endpoint_picking_policy").policies(m.GetEndpointPickingPolicy(), depth+1)
-			out.lb.LocalityWeighted = true
+			out.LocalityWeighted = true
 			s.pending("locality weights")
 		}
 	case typeSubsetting:
@@ -206,8 +199,10 @@ func (s *scope) wrapper(a *anypb.Any, depth int) (out balancing, known bool, err
 	case typeOverrideHost:
 		m := &overridehostv3.OverrideHost{}
 		if err = s.policyOptions(a, m, overrideHostFields); err == nil {
+			// Its headers hold bare addresses, and nothing binds clients to them:
+			// that is no session.
+			s.at("override_host_sources").notef("is not honoured yet: the fallback policy chooses every host")
 			out, err = s.at("fallback_policy").policies(m.GetFallbackPolicy(), depth+1)
-			s.overrideHost(m, &out)
 		}
 	default:
 		return out, false, nil
@@ -216,31 +211,14 @@ func (s *scope) wrapper(a *anypb.Any, depth int) (out balancing, known bool, err
 }
 
 // subsetting reads the policy that uses a part of the hosts (gRFC A68).
-func (s *scope) subsetting(m *subsettingv3.RandomSubsetting, depth int) (balancing, error) {
+func (s *scope) subsetting(m *subsettingv3.RandomSubsetting, depth int) (pick.Config, error) {
 	if m.GetSubsetSize().GetValue() == 0 {
-		return balancing{}, s.at("subset_size").errorf("must be positive")
+		return pick.Config{}, s.at("subset_size").errorf("must be positive")
 	}
 	out, err := s.at("child_policy").policies(m.GetChildPolicy(), depth+1)
-	out.lb.SubsetSize = m.GetSubsetSize().GetValue()
+	out.SubsetSize = m.GetSubsetSize().GetValue()
 	s.pending("subset of the hosts")
 	return out, err
-}
-
-// overrideHost reads the policy by which requests name their host: in a header,
-// of which the first is taken.
-func (s *scope) overrideHost(m *overridehostv3.OverrideHost, out *balancing) {
-	for i, source := range m.GetOverrideHostSources() {
-		at := s.item("override_host_sources", i, "")
-		at.noteRest(source, hostSourceFields)
-		switch h := strings.ToLower(source.GetHeader()); {
-		case h == "":
-		case out.session != nil:
-			at.notef("is not honoured: only the first header is")
-		default:
-			out.session = &snapshot.Session{Header: h}
-			at.pending("session")
-		}
-	}
 }
 
 // policyOptions unmarshals the configuration of a policy and notes what is not

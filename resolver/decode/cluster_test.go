@@ -31,15 +31,6 @@ func edsValue(fn func(*snapshot.Cluster)) *snapshot.Cluster {
 	return c
 }
 
-func policies(list string) string {
-	return `"load_balancing_policy": {"policies": [` + list + `]}`
-}
-
-func policy(name, fields string) string {
-	return `{"typed_extension_config": {"name": "p", "typed_config": {` +
-		join(`"@type": "type.googleapis.com/envoy.extensions.load_balancing_policies.`+name+`"`, fields) + `}}}`
-}
-
 func TestCluster(t *testing.T) {
 	for _, tt := range []struct {
 		name, json string
@@ -59,7 +50,6 @@ func TestCluster(t *testing.T) {
 				c.ConnectTimeout, c.DNSRefreshRate = 1500*time.Millisecond, 7*time.Second
 			},
 		},
-		{name: "random", json: eds(`"lb_policy": "RANDOM"`), want: func(c *snapshot.Cluster) { c.LB.Policy = pick.Random }},
 		{name: "panic off", json: eds(`"common_lb_config": {"healthy_panic_threshold": {}}`), want: func(c *snapshot.Cluster) { c.LB.PanicThreshold = 0 }},
 		{
 			name:  "panic",

@@ -46,9 +46,7 @@ func (s *scope) clusterExtension(m *clusterv3.Cluster, out *snapshot.Cluster) er
 	o.text(markerError) // empty
 	out.Fallback = o.fallback()
 	out.HalfOpen = o.halfOpen()
-	if session := o.session(); session != nil {
-		out.Session = session
-	}
+	out.Session = o.session()
 	if e := o.object("peak_ewma"); e != nil {
 		out.LB.Policy = pick.PeakEWMA
 		out.LB.Decay = e.duration("decay", 10*time.Second)
@@ -171,6 +169,9 @@ func (o *object) rateLimit() *ratelimit.Policy {
 			})
 		}
 		out.Keyed = append(out.Keyed, entry)
+	}
+	if out.Enforced == 0 {
+		return noRateLimit()
 	}
 	return out
 }

@@ -1,12 +1,14 @@
 package decode_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 
 	"github.com/meshframe/meshframe/mesh/fault"
+	"github.com/meshframe/meshframe/mesh/ratelimit"
 	"github.com/meshframe/meshframe/mesh/route"
 	"github.com/meshframe/meshframe/mesh/snapshot"
 	"github.com/meshframe/meshframe/resolver/decode"
@@ -29,9 +31,15 @@ func apiListener(fields ...string) string {
 }
 
 // inbound is a server's listener.
-func inbound(chain string, fields ...string) string {
-	return `{"name": "l", "filter_chains": [{` + join(`"filters": [{"name": "hcm", "typed_config": {`+
-		join(append([]string{hcmType}, fields...)...)+`}}]`, chain) + `}]}`
+func inbound(fields string, hcm ...string) string {
+	return `{"name": "l", "filter_chains": [` + chain(fields, hcm...) + `]}`
+}
+
+// chain is a filter chain with further fields, and those of its HTTP connection
+// manager.
+func chain(fields string, hcm ...string) string {
+	return `{` + join(`"filters": [{"name": "hcm", "typed_config": {`+
+		join(append([]string{hcmType}, hcm...)...)+`}}]`, fields) + `}`
 }
 
 func TestListener(t *testing.T) {
@@ -96,6 +104,45 @@ func TestListener(t *testing.T) {
 			want:  &snapshot.Listener{Name: "l", Inbound: true, Fault: &fault.Policy{AbortGRPC: -1, MaxActive: 3}},
 			notes: []string{`filter_chains[0].filter_chain_match: is not honoured yet`},
 		},
+		{
+			name: "rate limit filter without a bucket",
+			json: apiListener(rds, filters(localLimit(``)+","+router)),
+			want: &snapshot.Listener{Name: "l", RouteConfigName: "rc", RateLimit: &ratelimit.Policy{Status: 429}},
+		},
+		{
+			name: "rate limit filter, disabled until a route enables it",
+			json: apiListener(rds, filters(`{"name": "x", "disabled": true, `+localLimit(bucket + ", " + enforced)[len(`{"name": "limit", `):]+","+router)),
+			want: &snapshot.Listener{Name: "l", RouteConfigName: "rc", RateLimit: &ratelimit.Policy{Status: 429}},
+		},
+		{
+			name: "session filter",
+			json: apiListener(rds, filters(session(`StatefulSession`, ``)+","+router)),
+			want: &snapshot.Listener{Name: "l", RouteConfigName: "rc"},
+		},
+		{
+			name:  "session filter with a cookie",
+			json:  apiListener(rds, filters(session(`StatefulSession`, cookieState)+","+router)),
+			want:  &snapshot.Listener{Name: "l", RouteConfigName: "rc"},
+			notes: []string{`api_listener.http_filters[0] "session": session_state: is not honoured yet: clients are not kept on a host`},
+		},
+		{
+			name: "inbound, rate limit",
+			json: inbound(``, filters(localLimit(bucket+", "+enforced+`, "descriptors": [{"entries": [{"key": "remote_address"}], `+bucket+`}],
+				"rate_limits": [{"actions": [{"remote_address": {}}]}], "always_consume_default_token_bucket": false`)+","+router)),
+			want: &snapshot.Listener{Name: "l", Inbound: true, RateLimit: limit(func(p *ratelimit.Policy) {
+				p.Keyed = []ratelimit.Keyed{{Key: []ratelimit.KeyPart{{Source: true}}, Bucket: p.Bucket}}
+			})},
+		},
+		{
+			name: "inbound, chains that differ, and routes",
+			json: `{"name": "l", "filter_chains": [` + chain(``, filters(isFault+","+router)) + `, ` + chain(``, filters(router)) + `], "default_filter_chain": ` +
+				chain(``, filters(router), `"route_config": {"virtual_hosts": [{"domains": ["*"], "routes": [{"match": {"prefix": "/"}, "non_forwarding_action": {}, `+perRoute(``)+`}]}]}`) + `}`,
+			want: &snapshot.Listener{Name: "l", Inbound: true, Fault: &fault.Policy{AbortGRPC: -1}},
+			notes: []string{
+				`default_filter_chain.filters[0] "hcm": route_config: typed_per_filter_config is not honoured on servers`,
+				`faults and rate limits of the first filter chain are honoured for all`,
+			},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			check(t, &listenerv3.Listener{}, tt.json, decode.Listener, verdict[*snapshot.Listener]{value: tt.want, notes: tt.notes})
@@ -115,6 +162,8 @@ func TestListenerRefused(t *testing.T) {
 		{"no filter", apiListener(rds), `api_listener.http_filters: must end in the router`},
 		{"no router", apiListener(rds, filters(isFault)), `api_listener.http_filters[0] "fault": the router must be the last filter, and only that`},
 		{"router in front", apiListener(rds, filters(router+","+isFault)), `api_listener.http_filters[0] "router": the router must be the last filter, and only that`},
+		{"two faults", apiListener(rds, filters(isFault+","+strings.Replace(isFault, `"fault"`, `"fault2"`, 1)+","+router)), `api_listener.http_filters[1] "fault2": a second fault filter is not supported`},
+		{"two limits", apiListener(rds, filters(localLimit(``)+","+strings.Replace(localLimit(``), `"limit"`, `"limit2"`, 1)+","+router)), `api_listener.http_filters[1] "limit2": a second local rate limit filter is not supported`},
 		{"same name", apiListener(rds, filters(isFault+","+isFault+","+router)), `api_listener.http_filters[1] "fault": name: must be set and unique`},
 		{"unknown filter", apiListener(rds, filters(rbac+","+router)), `api_listener.http_filters[0] "rbac": envoy.extensions.filters.http.rbac.v3.RBAC is not supported, and is not optional`},
 		{"filter without configuration", apiListener(rds, filters(`{"name": "x"},`+router)), `api_listener.http_filters[0] "x": has no typed_config, and is not optional`},

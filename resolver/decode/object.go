@@ -111,7 +111,7 @@ func (o *object) number(key string, def, least, most float64) float64 {
 	case v == nil:
 		o.require(key)
 	default:
-		o.fail(key, "is %v, must be between %v and %v", n, least, most)
+		o.fail(key, "is %.10g, must be between %.10g and %.10g", n, least, most)
 	}
 	return 0
 }

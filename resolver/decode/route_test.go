@@ -304,6 +304,35 @@ func TestRetryPolicy(t *testing.T) {
 			notes: []string{where + `retry_host_predicate[1] "canary": is not honoured yet`},
 		},
 		{
+			policy: `"retry_on": "retriable-headers", "retriable_headers": [{"name": "X-Retry", "string_match": {"prefix": "a"}}, {"name": "x", "invert_match": true, "treat_missing_header_as_empty": true}]`,
+			want: base(func(p *retry.Policy) {
+				p.On = outcome.RetriableHeaders
+				p.Headers = []retry.HeaderMatch{
+					{Name: "x-retry", Match: func(v string) bool { return strings.HasPrefix(v, "a") }},
+					{Name: "x", Match: func(string) bool { return true }, Invert: true},
+				}
+			}),
+			notes: []string{where + `retriable_headers[1] "x": treat_missing_header_as_empty: is not honoured yet`},
+		},
+		{
+			policy: `"rate_limited_retry_back_off": {"reset_headers": [{"name": "Retry-After"}, {"name": "x-reset", "format": "UNIX_TIMESTAMP"}]}`,
+			want: base(func(p *retry.Policy) {
+				p.ResetHeaders, p.MaxResetInterval = []retry.ResetHeader{{Name: "retry-after"}, {Name: "x-reset", Unix: true}}, 300*time.Second
+			}),
+		},
+		{
+			policy: `"rate_limited_retry_back_off": {"reset_headers": [{"name": "h"}], "max_interval": "7s"}, "retry_priority": ` + previousPriorities(`2`),
+			want: base(func(p *retry.Policy) {
+				p.ResetHeaders, p.MaxResetInterval, p.AvoidPreviousPriorities = []retry.ResetHeader{{Name: "h"}}, 7*time.Second, true
+			}),
+			notes: []string{where + `retry_priority.update_frequency: is 2: priorities are left out after each attempt`},
+		},
+		{
+			policy: `"retry_priority": {"name": "p"}, "per_try_idle_timeout": "1s"`,
+			want:   base(func(*retry.Policy) {}),
+			notes:  []string{where + `per_try_idle_timeout: is not honoured yet`, where + `retry_priority: "p" is not honoured yet`},
+		},
+		{
 			policy: `"retry_on": "reset", "retriable_request_headers": [{"name": "idempotent"}]`,
 			want:   base(func(p *retry.Policy) { p.On, p.NumRetries = outcome.Reset, 0 }),
 			notes:  []string{where + `retriable_request_headers: is not honoured yet, so nothing is retried`},
