@@ -1,8 +1,10 @@
 package pick
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
+	"time"
 )
 
 // The dumb twins: what pickers must agree with.
@@ -187,4 +189,41 @@ func linearLeastRequest(hosts []Host, members []int32, choices int, rnd *rand.Ra
 		}
 	}
 	return best
+}
+
+// linearPeak draws as a PeakEWMA picker does, by layout: the second host from
+// what is left without the first.
+func linearPeak(hosts []Host, members []int32, now time.Time, rnd *rand.Rand) int {
+	layout := func(without int) (list []int) {
+		for _, i := range members {
+			if int(i) != without {
+				list = append(list, slices.Repeat([]int{int(i)}, int(max(hosts[i].Weight, 1)))...)
+			}
+		}
+		return list
+	}
+	all := layout(-1)
+	mean := float64(len(all)) / float64(len(members))
+	cost := func(i int) float64 {
+		s := hosts[i].State
+		inFlight := float64(s.InFlight.Load())
+		latency := math.Float64frombits(s.latency.nanos.Load())
+		switch {
+		case latency == 0 && inFlight > 0:
+			latency = math.MaxInt64
+		case latency > 0:
+			latency = max(latency*math.Exp(-float64(max(now.UnixNano()-s.latency.at.Load(), 0))/1e10), 1)
+		}
+		return latency * (inFlight*mean/float64(max(hosts[i].Weight, 1)) + 1)
+	}
+	first := all[below(rnd.Uint64, uint64(len(all)))]
+	rest := layout(first)
+	if len(rest) == 0 {
+		return first
+	}
+	second := rest[below(rnd.Uint64, uint64(len(rest)))]
+	if cost(second) < cost(first) {
+		return second
+	}
+	return first
 }
