@@ -17,6 +17,7 @@ const (
 	maxReplyBody   = 64 << 10
 	maxGRPCMessage = 4 << 10
 	maxChoices     = 100
+	maxAggression  = 1000
 )
 
 func checkMeshPolicy(r *reader, v any) {
@@ -308,8 +309,8 @@ func checkBalancer(r *reader, l *LoadBalancer) {
 			r.errorf(path+".slowStart.window", "missing, but required")
 		}
 		checkSpan(r, path+".slowStart.window", s.Window, time.Millisecond, 0)
-		if r.has(path+".slowStart.aggression") && s.Aggression <= 0 {
-			r.errorf(path+".slowStart.aggression", "want more than 0, have %v", s.Aggression)
+		if r.has(path+".slowStart.aggression") && (s.Aggression <= 0 || s.Aggression > maxAggression) {
+			r.errorf(path+".slowStart.aggression", "want more than 0 and at most %d, have %v", maxAggression, s.Aggression)
 		}
 		checkShare(r, path+".slowStart.minimumPercent", s.MinimumPercent)
 	}

@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // MeshPolicySpec is the spec of a MeshPolicy (networking.meshframe.dev/v1alpha1): what Istio's API has no field for. It
 // stands beside the DestinationRule of the same host and never takes anything away from it; where both set the same
@@ -84,6 +87,9 @@ type GRPCStatus struct {
 	Code    string `json:"code"`              // name of a status other than OK, such as UNAVAILABLE; required
 	Message string `json:"message,omitempty"` // at most 4 KiB; default empty
 }
+
+// Number returns the code as it goes over the wire, from 1 to 16.
+func (s *GRPCStatus) Number() uint32 { return uint32(max(slices.Index(grpcStatuses, s.Code), 0)) }
 
 // FallbackDestination is where calls go instead: at least one of its fields is set.
 type FallbackDestination struct {
@@ -169,7 +175,7 @@ type LoadBalancer struct {
 type SlowStart struct {
 	// Window is at least 1ms; required.
 	Window time.Duration `json:"window,omitempty"`
-	// Aggression is above 0: 1 is linear, more is faster at first. Default 1.
+	// Aggression is above 0 and at most 1000: 1 is linear, more is faster at first. Default 1.
 	Aggression float64 `json:"aggression,omitempty"`
 	// MinimumPercent is the share at first. Above 0; default 10.
 	MinimumPercent float64 `json:"minimumPercent,omitempty"`

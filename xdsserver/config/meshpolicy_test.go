@@ -1,6 +1,9 @@
 package config
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,6 +77,37 @@ func TestAMeshPolicyKeepsItsIdentity(t *testing.T) {
 	other := mustLoad(t, m, "a.yaml", meshPolicyYAML+"  port: 80\n")
 	if other.Policies[0].Spec == m.Policies[0].Spec {
 		t.Error("another policy is taken for the same")
+	}
+}
+
+func TestStatusesHaveTheirNumbers(t *testing.T) {
+	for name, want := range map[string]uint32{"CANCELLED": 1, "RESOURCE_EXHAUSTED": 8, "UNAVAILABLE": 14, "UNAUTHENTICATED": 16} {
+		if got := (&GRPCStatus{Code: name}).Number(); got != want {
+			t.Errorf("%s: %d, want %d", name, got, want)
+		}
+	}
+}
+
+// TestTheDocumentedExampleIsRight reads the configuration in docs/mesh-policy.md.
+func TestTheDocumentedExampleIsRight(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join("..", "..", "docs", "mesh-policy.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for block := range strings.SplitSeq(string(data), "```yaml\n") {
+		yaml, _, ok := strings.Cut(block, "```")
+		if !ok {
+			continue
+		}
+		n++
+		m, problems := load(nil, "mesh-policy.md", yaml)
+		if err := AsError(problems); err != nil || len(m.Policies) == 0 {
+			t.Errorf("%v\n%s", err, yaml)
+		}
+	}
+	if n == 0 {
+		t.Error("docs/mesh-policy.md has no example")
 	}
 }
 
