@@ -172,9 +172,11 @@ func (a *applying) resource(rd *reading) {
 		a.refused(sub, rd, rd.err)
 	case sub.holds(rd.body):
 		sub.version, sub.kept = rd.version, false
-		sub.by, sub.from = a.st.s, a.st.s
+		sub.from = a.st.s
+		a.st.speaks(sub)
 		a.accepted(sub, rd.version)
 	case sub.refuses(rd.body):
+		a.st.speaks(sub)
 		a.refuse(sub.name, errors.Unwrap(sub.err))
 	case rd.same || rd.sub == nil && !rd.decodedNow():
 		// The subscription was replaced while the resource was decoded; the
@@ -202,7 +204,8 @@ func (rd *reading) decodedNow() bool { return rd.decoded.Usable || rd.decoded.Er
 // accept takes a new value, or the usable part of it.
 func (a *applying) accept(sub *subscription, rd *reading) {
 	sub.setValue(rd.decoded.Value, rd.body, rd.version, a.st.s, a.now)
-	sub.updated, sub.kept, sub.by = a.now, false, a.st.s
+	sub.updated, sub.kept = a.now, false
+	a.st.speaks(sub)
 	if err := rd.decoded.Err; err != nil {
 		sub.state, sub.partial, sub.refused = Refused, true, rd.body
 		sub.err = a.refusedError(sub, rd, err)
@@ -223,7 +226,8 @@ func (a *applying) accepted(sub *subscription, version string) {
 // refused keeps the last good value.
 func (a *applying) refused(sub *subscription, rd *reading, err error) {
 	sub.state, sub.partial, sub.refused = Refused, false, rd.body
-	sub.updated, sub.err, sub.by = a.now, a.refusedError(sub, rd, err), a.st.s
+	sub.updated, sub.err = a.now, a.refusedError(sub, rd, err)
+	a.st.speaks(sub)
 	a.refuse(sub.name, err)
 	a.st.s.c.tell(sub, callError, a.h)
 	a.st.s.c.keeper.standIn()
@@ -236,6 +240,7 @@ func (a *applying) refusedError(sub *subscription, rd *reading, err error) error
 // heartbeat takes a resource without a body: it renews a value.
 func (a *applying) heartbeat(sub *subscription, rd *reading) {
 	if sub.hasValue {
+		a.st.speaks(sub)
 		return
 	}
 	a.refused(sub, rd, errors.New("the resource has no body"))
@@ -255,11 +260,12 @@ func (a *applying) failure(f failure) {
 	default:
 		err := &ServerError{Server: a.st.s.cfg.URI, Err: f.err.Err()}
 		if sub.state == Refused && sub.err.Error() == err.Error() {
-			sub.by = a.st.s
+			a.st.speaks(sub)
 			return
 		}
 		sub.state, sub.partial, sub.refused = Refused, false, nil
-		sub.updated, sub.err, sub.by = a.now, err, a.st.s
+		sub.updated, sub.err = a.now, err
+		a.st.speaks(sub)
 		a.st.s.c.tell(sub, callError, a.h)
 		a.st.s.c.keeper.standIn()
 	}
@@ -268,10 +274,14 @@ func (a *applying) failure(f failure) {
 // remove takes a resource away, as the server has it no more.
 func (a *applying) remove(name string, err error) {
 	sub := a.t.entry.subs[name]
-	if sub == nil || sub.state == Missing && sub.answeredBy(a.st.s) {
+	if sub == nil {
 		return
 	}
-	if a.st.s.lose(sub, &MissingError{Type: sub.entry.name, Resource: name, Server: a.st.s.cfg.URI, Err: err}, a.h) {
+	if sub.state == Missing && sub.answeredBy(a.st.s) {
+		a.st.speaks(sub)
+		return
+	}
+	if a.st.lose(sub, &MissingError{Type: sub.entry.name, Resource: name, Server: a.st.s.cfg.URI, Err: err}, a.h) {
 		a.st.s.c.keeper.discard(sub)
 	}
 }
@@ -279,8 +289,10 @@ func (a *applying) remove(name string, err error) {
 // lose takes a resource away that a server does not have, and tells the
 // watchers unless they know. It answers false if what others said of it is kept.
 // Client.mu is held.
-func (s *server) lose(sub *subscription, err *MissingError, h *hold) bool {
-	sub.by, sub.lapsed = s, false
+func (st *stream) lose(sub *subscription, err *MissingError, h *hold) bool {
+	s := st.s
+	st.speaks(sub)
+	sub.lapsed = false
 	if sub.hasValue && s.cfg.IgnoreResourceDeletion {
 		if !sub.kept {
 			s.c.log.Warn("xds resource deleted by the server; kept, as ignore_resource_deletion is set",

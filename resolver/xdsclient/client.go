@@ -31,6 +31,7 @@ type Client struct {
 	order      []*typeEntry // in order of registration
 	level      int          // servers[:level+1] are asked, the last is in charge
 	lastOutage *outage      // nil once a server has answered
+	streams    int          // counts streams
 	round      int          // counts responses
 }
 

@@ -38,7 +38,8 @@ type controlPlane struct {
 	grpc    *grpc.Server
 	cancel  context.CancelFunc
 	nacks   atomic.Int64
-	streams atomic.Int64
+	streams atomic.Int64 // ever opened
+	open    atomic.Int64 // open now
 }
 
 // store is a cache of clusters and endpoints.
@@ -52,8 +53,10 @@ func (cp *controlPlane) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	cp.cancel = cancel
 	srv := serverv3.NewServer(ctx, cp.store, serverv3.CallbackFuncs{
-		StreamOpenFunc:      func(context.Context, int64, string) error { cp.streams.Add(1); return nil },
-		DeltaStreamOpenFunc: func(context.Context, int64, string) error { cp.streams.Add(1); return nil },
+		StreamOpenFunc:        func(context.Context, int64, string) error { cp.streams.Add(1); cp.open.Add(1); return nil },
+		DeltaStreamOpenFunc:   func(context.Context, int64, string) error { cp.streams.Add(1); cp.open.Add(1); return nil },
+		StreamClosedFunc:      func(int64, *corev3.Node) { cp.open.Add(-1) },
+		DeltaStreamClosedFunc: func(int64, *corev3.Node) { cp.open.Add(-1) },
 		StreamRequestFunc: func(_ int64, r *discoveryv3.DiscoveryRequest) error {
 			if r.GetErrorDetail() != nil {
 				cp.nacks.Add(1)
@@ -85,13 +88,20 @@ func (cp *controlPlane) dial(ctx context.Context, _ string) (net.Conn, error) {
 }
 
 func (cp *controlPlane) client(p xdsclient.Protocol) *xdsclient.Client {
-	c, err := xdsclient.New(xdsclient.Config{
-		Servers:  []xdsclient.Server{{URI: "cp", Credentials: insecure.NewCredentials(), Dialer: cp.dial}},
-		Node:     &corev3.Node{Id: "me"},
-		Protocol: p,
-	})
+	return newClient(cp.t, xdsclient.Config{Servers: []xdsclient.Server{cp.server("cp")}, Protocol: p})
+}
+
+// server is what a client needs to reach cp.
+func (cp *controlPlane) server(uri string) xdsclient.Server {
+	return xdsclient.Server{URI: uri, Credentials: insecure.NewCredentials(), Dialer: cp.dial}
+}
+
+func newClient(t *testing.T, cfg xdsclient.Config) *xdsclient.Client {
+	t.Helper()
+	cfg.Node = &corev3.Node{Id: "me"}
+	c, err := xdsclient.New(cfg)
 	if err != nil {
-		cp.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return c
 }

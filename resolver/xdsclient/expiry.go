@@ -81,15 +81,15 @@ func (st *stream) expireNames(x expiry) (later []string) {
 	for _, n := range x.names {
 		sub := x.entry.subs[n]
 		switch {
-		case sub == nil || sub.by == st.s:
-		case !st.answered && (sub.hasValue || sub.by != nil):
+		case sub == nil || sub.heard == st.number:
+		case !st.answered && (sub.hasValue || sub.state != Requested):
 			later = append(later, n)
 		case !st.answered && st.s.c.keeper.has(sub):
 			sub.lapsed = true
 			later = append(later, n)
 			st.s.c.keeper.standIn()
 		default:
-			st.s.lose(sub, &MissingError{Type: x.entry.name, Resource: n, Server: st.s.cfg.URI, Expired: true}, nil)
+			st.lose(sub, &MissingError{Type: x.entry.name, Resource: n, Server: st.s.cfg.URI, Expired: true}, nil)
 		}
 	}
 	return later

@@ -9,6 +9,7 @@ import (
 // guards it; answered is set by the receiver only.
 type stream struct {
 	s        *server
+	number   int // counts the streams of the client; fixed at birth
 	proto    Protocol
 	nodeSent bool
 	talks    map[string]*talk // by type URL
@@ -19,9 +20,15 @@ type stream struct {
 	answered bool             // there was a response
 }
 
+// newStream makes a stream. Client.mu is held.
 func newStream(s *server, p Protocol) *stream {
-	return &stream{s: s, proto: p, talks: map[string]*talk{}}
+	s.c.streams++
+	return &stream{s: s, number: s.c.streams, proto: p, talks: map[string]*talk{}}
 }
+
+// speaks notes that what is known of a resource is now this server's word.
+// Client.mu is held.
+func (st *stream) speaks(sub *subscription) { sub.by, sub.heard = st.s, st.number }
 
 // sendAll sends what is to be sent until the stream ends. Errors show up at the
 // receiving end, with their cause.

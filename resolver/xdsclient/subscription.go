@@ -44,6 +44,7 @@ type subscription struct {
 	state   ResourceState
 	updated time.Time
 	by      *server // whose word state is; nil: nobody's, so far
+	heard   int     // the number of the stream that it came by
 
 	// The value at hand.
 	value    any

@@ -63,14 +63,14 @@ func (st *stream) begin(e *typeEntry, batch []*request) []*request {
 	}
 	st.talks[e.url] = t
 	r := &request{typeURL: e.url}
+	// A server that is to take over must speak, so it is not told what is known.
+	resume := st.s == st.s.c.inCharge()
 	for _, n := range names {
 		t.known[n], t.first[n] = struct{}{}, struct{}{}
-		if e.subs[n].by != st.s {
+		if !resume || e.subs[n].by != st.s {
 			r.fresh = append(r.fresh, n)
 		}
 	}
-	// A server that is to take over must speak, so it is not told what is known.
-	resume := st.s == st.s.c.inCharge()
 	if st.proto == Delta {
 		r.subscribe = names
 		if resume {
