@@ -278,10 +278,12 @@ func (c *Client) Unary(ctx context.Context, method string, req, reply any, cc *g
 		k.settle(err)
 		return err
 	}
-	u := unary{call: k, method: method, req: req, reply: reply, cc: cc, invoker: invoker, opts: opts}
 	if plain {
+		u := unary{call: k, method: method, req: req, reply: reply, cc: cc, invoker: invoker, opts: opts}
 		return u.run()
 	}
+	// A variable of its own: this one moves to the heap.
+	u := &unary{call: k, method: method, req: req, reply: reply, cc: cc, invoker: invoker, opts: opts}
 	return u.act()
 }
 
