@@ -118,7 +118,9 @@ func (m *Mesh) dialOptions(host string, options dialRecord, callers []grpc.DialO
 		})
 	}
 	target := m.watch.Target(host)
-	calls := interceptors.NewClient(target, options.clientOptions())
+	seen := options.clientOptions()
+	seen.Fallbacks = m.fallbacks
+	calls := interceptors.NewClient(target, seen)
 	return slices.Concat(
 		[]grpc.DialOption{grpc.WithResolvers(resolver.NewBuilder(target))},
 		callers,

@@ -20,6 +20,8 @@
 //	MESH_NAMESPACE=default          the namespace that completes short names
 //	MESH_LABELS=version=v2          labels that subsets select by; commas between several
 //	MESH_ADDRESS=10.0.0.7           the IP address at which others reach this process
+//	MESH_LOCALITY=region/zone       where this process runs
+//	MESH_STATE=dir                  keeps the last configuration for a start without the control plane
 //
 // Where none of the first three is set, everything is plain gRPC, and one line
 // in the log says so: the import can be swapped first and the mesh joined later.

@@ -18,6 +18,8 @@ const (
 	envNamespace = "MESH_NAMESPACE"
 	envLabels    = "MESH_LABELS"
 	envAddress   = "MESH_ADDRESS"
+	envLocality  = "MESH_LOCALITY"
+	envState     = "MESH_STATE"
 )
 
 // environmentOptions reads Options from the environment, and gRPC's bootstrap
@@ -35,6 +37,7 @@ func environmentOptions(getenv func(string) string) (o Options, config *bootstra
 		return Options{}, nil, false, nil
 	}
 	o.Service, o.Namespace, o.Address = getenv(envService), getenv(envNamespace), getenv(envAddress)
+	o.Locality, o.StateDir = getenv(envLocality), getenv(envState)
 	if o.Labels, err = parseLabels(getenv(envLabels)); err != nil {
 		return Options{}, nil, true, fmt.Errorf("%s: %w", envLabels, err)
 	}

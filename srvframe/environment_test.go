@@ -40,10 +40,12 @@ func TestEnvironmentOptions(t *testing.T) {
 			env: map[string]string{
 				"MESH_XDS": "127.0.0.1:15010", "MESH_SERVICE": "reviews:9080", "MESH_NAMESPACE": "shop",
 				"MESH_LABELS": "app=reviews, version=v2,empty=", "MESH_ADDRESS": "10.0.0.7",
+				"MESH_LOCALITY": "eu/eu-1", "MESH_STATE": "/var/lib/mesh",
 			},
 			want: Options{
 				XDS: "127.0.0.1:15010", Service: "reviews:9080", Namespace: "shop", Address: "10.0.0.7",
-				Labels: map[string]string{"app": "reviews", "version": "v2", "empty": ""},
+				Labels:   map[string]string{"app": "reviews", "version": "v2", "empty": ""},
+				Locality: "eu/eu-1", StateDir: "/var/lib/mesh",
 			},
 		},
 		{
@@ -165,6 +167,8 @@ func TestWrongEnvironment(t *testing.T) {
 		{map[string]string{envXDS: "127.0.0.1:15010", envService: "reviews"}, `service "reviews": want host:port`},
 		{map[string]string{envXDS: "127.0.0.1:15010", envAddress: "0.0.0.0"}, `address "0.0.0.0"`},
 		{map[string]string{envXDS: "127.0.0.1:15010", envLabels: "v2"}, "want key=value"},
+		{map[string]string{envXDS: "127.0.0.1:15010", envLocality: "eu//a"}, "want region/zone/subzone"},
+		{map[string]string{envXDS: "127.0.0.1:15010", envState: "/dev/null/state"}, "/dev/null"},
 		{map[string]string{bootstrap.EnvInline: `{"xds_servers":7,"node":7}`}, "xds_servers"},
 		{map[string]string{bootstrap.EnvFile: "no such file"}, "no such file"},
 	} {

@@ -3,6 +3,8 @@ package srvframe
 import (
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/meshframe/meshframe/interceptors"
@@ -21,9 +23,10 @@ type inbound struct {
 
 // verdict is the newest word on one listener.
 type verdict struct {
-	accepted bool   // some version could be used, and is
-	denied   error  // why every call is denied
-	logged   string // the error that was logged last
+	accepted bool               // some version could be used, and is
+	listener *snapshot.Listener // that version; nil: none was there yet
+	denied   error              // why every call is denied
+	logged   string             // the error that was logged last
 }
 
 func newInbound(logger *slog.Logger) *inbound {
@@ -49,11 +52,12 @@ func (in *inbound) note(address string, listener *snapshot.Listener, err error) 
 	}
 	switch {
 	case listener != nil:
-		v.accepted, v.denied = err == nil, err
+		v.accepted, v.listener, v.denied = err == nil, listener, err
 	case denies(err, v.accepted):
 		v.denied = err
 	}
 	in.calls.Refuse(in.denied())
+	in.calls.Configure(in.policies())
 	in.log(v, address, err)
 }
 
@@ -67,6 +71,18 @@ func (in *inbound) log(v *verdict, address string, err error) {
 		in.logger.Warn("srvframe: inbound listener", "address", address, "error", err)
 	}
 	v.logged = text
+}
+
+// policies returns the listener whose policies the server follows. They hold for
+// the server as a whole: of several addresses that have some, those of the first.
+func (in *inbound) policies() *snapshot.Listener {
+	for _, address := range slices.Sorted(maps.Keys(in.verdicts)) {
+		l := in.verdicts[address].listener
+		if l != nil && (l.RateLimit != nil || l.MaxConcurrent > 0 || l.Fault != nil) {
+			return l
+		}
+	}
+	return nil
 }
 
 // denied joins the reasons of all listeners to deny calls.

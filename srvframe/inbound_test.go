@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"testing"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -47,7 +48,7 @@ func TestInbound(t *testing.T) {
 			in := newInbound(slog.New(slog.DiscardHandler))
 			for i, word := range words {
 				in.watcher(word.address)(word.listener, word.err)
-				_, err := in.calls.Unary(t.Context(), nil, nil, func(context.Context, any) (any, error) { return nil, nil })
+				_, err := in.calls.Unary(t.Context(), nil, &grpc.UnaryServerInfo{}, func(context.Context, any) (any, error) { return nil, nil })
 				if admitted := err == nil; admitted != word.admits {
 					t.Errorf("word %d: call admitted %v (%v), want %v", i, admitted, err, word.admits)
 				}
@@ -56,5 +57,32 @@ func TestInbound(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestInboundPolicies shows which listener's policies a server follows, as it
+// hears of its addresses.
+func TestInboundPolicies(t *testing.T) {
+	plain := &snapshot.Listener{}
+	one, other := &snapshot.Listener{MaxConcurrent: 1}, &snapshot.Listener{MaxConcurrent: 2}
+	in := newInbound(slog.New(slog.DiscardHandler))
+	for i, word := range []struct {
+		address  string
+		listener *snapshot.Listener
+		err      error
+		want     *snapshot.Listener
+	}{
+		{address: "b", err: &xdsclient.MissingError{}},
+		{address: "b", listener: plain},
+		{address: "b", listener: other, want: other},
+		{address: "a", listener: plain, want: other},
+		{address: "a", listener: one, want: one},
+		{address: "a", err: &xdsclient.ServerError{Err: errors.New("connection lost")}, want: one},
+		{address: "a", listener: plain, want: other},
+	} {
+		in.note(word.address, word.listener, word.err)
+		if got := in.policies(); got != word.want {
+			t.Errorf("word %d: policies of %+v, want %+v", i, got, word.want)
+		}
 	}
 }

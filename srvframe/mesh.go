@@ -57,6 +57,21 @@ type Options struct {
 	// registered for a server that listens on all addresses. The default is
 	// the address from which the control plane sees this process.
 	Address string
+	// Locality is where this process runs, as region/zone/subzone, of which the
+	// later parts may be left out: which endpoints are near, and where its servers
+	// are for others. Empty means unknown.
+	Locality string
+
+	// Fallbacks are functions that answer unary calls in place of a server, by the
+	// name with which a fallback of the configuration asks for one (MeshPolicy's
+	// fallback.function). They run when a call finds no endpoint, or the breaker
+	// refuses it. nil is none.
+	Fallbacks map[string]Fallback
+	// StateDir is a directory of this process, or of replicas of it, in which the
+	// configuration that was accepted last is kept: it is used when the process
+	// starts while no control plane can be reached. It is created if need be.
+	// Empty keeps nothing.
+	StateDir string
 
 	// DrainDelay is how long GracefulStop serves on between withdrawing a
 	// server from the mesh and refusing new calls. Zero means
@@ -65,6 +80,11 @@ type Options struct {
 	// Logger receives what an operator should know. Default slog.Default().
 	Logger *slog.Logger
 }
+
+// Fallback answers a unary call of the method in place of a server. It fills
+// reply, of the type that the caller expects, or returns an error, which is the
+// call's. Calls run it at the same time as each other.
+type Fallback func(ctx context.Context, method string, req, reply any) error
 
 // Mesh is a membership in a mesh: clients and servers made from it share one
 // connection to the control plane and one engine. Several meshes in a process

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -355,5 +356,31 @@ func TestJoinRefuses(t *testing.T) {
 		if _, err := srvframe.Join(test.ctx, test.o); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("Join(%+v): error %v, want %q", test.o, err, test.want)
 		}
+	}
+}
+
+// TestStateDir shows a process that starts while the control plane is away: with
+// what an earlier one kept its calls go as before.
+func TestStateDir(t *testing.T) {
+	cp := xdstest.NewControlPlane(t)
+	backend := xdstest.NewServer(t, xdstest.Answer("v1", nil))
+	serve(cp, nil, backend.Addr)
+	options := srvframe.Options{XDS: cp.Addr(), StateDir: filepath.Join(t.TempDir(), "state")}
+	first, _ := join(t, options)
+	answers(t, client(t, first, target), "v1")
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cp.Stop()
+
+	second, _ := join(t, options)
+	got, err := xdstest.Call(t.Context(), client(t, second, target), method, grpc.WaitForReady(true))
+	if err != nil || got != "v1" {
+		t.Errorf("call = %q, %v; want %q", got, err, "v1")
+	}
+	options.StateDir = ""
+	third, _ := join(t, options)
+	if _, err := xdstest.Call(t.Context(), client(t, third, target), method); status.Code(err) != codes.Unavailable {
+		t.Errorf("without a directory: %v, want UNAVAILABLE", err)
 	}
 }

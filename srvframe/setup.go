@@ -8,12 +8,15 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/meshframe/meshframe/interceptors"
 	"github.com/meshframe/meshframe/resolver/bootstrap"
 	"github.com/meshframe/meshframe/resolver/xdsclient"
 )
@@ -27,6 +30,7 @@ type setup struct {
 	bootstrap  *bootstrap.Config
 	ads        xdsclient.Config
 	address    netip.Addr // of this process; may be unknown
+	fallbacks  map[string]interceptors.Fallback
 	drainDelay time.Duration
 }
 
@@ -40,19 +44,36 @@ func (o Options) setup(given *bootstrap.Config) (*setup, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := parseLocality(o.Locality); err != nil {
+		return nil, err
+	}
 	config, err := o.bootstrap(given, services)
 	if err != nil {
 		return nil, err
 	}
 	s := &setup{
 		logger: cmp.Or(o.Logger, slog.Default()), bootstrap: config,
-		address: address, drainDelay: cmp.Or(o.DrainDelay, DefaultDrainDelay),
+		address: address, fallbacks: o.fallbacks(), drainDelay: cmp.Or(o.DrainDelay, DefaultDrainDelay),
 	}
 	s.ads = xdsclient.Config{Servers: o.servers(config), Node: config.Node, Logger: s.logger}
+	if o.StateDir != "" {
+		if s.ads.Cache, err = xdsclient.NewFileStore(o.StateDir); err != nil {
+			return nil, err
+		}
+	}
 	for _, warning := range config.Warnings {
 		s.logger.Warn("srvframe: bootstrap", "source", config.Source, "ignored", warning)
 	}
 	return s, nil
+}
+
+// fallbacks are the functions as interceptors take them.
+func (o Options) fallbacks() map[string]interceptors.Fallback {
+	functions := make(map[string]interceptors.Fallback, len(o.Fallbacks))
+	for name, f := range o.Fallbacks {
+		functions[name] = interceptors.Fallback(f)
+	}
+	return functions
 }
 
 // bootstrap returns the bootstrap that was given, or that the options bring or
@@ -99,9 +120,10 @@ func (o Options) workload(services []string) bootstrap.Workload {
 	if o.Service != "" {
 		name = o.Service[:strings.IndexAny(o.Service+":", ".:")]
 	}
+	locality, _ := parseLocality(o.Locality) // setup has checked it
 	return bootstrap.Workload{
 		Name:      name + "-" + strings.ToLower(rand.Text()[:8]),
-		Namespace: o.Namespace, Address: o.Address, Labels: o.Labels, Services: services,
+		Namespace: o.Namespace, Address: o.Address, Labels: o.Labels, Services: services, Locality: locality,
 	}
 }
 
@@ -111,7 +133,11 @@ func (o Options) describe(config *bootstrap.Config, services []string) {
 	if len(services) > 0 && config.ServerListenerResourceNameTemplate == "" {
 		config.ServerListenerResourceNameTemplate = bootstrap.DefaultServerTemplate
 	}
-	ours := bootstrap.Default("", o.workload(services)).Node.Metadata.Fields
+	workload := o.workload(services)
+	ours := bootstrap.Default("", workload).Node.Metadata.Fields
+	if workload.Locality != nil {
+		config.Node.Locality = workload.Locality
+	}
 	if config.Node.Metadata.GetFields() == nil {
 		config.Node.Metadata = &structpb.Struct{Fields: map[string]*structpb.Value{}}
 	}
@@ -145,6 +171,19 @@ func parseServices(text string) ([]string, error) {
 		services = append(services, service)
 	}
 	return services, nil
+}
+
+// parseLocality reads region/zone/subzone; nil means unknown.
+func parseLocality(text string) (*corev3.Locality, error) {
+	if text == "" {
+		return nil, nil
+	}
+	parts := strings.Split(text, "/")
+	if len(parts) > 3 || slices.Contains(parts, "") {
+		return nil, fmt.Errorf("locality %q: want region/zone/subzone, of which the later parts may be left out", text)
+	}
+	parts = append(parts, "", "")
+	return &corev3.Locality{Region: parts[0], Zone: parts[1], SubZone: parts[2]}, nil
 }
 
 // parseAddress reads the IP address that a process has for others.

@@ -28,7 +28,7 @@ const (
 // received whatever of each type was to be sent before.
 type fence struct {
 	server *grpc.Server
-	port   int
+	addr   *net.TCPAddr
 	served sync.WaitGroup
 
 	mu    sync.Mutex
@@ -36,8 +36,8 @@ type fence struct {
 }
 
 // newFence starts the server behind the fence's services.
-func newFence() (*fence, error) {
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
+func newFence(n *memory) (*fence, error) {
+	lis, err := listen(n)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func newFence() (*fence, error) {
 	if !ok {
 		return nil, fmt.Errorf("listener of type %T", lis.Addr())
 	}
-	f := &fence{port: tcp.Port, server: grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+	f := &fence{addr: tcp, server: grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
 		var request emptypb.Empty
 		if err := stream.RecvMsg(&request); err != nil {
 			return err
@@ -85,16 +85,16 @@ spec:
   ports: [{number: 80, name: grpc, protocol: GRPC}]
   location: MESH_INTERNAL
   resolution: STATIC
-  endpoints: [{address: 127.0.0.1, ports: {grpc: %d}}]
-`, strings.Join(hosts, ", "), f.port)
+  endpoints: [{address: %v, ports: {grpc: %d}}]
+`, strings.Join(hosts, ", "), f.addr.IP, f.addr.Port)
 }
 
 // pass returns when the member can call this round's service.
-func (f *fence) pass(ctx context.Context, p *member) error {
+func (f *fence) pass(ctx context.Context, p *Member) error {
 	f.mu.Lock()
 	target := host(f.round) + ":80"
 	f.mu.Unlock()
-	cc, err := p.mesh.NewClient(target)
+	cc, err := p.newClient(target)
 	if err != nil {
 		return err
 	}

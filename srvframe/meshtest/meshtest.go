@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -25,6 +26,7 @@ type Option func(*options)
 type options struct {
 	server xdsserver.Options
 	logger *slog.Logger
+	memory *memory
 }
 
 // WithServerOptions changes the options of the embedded control plane. By
@@ -42,18 +44,29 @@ func WithLogger(logger *slog.Logger) Option {
 	return func(o *options) { o.logger = logger }
 }
 
+// InMemory lets servers listen, and clients dial them, in the memory of the
+// process instead of on loopback. Nothing then waits for the operating system, so
+// that the test may run in a bubble of testing/synctest: timeouts, ejections and
+// whatever else takes its time pass at once, and last to the nanosecond.
+//
+// Targets that stay outside the mesh are dialled as ever.
+func InMemory() Option {
+	return func(o *options) { o.memory = newMemory() }
+}
+
 // Mesh is a mesh that lasts as long as its test. Its methods fail the test
 // where they cannot do what they say, and must be called from its goroutine.
 type Mesh struct {
 	t       testing.TB
 	logger  *slog.Logger
 	control *xdsserver.Server
-	client  *member // of Mesh.Client
+	memory  *memory // nil: servers listen on loopback
+	client  *Member // of Mesh.Client
 	fence   *fence
 
 	mu      sync.Mutex
 	yaml    string
-	members []*member
+	members []*Member
 	servers []*Server
 }
 
@@ -77,12 +90,12 @@ func New(t testing.TB, yaml string, opts ...Option) *Mesh {
 	if err != nil {
 		t.Fatalf("meshtest: start the control plane: %v", err)
 	}
-	m := &Mesh{t: t, logger: o.logger, control: control}
+	m := &Mesh{t: t, logger: o.logger, control: control, memory: o.memory}
 	t.Cleanup(m.close)
-	if m.fence, err = newFence(); err != nil {
+	if m.fence, err = newFence(m.memory); err != nil {
 		t.Fatalf("meshtest: %v", err)
 	}
-	m.client = m.join(srvframe.Options{})
+	m.client = m.Member(srvframe.Options{})
 	m.Apply(yaml)
 	return m
 }
@@ -110,11 +123,29 @@ func (m *Mesh) ControlPlane() *xdsserver.Server { return m.control }
 // member of the mesh without labels. It is closed with the test.
 func (m *Mesh) Client(target string, opts ...grpc.DialOption) *grpc.ClientConn {
 	m.t.Helper()
-	cc, err := m.client.dial(target, opts...)
+	return m.client.Client(target, opts...)
+}
+
+// Member returns a further member of the mesh, as a process of its own that joins
+// it with the options: its namespace, labels and locality, the fallbacks that it
+// has, the service that its servers stand for. How the control plane is reached,
+// DrainDelay and, unless there is one, Logger are the Mesh's. It leaves with the
+// test.
+func (m *Mesh) Member(o srvframe.Options) *Member {
+	m.t.Helper()
+	o.Dialer, o.DrainDelay = m.control.Dialer(), -1
+	if o.Logger == nil {
+		o.Logger = m.logger
+	}
+	joined, err := srvframe.Join(m.t.Context(), o)
 	if err != nil {
 		m.t.Fatalf("meshtest: %v", err)
 	}
-	return cc
+	p := &Member{of: m, service: o.Service, mesh: joined}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.members = append(m.members, p)
+	return p
 }
 
 // Server starts a server that stands for the service, such as "reviews:9080",
@@ -122,28 +153,7 @@ func (m *Mesh) Client(target string, opts ...grpc.DialOption) *grpc.ClientConn {
 // it. Server returns when the mesh sends calls to it. It stops with the test.
 func (m *Mesh) Server(service string, labels map[string]string, register func(grpc.ServiceRegistrar), opts ...grpc.ServerOption) *Server {
 	m.t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		m.t.Fatalf("meshtest: %v", err)
-	}
-	s := &Server{mesh: m, member: m.join(srvframe.Options{Service: service, Labels: labels}), addr: lis.Addr().String()}
-	accepting := &acceptance{Listener: lis, begun: make(chan struct{})}
-	s.server = s.member.mesh.NewServer(opts...)
-	register(s.server)
-	m.mu.Lock()
-	m.servers = append(m.servers, s)
-	m.mu.Unlock()
-	s.done.Go(func() {
-		// That it was stopped before it began is no failure.
-		if err := s.server.Serve(accepting); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
-			m.logger.Error("meshtest: server", "service", service, "error", err)
-		}
-	})
-	<-accepting.begun // it has asked to be registered
-	if err := m.registered(s); err != nil {
-		m.t.Fatalf("meshtest: server of %s: %v", service, err)
-	}
-	return s
+	return m.Member(srvframe.Options{Service: service, Labels: labels}).Server(register, opts...)
 }
 
 // registered waits until the control plane and all members know of a server that
@@ -175,7 +185,7 @@ func (a *acceptance) Accept() (net.Conn, error) {
 func (m *Mesh) apply(yaml string) error {
 	m.mu.Lock()
 	m.yaml = yaml
-	members := slices.DeleteFunc(slices.Clone(m.members), func(p *member) bool { return p.dead })
+	members := slices.DeleteFunc(slices.Clone(m.members), func(p *Member) bool { return p.dead })
 	m.mu.Unlock()
 	// The second time is for what arrived in one message with the first.
 	for range 2 {
@@ -190,21 +200,6 @@ func (m *Mesh) apply(yaml string) error {
 		}
 	}
 	return nil
-}
-
-// join adds a member to the mesh.
-func (m *Mesh) join(o srvframe.Options) *member {
-	m.t.Helper()
-	o.Dialer, o.Logger, o.DrainDelay = m.control.Dialer(), m.logger, -1
-	mesh, err := srvframe.Join(m.t.Context(), o)
-	if err != nil {
-		m.t.Fatalf("meshtest: %v", err)
-	}
-	joined := &member{mesh: mesh}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.members = append(m.members, joined)
-	return joined
 }
 
 // close ends everything, users of a thing before the thing.
@@ -231,7 +226,7 @@ func (m *Mesh) close() {
 // Server is a server of a Mesh.
 type Server struct {
 	mesh   *Mesh
-	member *member
+	member *Member
 	server *srvframe.Server
 	addr   string
 	done   sync.WaitGroup // the goroutine in Serve
@@ -245,11 +240,7 @@ func (s *Server) Addr() string { return s.addr }
 // with. It is closed with the test.
 func (s *Server) Client(target string, opts ...grpc.DialOption) *grpc.ClientConn {
 	s.mesh.t.Helper()
-	cc, err := s.member.dial(target, opts...)
-	if err != nil {
-		s.mesh.t.Fatalf("meshtest: %v", err)
-	}
-	return cc
+	return s.member.Client(target, opts...)
 }
 
 // Stop withdraws the server from the mesh and stops it at once. Mesh.Sync
@@ -274,28 +265,78 @@ func (s *Server) Kill() {
 	s.Stop()
 }
 
-// member is one membership in the mesh with the clients made from it.
-type member struct {
-	mesh *srvframe.Mesh
-	dead bool // guarded by the Mesh: it left
+// Member is one membership in a Mesh, with the clients and servers made from it.
+// Its methods fail the test where they cannot do what they say, and must be called
+// from its goroutine.
+type Member struct {
+	of      *Mesh
+	service string // that its servers stand for
+	mesh    *srvframe.Mesh
+	dead    bool // guarded by the Mesh: it left
 
 	mu      sync.Mutex
 	clients []*grpc.ClientConn
 }
 
-// dial makes a client that lasts as long as the member.
-func (p *member) dial(target string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
-	cc, err := p.mesh.NewClient(target, opts...)
+// Client returns a client for the target that is this member of the mesh. It is
+// closed with the test.
+func (p *Member) Client(target string, opts ...grpc.DialOption) *grpc.ClientConn {
+	p.of.t.Helper()
+	cc, err := p.newClient(target, opts...)
 	if err != nil {
-		return nil, err
+		p.of.t.Fatalf("meshtest: %v", err)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.clients = append(p.clients, cc)
-	return cc, nil
+	return cc
 }
 
-func (p *member) closeClients() error {
+// newClient makes a client that dials in the Mesh's network. In memory a target
+// without a scheme is the mesh's too: nobody else knows it.
+func (p *Member) newClient(target string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+	if p.of.memory == nil {
+		return p.mesh.NewClient(target, opts...)
+	}
+	scheme, _, found := strings.Cut(target, ":///")
+	if !found {
+		scheme, target = "mesh", "mesh:///"+target
+	}
+	if scheme == "mesh" || scheme == "xds" {
+		opts = append(slices.Clone(opts), srvframe.WithContextDialer(p.of.memory.dial))
+	}
+	return p.mesh.NewClient(target, opts...)
+}
+
+// Server starts a server of this member, which stands for the service that the
+// member joined with. It is as Mesh.Server is.
+func (p *Member) Server(register func(grpc.ServiceRegistrar), opts ...grpc.ServerOption) *Server {
+	m := p.of
+	m.t.Helper()
+	lis, err := listen(m.memory)
+	if err != nil {
+		m.t.Fatalf("meshtest: %v", err)
+	}
+	s := &Server{mesh: m, member: p, server: p.mesh.NewServer(opts...), addr: lis.Addr().String()}
+	accepting := &acceptance{Listener: lis, begun: make(chan struct{})}
+	register(s.server)
+	m.mu.Lock()
+	m.servers = append(m.servers, s)
+	m.mu.Unlock()
+	s.done.Go(func() {
+		// That it was stopped before it began is no failure.
+		if err := s.server.Serve(accepting); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			m.logger.Error("meshtest: server", "service", p.service, "error", err)
+		}
+	})
+	<-accepting.begun // it has asked to be registered
+	if err := m.registered(s); err != nil {
+		m.t.Fatalf("meshtest: server of %s: %v", p.service, err)
+	}
+	return s
+}
+
+func (p *Member) closeClients() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var errs []error
