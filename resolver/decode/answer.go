@@ -52,7 +52,6 @@ func (s *scope) redirect(m *routev3.RedirectAction) (*snapshot.Redirect, error) 
 	if err := s.headerValue(out.Scheme + out.Host + out.Path); err != nil {
 		return nil, err
 	}
-	s.pending("redirect")
 	return out, nil
 }
 
@@ -80,7 +79,6 @@ func (s *scope) directResponse(m *routev3.DirectResponseAction) (*snapshot.Direc
 	default:
 		return nil, at.unsupported(m.GetBody(), "specifier")
 	}
-	s.pending("direct_response")
 	return out, nil
 }
 

@@ -189,7 +189,6 @@ func (s *scope) wrapper(a *anypb.Any, depth int) (out pick.Config, known bool, e
 		if err = s.policyOptions(a, m, wrrLocalityFields); err == nil {
 			out, err = s.at("endpoint_picking_policy").policies(m.GetEndpointPickingPolicy(), depth+1)
 			out.LocalityWeighted = true
-			s.pending("locality weights")
 		}
 	case typeSubsetting:
 		m := &subsettingv3.RandomSubsetting{}
@@ -217,7 +216,6 @@ func (s *scope) subsetting(m *subsettingv3.RandomSubsetting, depth int) (pick.Co
 	}
 	out, err := s.at("child_policy").policies(m.GetChildPolicy(), depth+1)
 	out.SubsetSize = m.GetSubsetSize().GetValue()
-	s.pending("subset of the hosts")
 	return out, err
 }
 
@@ -235,9 +233,7 @@ func (s *scope) policyOptions(a *anypb.Any, m proto.Message, read fields) error 
 func (s *scope) common(start *commonlbv3.SlowStartConfig, l *commonlbv3.LocalityLbConfig, out *pick.Config) (err error) {
 	at := s.at("locality_lb_config")
 	at.noteRest(l, localityLBFields)
-	if out.LocalityWeighted = l.GetLocalityWeightedLbConfig() != nil; out.LocalityWeighted {
-		at.pending("locality weights")
-	}
+	out.LocalityWeighted = l.GetLocalityWeightedLbConfig() != nil
 	if start != nil {
 		out.SlowStart, err = s.slowStart(start)
 	}
@@ -260,7 +256,6 @@ func (s *scope) leastRequest(choices *wrapperspb.UInt32Value, bias *corev3.Runti
 	}
 	at = s.at("active_request_bias")
 	at.noteRest(bias, runtimeDoubleFields)
-	at.pending("active request bias")
 	out.HasActiveRequestBias, out.ActiveRequestBias = true, bias.GetDefaultValue()
 	if !(out.ActiveRequestBias >= 0) { // written so that NaN is refused
 		return at.errorf("is %v, must not be negative", out.ActiveRequestBias)
@@ -299,6 +294,5 @@ func (s *scope) slowStart(m slowStartConfig) (*pick.SlowStart, error) {
 			return nil, err
 		}
 	}
-	at.pending("slow start")
 	return out, nil
 }

@@ -91,19 +91,29 @@ func parse[M proto.Message](f *testing.F, m M, json string) M {
 func FuzzListener(f *testing.F) {
 	fuzz(f, "Listener",
 		parse(f, &listenerv3.Listener{}, apiListener(rds, filters(isFault+","+router))),
-		parse(f, &listenerv3.Listener{}, inbound(`"name": "x"`, filters(rbac+","+router))))
+		parse(f, &listenerv3.Listener{}, inbound(`"name": "x"`, filters(rbac+","+router))),
+		parse(f, &listenerv3.Listener{}, inbound(``, filters(localLimit(join(bucket, enforced))+","+session("StatefulSession", cookieState)+","+router))))
 }
 
 func FuzzRouteConfiguration(f *testing.F) {
 	fuzz(f, "RouteConfiguration",
 		parse(f, &routev3.RouteConfiguration{}, oneRoute(`{"match": {"safe_regex": {"regex": "a+"}, "headers": [{"name": "h", "range_match": {"end": 3}}]},
 			"route": {"weighted_clusters": {"clusters": [{"name": "a", "weight": 3}]}, "retry_policy": {"retry_on": "5xx,503"}}, `+perRoute(`"delay": {"fixed_delay": "1s"}`)+`}`)),
-		parse(f, &routev3.RouteConfiguration{}, oneRoute(`{"match": {"prefix": ""}, "redirect": {}}`)))
+		parse(f, &routev3.RouteConfiguration{}, oneRoute(`{"match": {"prefix": ""}, "redirect": {"regex_rewrite": {"pattern": {"regex": "(a)"}, "substitution": "$\\1"}}}`)),
+		parse(f, &routev3.RouteConfiguration{}, oneRoute(`{"match": {"prefix": "/"}, `+added("a", "%% %B%")+`, `+
+			forwarding(`"prefix_rewrite": "/x", "hash_policy": [{"cookie": {"name": "n"}}], "request_mirror_policies": [{"cluster": "m"}],
+				"rate_limits": [{"actions": [{"remote_address": {}}]}]`)+`, `+
+			limitOnRoute(`"descriptors": [{"entries": [{"key": "remote_address"}], `+bucket+`}]`)+`,
+			"metadata": `+ours(`"rate_limit": {"maxTokens": 1, "fillInterval": "1s", "keyed": [{}]}, "fallback": {"grpc": {"code": 14}}`)+`}`)))
 }
 
 func FuzzCluster(f *testing.F) {
 	fuzz(f, "Cluster",
 		parse(f, &clusterv3.Cluster{}, eds(`"outlier_detection": {"interval": "1s"}, "circuit_breakers": {"thresholds": [{"max_requests": 5}]}, `+policies(policy("least_request.v3.LeastRequest", ``)))),
+		parse(f, &clusterv3.Cluster{}, aggregate(`"a", "b"`)),
+		parse(f, &clusterv3.Cluster{}, eds(`"lb_policy": "MAGLEV", "maglev_lb_config": {"table_size": 65537}, "metadata": `+
+			ours(`"half_open": {}, "session": {"cookie": {"name": "n"}}, "slow_start": {"window": "1s"}, "subset_size": 3, "peak_ewma": {}`))),
+		parse(f, &clusterv3.Cluster{}, eds(policies(policy("override_host.v3.OverrideHost", `"fallback_policy": `+policyList(policy(ringHash, ``)))))),
 		parse(f, &clusterv3.Cluster{}, `{"name": "c", "type": "LOGICAL_DNS", "load_assignment": {"endpoints": [{"lb_endpoints": [`+lbEndpoint("a", 80)+`]}]}}`))
 }
 

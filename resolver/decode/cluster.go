@@ -178,7 +178,6 @@ func (s *scope) aggregate(a *anypb.Any, out *snapshot.Cluster) error {
 	if len(out.Aggregate) == 0 {
 		return s.at("clusters").errorf("must not be empty")
 	}
-	s.pending("aggregate")
 	return nil
 }
 
@@ -222,13 +221,9 @@ func (s *scope) commonLB(m *clusterv3.Cluster, out *snapshot.Cluster) (err error
 	}
 	if common.GetLocalityWeightedLbConfig() != nil {
 		out.LB.LocalityWeighted = true
-		at.at("locality_weighted_lb_config").pending("locality weights")
 	}
-	hashing := at.at("consistent_hashing_lb_config")
-	hashing.noteRest(common.GetConsistentHashingLbConfig(), consistentHashFields)
-	if common.GetConsistentHashingLbConfig().GetUseHostnameForHashing() {
-		hashing.at("use_hostname_for_hashing").hashByHostname(&out.LB)
-	}
+	at.at("consistent_hashing_lb_config").noteRest(common.GetConsistentHashingLbConfig(), consistentHashFields)
+	out.LB.HashByHostname = common.GetConsistentHashingLbConfig().GetUseHostnameForHashing()
 	return nil
 }
 
@@ -282,7 +277,6 @@ func (s *scope) retryBudget(m *clusterv3.CircuitBreakers_Thresholds_RetryBudget,
 	if p := m.GetBudgetPercent(); p != nil {
 		out.BudgetPercent, err = s.at("budget_percent").exactPercent(p)
 	}
-	s.pending("retry budget")
 	return err
 }
 

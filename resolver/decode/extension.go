@@ -50,7 +50,6 @@ func (s *scope) clusterExtension(m *clusterv3.Cluster, out *snapshot.Cluster) er
 	if e := o.object("peak_ewma"); e != nil {
 		out.LB.Policy = pick.PeakEWMA
 		out.LB.Decay = e.duration("decay", 10*time.Second)
-		e.at.pending("peak ewma")
 	}
 	if e := o.object("slow_start"); e != nil {
 		out.LB.SlowStart = &pick.SlowStart{
@@ -58,11 +57,9 @@ func (s *scope) clusterExtension(m *clusterv3.Cluster, out *snapshot.Cluster) er
 			Aggression:       e.positive("aggression", defaultAggression, maxAggression),
 			MinWeightPercent: e.number("minWeightPercent", defaultMinWeightPercent, 0, 100),
 		}
-		e.at.pending("slow start")
 	}
 	if o.has("subset_size") {
 		out.LB.SubsetSize = o.count("subset_size", 0)
-		s.at("subset_size").pending("subset of the hosts")
 	}
 	return o.err()
 }
@@ -83,7 +80,6 @@ func (s *scope) listenerExtension(m *corev3.Metadata, out *snapshot.Listener) er
 	o := s.extension(m)
 	if out.Inbound && o.has("max_concurrent") {
 		out.MaxConcurrent = o.count("max_concurrent", 0)
-		o.at.at("max_concurrent").pending("bound of concurrent server calls")
 	}
 	return o.err()
 }
@@ -102,7 +98,6 @@ func (o *object) fallback() *snapshot.Fallback {
 	if g := f.object("grpc"); g != nil {
 		out.GRPC = &snapshot.GRPCReply{Code: int(g.whole("code", 0, 1, 16)), Message: g.text("message")}
 	}
-	f.at.pending("fallback")
 	return out
 }
 
@@ -111,7 +106,6 @@ func (o *object) halfOpen() *breaker.HalfOpen {
 	if h == nil {
 		return nil
 	}
-	h.at.pending("half-open breaker")
 	return &breaker.HalfOpen{
 		MinVolume:    h.count("minVolume", 10),
 		ErrorPercent: h.positive("errorPercent", 10, 100),
@@ -128,7 +122,6 @@ func (o *object) session() *snapshot.Session {
 		return nil
 	}
 	s.oneOf("cookie", "header")
-	s.at.pending("session")
 	out := &snapshot.Session{Header: strings.ToLower(s.text("header")), Strict: s.flag("strict")}
 	if c := s.object("cookie"); c != nil {
 		c.require("name")
@@ -146,7 +139,6 @@ func (o *object) rateLimit() *ratelimit.Policy {
 	if l == nil {
 		return nil
 	}
-	l.at.pending("rate limit")
 	out := &ratelimit.Policy{
 		MaxKeys:  int(l.count("maxKeys", defaultMaxKeys)),
 		Enforced: uint32(math.Round(l.number("enforcedPercent", 100, 0, 100) * million / 100)),

@@ -28,7 +28,6 @@ func (s *scope) hashPolicies(list []*routev3.RouteAction_HashPolicy) ([]snapshot
 			return nil, err
 		}
 		if ok {
-			at.pending("hash policy")
 			out = append(out, policy)
 		}
 	}

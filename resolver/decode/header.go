@@ -32,9 +32,6 @@ func (s *scope) headerEdits(m headerMutations) (request, response *snapshot.Head
 	if err == nil {
 		response, err = s.editList("response_headers_to_", m.GetResponseHeadersToAdd(), m.GetResponseHeadersToRemove())
 	}
-	if request != nil || response != nil {
-		s.pending("header edits")
-	}
 	return request, response, err
 }
 

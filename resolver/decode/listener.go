@@ -169,17 +169,7 @@ func (s *scope) filterChain(m *listenerv3.FilterChain) (filterPolicies, error) {
 		return none, err
 	}
 	at.inboundRoutes(hcm.GetRouteConfig())
-	policies, err := at.httpFilters(hcm.GetHttpFilters())
-	if err != nil {
-		return none, err
-	}
-	if f := policies.fault; f != nil && *f != *noFault() {
-		at.at("http_filters").pending("faults on servers")
-	}
-	if policies.rateLimit != nil && policies.rateLimit.Enforced > 0 {
-		at.at("http_filters").pending("rate limit on servers")
-	}
-	return policies, nil
+	return at.httpFilters(hcm.GetHttpFilters())
 }
 
 // inboundRoutes notes what the routes of a server ask of filters: they are

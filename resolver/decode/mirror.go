@@ -19,7 +19,6 @@ func (s *scope) mirrors(list []*routev3.RouteAction_RequestMirrorPolicy) ([]snap
 		if err != nil {
 			return nil, err
 		}
-		at.pending("mirrors")
 		out = append(out, mirror)
 	}
 	return out, nil

@@ -67,8 +67,8 @@ func (s *scope) outlierDetection(m *clusterv3.OutlierDetection) (*outlier.Config
 			return nil, s.at(p.field).errorf("is %d, must be between 0 and 100", *p.into)
 		}
 	}
-	if out.SplitLocalOrigin {
-		s.at("split_external_local_origin_errors").pending("local-origin outlier detection")
+	if out.SplitLocalOrigin && out.EnforcingLocalOriginSuccessRate+out.EnforcingFailurePercentageLocalOrigin > 0 {
+		s.at("split_external_local_origin_errors").notef("success rate and failure percentage of local-origin results are not honoured yet")
 	}
 	return out, nil
 }

@@ -153,7 +153,6 @@ func (s *scope) retryPriority(m *routev3.RetryPolicy_RetryPriority, out *retry.P
 		s.at("update_frequency").notef("is %d: priorities are left out after each attempt", c.GetUpdateFrequency())
 	}
 	out.AvoidPreviousPriorities = true
-	s.pending("previous priorities")
 	return nil
 }
 
@@ -169,7 +168,6 @@ func (s *scope) responseHeaders(m *routev3.RetryPolicy, out *retry.Policy) error
 			at.at("treat_missing_header_as_empty").notef("is not honoured yet")
 		}
 		out.Headers = append(out.Headers, retry.HeaderMatch{Name: match.Name, Match: condition(match.StringMatch), Invert: match.Invert})
-		at.pending("retriable headers")
 	}
 	if m.GetRateLimitedRetryBackOff() == nil {
 		return nil
@@ -214,7 +212,6 @@ func (s *scope) resetHeaders(m *routev3.RetryPolicy_RateLimitedRetryBackOff, out
 		}
 		out.ResetHeaders = append(out.ResetHeaders, header)
 	}
-	s.pending("reset headers")
 	out.MaxResetInterval, err = s.at("max_interval").positive(m.GetMaxInterval(), defaultMaxReset)
 	return err
 }

@@ -57,7 +57,6 @@ func (s *scope) rewrite(m *routev3.RouteAction) (*snapshot.Rewrite, error) {
 	if *out == (snapshot.Rewrite{}) {
 		return nil, nil
 	}
-	s.pending("rewrite")
 	return out, nil
 }
 

@@ -56,9 +56,7 @@ func (s *scope) ringHashPolicy(a *anypb.Any, out *pick.Config) error {
 		return s.at("hash_function").errorf("%v is not supported", f)
 	}
 	s.consistentHashing(m.GetConsistentHashingLbConfig(), m.GetLocalityWeightedLbConfig(), out)
-	if m.GetUseHostnameForHashing() {
-		s.at("use_hostname_for_hashing").hashByHostname(out)
-	}
+	out.HashByHostname = out.HashByHostname || m.GetUseHostnameForHashing()
 	return s.ring(m.GetMinimumRingSize(), m.GetMaximumRingSize(), out)
 }
 
@@ -80,7 +78,6 @@ func (s *scope) ring(least, most *wrapperspb.UInt64Value, out *pick.Config) erro
 	case out.MinRingSize > out.MaxRingSize:
 		return s.at("minimum_ring_size").errorf("is %d, greater than maximum_ring_size %d", out.MinRingSize, out.MaxRingSize)
 	}
-	s.pending("ring hash")
 	return nil
 }
 
@@ -101,7 +98,6 @@ func (s *scope) maglev(size *wrapperspb.UInt64Value, out *pick.Config) error {
 	if out.TableSize > maxTableSize || !new(big.Int).SetUint64(out.TableSize).ProbablyPrime(0) {
 		return s.at("table_size").errorf("is %d, must be a prime of at most %d", out.TableSize, maxTableSize)
 	}
-	s.pending("maglev")
 	return nil
 }
 
@@ -111,15 +107,6 @@ func (s *scope) consistentHashing(m *commonlbv3.ConsistentHashingLbConfig,
 ) {
 	at := s.at("consistent_hashing_lb_config")
 	at.noteRest(m, consistentHashFields)
-	if m.GetUseHostnameForHashing() {
-		at.at("use_hostname_for_hashing").hashByHostname(out)
-	}
-	if out.LocalityWeighted = weighted != nil; out.LocalityWeighted {
-		s.at("locality_weighted_lb_config").pending("locality weights")
-	}
-}
-
-func (s *scope) hashByHostname(out *pick.Config) {
-	out.HashByHostname = true
-	s.pending("host names for hashing")
+	out.HashByHostname = m.GetUseHostnameForHashing()
+	out.LocalityWeighted = weighted != nil
 }

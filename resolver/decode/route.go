@@ -295,14 +295,11 @@ func (s *scope) forward(m *routev3.RouteAction, vh *routev3.VirtualHost, out *sn
 
 // hedge reads the hedge policy of a route, or its virtual host's.
 func (s *scope) hedge(own, inherited *routev3.HedgePolicy, out *snapshot.Route) {
-	at := s.at("hedge_policy")
-	at.noteRest(own, hedgeFields)
+	s.at("hedge_policy").noteRest(own, hedgeFields)
 	if own == nil {
 		own = inherited
 	}
-	if out.Hedge = own.GetHedgeOnPerTryTimeout(); out.Hedge {
-		at.pending("hedging")
-	}
+	out.Hedge = own.GetHedgeOnPerTryTimeout()
 }
 
 func (s *scope) clusters(m *routev3.RouteAction) ([]snapshot.ClusterWeight, error) {
@@ -365,9 +362,7 @@ func (s *scope) clusterWeight(m *routev3.WeightedCluster_ClusterWeight) (snapsho
 	if policies.rateLimit != nil {
 		s.at("typed_per_filter_config").notef("a local rate limit of a weighted cluster is not honoured")
 	}
-	if out.HostRewrite = m.GetHostRewriteLiteral(); out.HostRewrite != "" {
-		s.at("host_rewrite_literal").pending("rewrite")
-	}
+	out.HostRewrite = m.GetHostRewriteLiteral()
 	if err := s.at("host_rewrite_literal").headerValue(out.HostRewrite); err != nil {
 		return out, err
 	}
@@ -400,9 +395,6 @@ func (s *scope) deadlines(m *routev3.RouteAction, out *snapshot.Route) error {
 	out.Timeout = timeout
 	if out.IdleTimeout, err = s.at("idle_timeout").duration(m.GetIdleTimeout()); err != nil {
 		return err
-	}
-	if out.IdleTimeout > 0 {
-		s.at("idle_timeout").pending("idle timeout")
 	}
 	bound, where := msd.GetGrpcTimeoutHeaderMax(), at.at("grpc_timeout_header_max")
 	if bound == nil {
