@@ -69,14 +69,14 @@ func (u *Upstream) setMembers() error {
 	usable := false
 	for _, m := range u.input.members {
 		if m.Err != nil {
-			first = cmpError(first, m.Err)
+			first = firstError(first, m.Err)
 			continue
 		}
 		usable = true
 		offset += u.addMember(m, offset, seen)
 	}
 	if !usable {
-		return fmt.Errorf("%w: %w", errNoMember, cmpError(first, errNoCluster))
+		return fmt.Errorf("%w: %w", errNoMember, firstError(first, errNoCluster))
 	}
 	return nil
 }
@@ -121,7 +121,7 @@ func (c *Cluster) inherit(members []*Upstream) *Cluster {
 	return &own
 }
 
-func cmpError(a, b error) error {
+func firstError(a, b error) error {
 	if a != nil {
 		return a
 	}

@@ -263,6 +263,65 @@ func TestNoConfiguration(t *testing.T) {
 	}
 }
 
+// TestHostsAsPickersSeeThem sets every field of an endpoint.
+func TestHostsAsPickersSeeThem(t *testing.T) {
+	u := config(t, "host h reviews:9080\nroute r -> v1 both\ncluster v1\ncluster both aggregate=v1,v1").Update()
+	u.Endpoints["v1"] = &snapshot.ClusterLoadAssignment{Localities: []snapshot.LocalityEndpoints{
+		{Priority: 1, Weight: 7, Locality: snapshot.Locality{Region: "r", SubZone: "z"}, Endpoints: []snapshot.Endpoint{
+			{Address: "10.0.0.1:80", Hostname: "one", HashKey: "1", Weight: 3, Health: snapshot.Degraded}, {Address: "10.0.0.2:80"},
+		}},
+	}}
+	s := mesh.New(mesh.Options{}).Apply(u)
+	v1, both := upstream(t, s, "v1"), upstream(t, s, "both")
+	first := snapshot.Host{
+		Address: "10.0.0.1:80", Hostname: "one", HashKey: "1", Weight: 3, Priority: 1, Health: snapshot.Degraded,
+		Locality: snapshot.Locality{Region: "r", SubZone: "z"}, LocalityWeight: 7, State: v1.Hosts[0].State,
+	}
+	if v1.Hosts[0] != first || v1.Hosts[1].Weight != 1 {
+		t.Errorf("hosts %+v", v1.Hosts)
+	}
+	if !slices.Equal(both.Hosts, v1.Hosts) {
+		t.Errorf("hosts behind the aggregate %+v", both.Hosts)
+	}
+	if v1.Owner(0) != v1 || both.Owner(1) != v1 {
+		t.Error("the owner of a host is another cluster")
+	}
+	if both.Override("10.0.0.1:80") != nil {
+		t.Error("an override without a session")
+	}
+}
+
+// TestAggregateInherits holds that an aggregate cluster balances and watches
+// hosts as the ones behind it do, unless it says otherwise.
+func TestAggregateInherits(t *testing.T) {
+	lines := "host h reviews:9080\nroute r -> both\ncluster one lb=random\ncluster two lb=least_request consecutive=3\n"
+	for options, want := range map[string]struct {
+		policy      pick.Policy
+		consecutive uint32
+	}{"": {pick.Random, 3}, "lb=ring_hash": {pick.RingHash, 3}, "consecutive=9": {pick.Random, 9}} {
+		c := config(t, lines+"cluster both aggregate=one,two "+options)
+		u := upstream(t, mesh.New(mesh.Options{}).Apply(c.Update()), "both")
+		if u.Cluster.LB.Policy != want.policy || u.Cluster.Outlier.Consecutive5xx != want.consecutive {
+			t.Errorf("%q: policy %d, outlier detection %+v", options, u.Cluster.LB.Policy, u.Cluster.Outlier)
+		}
+	}
+}
+
+// TestAggregateDepth holds that clusters cannot stand behind each other without
+// end.
+func TestAggregateDepth(t *testing.T) {
+	for depth, good := range map[int]bool{16: true, 17: false} {
+		c := config(t, "host h reviews:9080\nroute r -> c0")
+		for i := range depth {
+			add(t, c, fmt.Sprintf("cluster c%d aggregate=c%d", i, i+1))
+		}
+		add(t, c, fmt.Sprintf("cluster c%d\nendpoints c%d 10.0.0.1:80", depth, depth))
+		if u := upstream(t, mesh.New(mesh.Options{}).Apply(c.Update()), "c0"); (u.Err == nil) != good || len(u.Hosts) == 1 != good {
+			t.Errorf("%d aggregate clusters: %v", depth, u.Err)
+		}
+	}
+}
+
 // TestSnapshotsAreNotWritten dumps a snapshot, does everything that might write
 // to it, and dumps it again.
 func TestSnapshotsAreNotWritten(t *testing.T) {
@@ -308,7 +367,8 @@ func walk(v reflect.Value, path string, seen map[uintptr]bool, lines *[]string) 
 		return
 	}
 	switch name := v.Type().String(); name {
-	case "*snapshot.ClusterState", "*snapshot.HostState", "*pick.HostState", "*fault.Counter", "*regexp.Regexp":
+	case "*snapshot.ClusterState", "*snapshot.HostState", "*pick.HostState", "*fault.Counter", "*regexp.Regexp",
+		"*snapshot.Live", "*breaker.Gate", "*ratelimit.Limiter":
 		return
 	}
 	switch v.Kind() {

@@ -203,6 +203,7 @@ const (
 type Endpoint struct {
 	Address  string // host:port, IPv6 in brackets; a path for Unix sockets as unix:PATH
 	Hostname string
+	HashKey  string // what hash policies hash in place of the address; may be empty
 	Weight   uint32 // at least 1
 	Health   Health
 }

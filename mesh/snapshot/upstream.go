@@ -39,6 +39,7 @@ type Upstream struct {
 type Host struct {
 	Address        string
 	Hostname       string
+	HashKey        string // hashed in place of the address; may be empty
 	Weight         uint32
 	Priority       uint32
 	Health         Health
@@ -195,8 +196,8 @@ func (u *Upstream) setHosts() {
 		for j := range l.Endpoints {
 			e := &l.Endpoints[j]
 			u.Hosts = append(u.Hosts, Host{
-				Address: e.Address, Hostname: e.Hostname, Weight: max(e.Weight, 1),
-				Priority: l.Priority, Health: e.Health, Locality: l.Locality, LocalityWeight: l.Weight,
+				Address: e.Address, Hostname: e.Hostname, HashKey: e.HashKey,
+				Weight: max(e.Weight, 1), Priority: l.Priority, Health: e.Health, Locality: l.Locality, LocalityWeight: l.Weight,
 			})
 		}
 	}
@@ -209,7 +210,8 @@ func (u *Upstream) attach(states *States) {
 	for i := range u.Hosts {
 		h := &u.Hosts[i]
 		u.picking[i] = pick.Host{
-			Address: h.Address, Hostname: h.Hostname, Locality: h.Locality.key(), LocalityWeight: h.LocalityWeight,
+			Address: h.Address, Hostname: h.Hostname, HashKey: h.HashKey,
+			Locality: h.Locality.key(), LocalityWeight: h.LocalityWeight,
 			Weight: h.Weight, Priority: h.Priority, Health: h.Health, State: &h.State.HostState,
 		}
 	}
