@@ -20,6 +20,13 @@ const (
 	maxSumOfWeights         = uint64(math.MaxUint32)
 )
 
+// The metadata of an endpoint that hash policies hash in place of its address, as
+// in Envoy: filter_metadata["envoy.lb"]["hash_key"], a text.
+const (
+	hashKeyNamespace = "envoy.lb"
+	hashKey          = "hash_key"
+)
+
 var (
 	assignmentFields = newFields("cluster_name", "endpoints", "policy", "named_endpoints")
 	policyFields     = newFields("overprovisioning_factor")
@@ -179,6 +186,7 @@ func (s *scope) endpoints(m *endpointv3.LocalityLbEndpoints, seen *assignmentChe
 func (s *scope) endpoint(m *endpointv3.LbEndpoint, seen *assignmentChecks) (snapshot.Endpoint, error) {
 	out := snapshot.Endpoint{
 		Hostname: m.GetEndpoint().GetHostname(),
+		HashKey:  m.GetMetadata().GetFilterMetadata()[hashKeyNamespace].GetFields()[hashKey].GetStringValue(),
 		Weight:   max(m.GetLoadBalancingWeight().GetValue(), 1),
 		Health:   health(m.GetHealthStatus()),
 	}

@@ -30,7 +30,7 @@ func TestClusterLoadAssignment(t *testing.T) {
 			` + lbEndpoint("fe80::1", 80, `"load_balancing_weight": 0`, `"health_status": "UNHEALTHY"`) + `,
 			{"endpoint": {"address": {"pipe": {"path": "/run/x.sock"}}, "hostname": "h"}, "health_status": "DRAINING"},
 			` + lbEndpoint("host.example", 80, `"health_status": "TIMEOUT"`) + `,
-			` + lbEndpoint("10.0.0.2", 80, `"health_status": "DEGRADED"`) + `]},
+			` + lbEndpoint("10.0.0.2", 80, `"health_status": "DEGRADED"`, `"metadata": {"filter_metadata": {"envoy.lb": {"hash_key": "k"}}}`) + `]},
 		{"locality": {"region": "ignored"}, "load_balancing_weight": 0, "priority": 7},
 		{"locality": {"region": "r"}, "priority": 1, "lb_endpoints": [
 			{"endpoint": {"address": ` + socket("10.0.0.3", 80) + `, "additional_addresses": [{"address": ` + socket("10.0.0.4", 80) + `}]}},
@@ -50,7 +50,7 @@ func TestClusterLoadAssignment(t *testing.T) {
 						{Address: "[fe80::1]:80", Weight: 1, Health: snapshot.Unhealthy},
 						{Address: "unix:/run/x.sock", Hostname: "h", Weight: 1, Health: snapshot.Draining},
 						{Address: "host.example:80", Weight: 1, Health: snapshot.Unhealthy},
-						{Address: "10.0.0.2:80", Weight: 1, Health: snapshot.Degraded},
+						{Address: "10.0.0.2:80", HashKey: "k", Weight: 1, Health: snapshot.Degraded},
 					},
 				},
 				{
