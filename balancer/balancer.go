@@ -169,6 +169,19 @@ func (b *meshBalancer) upstreams() []*snapshot.Upstream {
 	return append(slices.Clone(b.snap.Upstreams), b.retired...)
 }
 
+// adopt makes the hosts of u available to the calls that were decided for it.
+// The snapshot that it is of may come later, or may have come and gone before
+// this channel was there, or while it was idle.
+func (b *meshBalancer) adopt(u *snapshot.Upstream) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed || b.pickers[u.State] != nil {
+		return
+	}
+	b.retired = append(b.retired, u)
+	b.rebuild()
+}
+
 // sweep drops retired upstreams whose last call has ended.
 func (b *meshBalancer) sweep() {
 	b.mu.Lock()
@@ -257,7 +270,7 @@ func (b *meshBalancer) connChanged(addr string) {
 func (b *meshBalancer) publish() {
 	b.cc.UpdateState(grpcbalancer.State{
 		ConnectivityState: b.connectivity(),
-		Picker:            &picker{engine: b.engine, snap: b.snap, clusters: b.pickers},
+		Picker:            &picker{balancer: b, engine: b.engine, snap: b.snap, clusters: b.pickers},
 	})
 }
 

@@ -19,6 +19,7 @@ import (
 // picker is what gRPC asks for a connection. It is immutable; the counters it
 // touches belong to the engine.
 type picker struct {
+	balancer *meshBalancer
 	engine   *mesh.Engine
 	snap     *snapshot.Snapshot
 	clusters map[*snapshot.ClusterState]*clusterPicker
@@ -33,7 +34,9 @@ func (p *picker) Pick(info grpcbalancer.PickInfo) (grpcbalancer.PickResult, erro
 	}
 	cp := p.clusters[call.Decision.Upstream.State]
 	if cp == nil {
-		// The decision was made on a newer snapshot than this picker's.
+		// The decision was made on a newer snapshot than this picker's, or on one
+		// that this channel never had.
+		go p.balancer.adopt(call.Decision.Upstream)
 		return grpcbalancer.PickResult{}, grpcbalancer.ErrNoSubConnAvailable
 	}
 	return cp.pick(call)
@@ -51,7 +54,11 @@ func (p *picker) pickUndecided(info grpcbalancer.PickInfo) (grpcbalancer.PickRes
 	if cp == nil {
 		return grpcbalancer.PickResult{}, grpcbalancer.ErrNoSubConnAvailable
 	}
-	return cp.pick(&call)
+	r, err := cp.pick(&call)
+	if call.Pending { // nobody would give the place back
+		cp.up.State.Breaker.DonePending()
+	}
+	return r, err
 }
 
 // host is a host of an upstream as seen from one channel.

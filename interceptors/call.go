@@ -100,6 +100,9 @@ func (c *call) Err() error {
 // context package calls it instead of starting a goroutine for each context
 // that is derived from this one.
 func (c *call) AfterFunc(f func()) (stop func() bool) {
+	if c.done == nil {
+		return context.AfterFunc(c.Context, f)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {

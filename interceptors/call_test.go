@@ -79,6 +79,21 @@ func TestCallIsAContext(t *testing.T) {
 	}
 }
 
+// opaqueContext hides what it is made of.
+type opaqueContext struct{ context.Context }
+
+func (opaqueContext) Value(any) any { return nil }
+
+// TestCallFollowsAnyContext derives a context from a call whose caller's context
+// is none of the standard ones, and which sets no deadline.
+func TestCallFollowsAnyContext(t *testing.T) {
+	parent, cancel := context.WithCancel(t.Context())
+	child, childCancel := context.WithCancel(newCall(opaqueContext{parent}))
+	defer childCancel()
+	cancel()
+	<-child.Done()
+}
+
 func TestCallersDeadlineComesFirst(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

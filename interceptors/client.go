@@ -18,6 +18,7 @@ import (
 	"github.com/meshframe/meshframe/mesh"
 	"github.com/meshframe/meshframe/mesh/fault"
 	"github.com/meshframe/meshframe/mesh/outcome"
+	"github.com/meshframe/meshframe/mesh/snapshot"
 	"github.com/meshframe/meshframe/resolver/watch"
 )
 
@@ -131,7 +132,7 @@ func (c *call) decide(cc *grpc.ClientConn, method string, opts []grpc.CallOption
 		r := c.request(s.Authority, method)
 		c.client.engine.Decide(s, &r, &c.Decision)
 		if err := c.Decision.Err; err != nil {
-			if again, err := c.undecided(cc, opts, err); !again {
+			if again, err := c.undecided(s, cc, opts, err); !again {
 				return err
 			}
 			continue
@@ -158,24 +159,28 @@ func (c *call) request(authority, method string) mesh.Request {
 	return mesh.Request{Authority: authority, Path: method, Method: "POST", Scheme: c.client.scheme, Headers: c, IsGRPC: true}
 }
 
-// undecided turns a failed decision into the call's error. A target that does
-// not exist may appear yet: calls that wait for ready wait for it.
-func (c *call) undecided(cc *grpc.ClientConn, opts []grpc.CallOption, err error) (again bool, _ error) {
+// undecided turns a failed decision, made on s, into the call's error. A target
+// or a cluster that does not exist may appear yet: calls that wait for ready wait
+// for it.
+func (c *call) undecided(s *snapshot.Snapshot, cc *grpc.ClientConn, opts []grpc.CallOption, err error) (again bool, _ error) {
 	var re *mesh.RouteError
-	if errors.As(err, &re) && re.Kind == mesh.NoConfig && waitsForReady(opts) {
-		_, _, changed := c.client.target.Current()
-		if s := c.client.target.Snapshot(); s != nil && s.Err == nil {
-			return true, nil
-		}
-		cc.Connect()
-		select {
-		case <-changed:
-			return true, nil
-		case <-c.Context.Done():
-			return false, c.gaveUp(err)
-		}
+	if !errors.As(err, &re) || re.Kind != mesh.NoConfig && re.Kind != mesh.ClusterMissing || !waitsForReady(opts) {
+		return false, status.Error(codes.Unavailable, err.Error())
 	}
-	return false, status.Error(codes.Unavailable, err.Error())
+	cc.Connect()
+	p, cause, changed := c.client.target.Current()
+	switch {
+	case p.Snapshot != s:
+		return true, nil
+	case errors.Is(cause, watch.ErrClosed):
+		return false, status.Errorf(codes.Unavailable, "%v; %v", cause, err)
+	}
+	select {
+	case <-changed:
+		return true, nil
+	case <-c.Context.Done():
+		return false, c.gaveUp(err)
+	}
 }
 
 // await waits until there is a snapshot. Fail-fast calls fail as soon as it is

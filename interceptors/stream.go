@@ -151,6 +151,7 @@ func (a *streamAttempt) finished(err error) {
 		a.s.end(err)
 	}
 	close(a.ended)
+	a.cancel() // lets go of the caller's context, which may live on
 }
 
 // commit makes a the last attempt.

@@ -240,6 +240,52 @@ func TestStreamRetriesEnd(t *testing.T) {
 	}
 }
 
+// TestStreamsLeaveNothing opens many streams under one context that lives on.
+func TestStreamsLeaveNothing(t *testing.T) {
+	t.Parallel()
+	s := xdstest.NewServer(t, xdstest.Echo)
+	f := newFixture(t, nil)
+	f.serve(map[string][]string{"c": {s.Addr}}, xdstest.Route(retry("unavailable", 2), "c"))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	held := &countingContext{Context: ctx}
+	for range 50 {
+		st, err := f.cc.NewStream(held, bidi, "/a.B/C")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(st.SendMsg(wrapperspb.String("x")), st.CloseSend()); err != nil {
+			t.Fatal(err)
+		}
+		for err == nil {
+			err = st.RecvMsg(&wrapperspb.StringValue{})
+		}
+		if !errors.Is(err, io.EOF) {
+			t.Fatal(err)
+		}
+	}
+	if n := held.n.Load(); n != 0 {
+		t.Errorf("%d functions still wait for the caller's context", n)
+	}
+}
+
+// countingContext counts what waits for its end.
+type countingContext struct {
+	context.Context
+	n atomic.Int64
+}
+
+func (c *countingContext) Value(any) any { return nil } // no standard context underneath
+
+func (c *countingContext) AfterFunc(f func()) func() bool {
+	c.n.Add(1)
+	stop := context.AfterFunc(c.Context, f)
+	return func() bool {
+		c.n.Add(-1)
+		return stop()
+	}
+}
+
 // TestAbandonedStream checks that a stream which nobody receives from ends with
 // its context.
 func TestAbandonedStream(t *testing.T) {

@@ -501,6 +501,78 @@ func TestEndpointDies(t *testing.T) {
 	stop()
 }
 
+// TestChannelThatNeverHadTheCluster checks a call that was decided before its
+// channel had any configuration, for a cluster that is gone when it has.
+func TestChannelThatNeverHadTheCluster(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil)
+	slow := faults(&faultv3.HTTPFault{Delay: &faultcommonv3.FaultDelay{
+		FaultDelaySecifier: &faultcommonv3.FaultDelay_FixedDelay{FixedDelay: durationpb.New(300 * time.Millisecond)}, Percentage: &typev3.FractionalPercent{Numerator: 100},
+	}})
+	f.serve(map[string][]string{"old": {server(t, "old").Addr}}, xdstest.Route(slow, "old"))
+	f.until(t, func(got string, _ error) bool { return got == "old" })
+
+	tgt := f.manager.Target(target)
+	ic := interceptors.NewClient(tgt, interceptors.ClientOptions{})
+	cc, err := grpc.NewClient("mesh:///"+target, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithResolvers(resolver.NewBuilder(tgt)), grpc.WithDefaultServiceConfig(balancer.ServiceConfig), grpc.WithChainUnaryInterceptor(ic.Unary))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cc.Close()
+	answer := make(chan error, 1)
+	go func() {
+		got, err := xdstest.Call(t.Context(), cc, "/a.B/C")
+		if err == nil && got != "old" {
+			err = fmt.Errorf("answered by %s", got)
+		}
+		answer <- err
+	}()
+	for !tgt.Snapshot().Upstreams[0].State.InUse() {
+		if t.Context().Err() != nil {
+			t.Fatal("the call was never decided")
+		}
+	}
+	f.serve(map[string][]string{"new": {server(t, "new").Addr}}, xdstest.Route(nil, "new"))
+	f.until(t, func(got string, _ error) bool { return got == "new" })
+	if err := <-answer; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWaitForReadyWaitsForACluster(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(c *watch.Config) { c.WarmTimeout = 10 * time.Millisecond })
+	f.Set(xdstest.Routes(target, xdstest.Route(nil, "c")), xdstest.Listener(target))
+	f.until(t, func(_ string, err error) bool { return strings.Contains(fmt.Sprint(err), `cluster`) })
+	answer := make(chan error, 1)
+	go func() {
+		_, err := f.call(t.Context(), grpc.WaitForReady(true))
+		answer <- err
+	}()
+	f.serve(map[string][]string{"c": {server(t, "c").Addr}}, xdstest.Route(nil, "c"))
+	if err := <-answer; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCloseEndsCallsThatWait(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil)
+	answer := make(chan error, 1)
+	go func() {
+		_, err := f.call(t.Context(), grpc.WaitForReady(true))
+		answer <- err
+	}()
+	select {
+	case err := <-answer:
+		t.Fatal(err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	f.manager.Close()
+	wantCode(t, <-answer, codes.Unavailable, "closed")
+}
+
 func TestAllEndpointsDown(t *testing.T) {
 	t.Parallel()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")

@@ -155,6 +155,11 @@ func (j *join) candidate() (c config, ok bool, err error) {
 // evaluate looks at everything that is known and publishes what follows.
 func (j *join) evaluate() {
 	next, ok, err := j.candidate()
+	var refused *xdsclient.RefusedError
+	if errors.As(err, &refused) && j.active.listener != nil {
+		j.t.setError(err) // what was good before stays
+		err = nil
+	}
 	if err != nil {
 		j.active, j.warming = config{}, config{}
 		j.unused(nil)

@@ -49,9 +49,9 @@ func (t *Target) Engine() *mesh.Engine { return t.m.cfg.Engine }
 // one atomic load.
 func (t *Target) Snapshot() *snapshot.Snapshot { return t.current.Load() }
 
-// Current returns the newest snapshot, the last error (why there is no
-// snapshot, or why it may be stale; nil when all is well), and a channel that
-// is closed when either changes.
+// Current returns the newest snapshot, the last error since it was published (why
+// there is none, or why there may be newer ones; the client's Status tells
+// whether that has passed), and a channel that is closed when either changes.
 func (t *Target) Current() (Published, error, <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
