@@ -29,7 +29,7 @@ func (w *view) shares() map[int]float64 {
 func TestSharesAgreeWithTwin(t *testing.T) {
 	rnd := seeded(7)
 	seen := map[Verdict]int{}
-	for range 30_000 {
+	for range 20_000 {
 		hosts, conns := hostsOf(make([]uint32, rnd.IntN(9))...)
 		weights := [3][3]uint32{}
 		for i := range weights {

@@ -49,7 +49,9 @@ func newPermutations(s *circleSpec) []permutation {
 func (p *permutation) nextFree(owners []int32) uint64 {
 	for {
 		slot := p.at
-		p.at = (p.at + p.skip) % p.size
+		if p.at += p.skip; p.at >= p.size {
+			p.at -= p.size
+		}
 		if owners[slot] < 0 {
 			return slot
 		}

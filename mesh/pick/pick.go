@@ -1,6 +1,13 @@
 // Package pick chooses an endpoint of a cluster: the load-balancing policies,
-// weights, priorities and panic mode. It is told the state of each connection
+// weights, localities, priorities, panic mode, slow start, subsets and sessions,
+// with the semantics of Envoy. In the flow it stands between the decision, which
+// draws the cluster, and the attempt. It is told the state of each connection
 // and never opens one.
+//
+// A host to which connecting failed is not available, as if it were unhealthy:
+// that decides how calls spill over between priorities and localities, and when
+// panic begins. One that is idle or connecting is available; until it is ready,
+// the others that are take its calls.
 //
 // This package makes no promise of a stable API.
 package pick

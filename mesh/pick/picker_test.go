@@ -288,17 +288,78 @@ func TestPickAllocatesNothing(t *testing.T) {
 	}
 }
 
+// TestPicksAreSound holds, for any mixture of everything, that what picks name
+// may be used, and that in-flight counts come out even.
+func TestPicksAreSound(t *testing.T) {
+	rnd := seeded(10)
+	start := time.Unix(1_700_000_000, 0)
+	for range 4000 {
+		hosts, conns := hostsOf(make([]uint32, rnd.IntN(12))...)
+		for i := range hosts {
+			h := &hosts[i]
+			h.Weight, h.Priority, h.Health = rnd.Uint32N(4), rnd.Uint32N(3), Health(rnd.IntN(4))
+			h.Locality, h.LocalityWeight = fmt.Sprint(h.Weight%2), h.Weight%2*3
+			h.State.SetSince(start.Add(time.Duration(rnd.IntN(100)) * time.Second))
+			h.State.Ejected.Store(rnd.IntN(4) == 0)
+			conns[i] = ConnState(rnd.IntN(4))
+		}
+		c := Config{
+			Policy: everyPolicy[rnd.IntN(len(everyPolicy))], PanicThreshold: rnd.Uint32N(101), TableSize: 13, MinRingSize: 20,
+			LocalityWeighted: rnd.IntN(2) == 0, SubsetSize: rnd.Uint32N(4), HasActiveRequestBias: rnd.IntN(2) == 0, ActiveRequestBias: rnd.Float64(),
+		}
+		if rnd.IntN(2) == 0 {
+			c.SlowStart = &SlowStart{Window: time.Minute}
+		}
+		state := &State{}
+		p := New(c, state, hosts, conns, uint32(rnd.IntN(3)*70))
+		for range 10 {
+			in := &Input{Rand: rnd.Uint64, Hash: rnd.Uint64(), HasHash: rnd.IntN(2) == 0, Now: start.Add(100 * time.Second), MaxRepicks: 2}
+			if len(hosts) > 0 {
+				in.Tried = []*HostState{hosts[rnd.IntN(len(hosts))].State}
+				in.AvoidPriorities = rnd.IntN(2) == 0
+			}
+			host, v := p.Pick(in)
+			named := v == Picked || v == Connect
+			switch {
+			case named != (host >= 0):
+				t.Fatalf("Pick = %d, %v", host, v)
+			case named && hosts[host].Health == Draining:
+				t.Fatalf("picked host %d, which drains", host)
+			case v == Picked && conns[host] != Ready, v == Connect && conns[host] != Idle, in.Warm > 0 && conns[in.Warm-1] != Idle:
+				t.Fatalf("Pick = %d, %v, warm %d with connections %v", host, v, in.Warm, conns)
+			}
+			if v == Picked {
+				p.DoneAfter(host, in.Now, time.Duration(rnd.IntN(1000)), false)
+			}
+		}
+		for i := range hosts {
+			if n := hosts[i].State.InFlight.Load(); n != 0 {
+				t.Fatalf("host %d: %d in flight at the end", i, n)
+			}
+		}
+	}
+}
+
 // TestPickWhileEjecting is for the race detector, and checks that in-flight
 // counts come out even.
 func TestPickWhileEjecting(t *testing.T) {
+	for _, policy := range everyPolicy {
+		pickWhileEjecting(t, Config{Policy: policy, SlowStart: &SlowStart{Window: time.Minute}})
+	}
+}
+
+func pickWhileEjecting(t *testing.T, c Config) {
+	t.Helper()
 	hosts, conns := hostsOf(1, 2, 3, 4)
+	hosts[3].Priority = 1
 	state := &State{}
-	p := New(Config{Policy: LeastRequest}, state, hosts, conns, 0)
+	p := New(c, state, hosts, conns, 0)
 	var wg sync.WaitGroup
 	for g := range 4 {
 		wg.Go(func() {
-			in := &Input{Rand: seeded(uint64(g)).Uint64}
+			in := &Input{Rand: seeded(uint64(g)).Uint64, Now: time.Unix(1e9, 0), Tried: []*HostState{hosts[g].State}}
 			for i := range 2000 {
+				in.AvoidPriorities = i%3 == 0
 				if i%100 == 0 {
 					h := hosts[g].State
 					h.Ejected.Store(!h.Ejected.Load())
@@ -309,7 +370,7 @@ func TestPickWhileEjecting(t *testing.T) {
 					t.Errorf("Pick = %v", v)
 					return
 				}
-				p.Done(host)
+				p.DoneAfter(host, in.Now, time.Duration(i), false)
 			}
 		})
 	}
@@ -428,9 +489,20 @@ func benchmarkHosts(n int, weighted bool) ([]Host, []ConnState) {
 func benchmarkPick(b *testing.B, p *Picker, in *Input) {
 	b.Helper()
 	in.Rand = rand.Uint64
+	if p.config.Policy == PeakEWMA {
+		in.Now = time.Now()
+		for i := range p.hosts {
+			p.hosts[i].State.latency.observe(in.Now.UnixNano(), time.Duration(i), defaultDecay, false)
+		}
+	}
 	b.ReportAllocs()
 	for b.Loop() {
 		host, _ := p.Pick(in)
-		p.Done(host)
+		if in.Now.IsZero() {
+			p.Done(host)
+			continue
+		}
+		in.Now = in.Now.Add(time.Microsecond)
+		p.DoneAfter(host, in.Now, time.Millisecond, false)
 	}
 }

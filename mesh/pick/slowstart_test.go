@@ -62,6 +62,24 @@ func TestSlowStartRaisesWeights(t *testing.T) {
 	}
 }
 
+// TestSlowStartCarriesLoadByWeight: hosts that never finish fill up by their
+// present weights.
+func TestSlowStartCarriesLoadByWeight(t *testing.T) {
+	start := time.Unix(1_700_000_000, 0)
+	hosts, conns := hostsOf(1, 1)
+	hosts[0].State.SetSince(start.Add(-time.Hour))
+	hosts[1].State.SetSince(start)
+	p := New(Config{Policy: LeastRequest, SlowStart: &SlowStart{Window: time.Minute}}, &State{}, hosts, conns, 0)
+	in := &Input{Rand: seeded(35).Uint64, Now: start.Add(15 * time.Second)}
+	for range 20_000 {
+		p.Pick(in)
+	}
+	a, b := hosts[0].State.InFlight.Load(), hosts[1].State.InFlight.Load()
+	if math.Abs(float64(a)/float64(b)-4) > 0.05 {
+		t.Errorf("one has a quarter of its weight: %d and %d in flight", a, b)
+	}
+}
+
 // TestSlowStartWithinLocalities: weights of localities do not ramp up.
 func TestSlowStartWithinLocalities(t *testing.T) {
 	start := time.Unix(1_700_000_000, 0)
