@@ -206,14 +206,13 @@ func TestKeysAreBounded(t *testing.T) {
 }
 
 func TestEnforcedShareIsExact(t *testing.T) {
-	for _, share := range []uint32{0, 1, 250_000} {
-		l := NewLimiter(&Policy{Bucket: Bucket{FillInterval: time.Hour}, Enforced: share})
-		want := int(share)
-		if share == 0 {
-			want = million
-		}
-		if got := million - admitted(l, nil, "", start, million); got != want {
-			t.Errorf("share %d: %d of a million refused", share, got)
+	for _, test := range []struct {
+		share       uint32
+		calls, want int
+	}{{0, 10, 10}, {250_000, 1000, 250}, {1, million, 1}, {million, 10, 10}} {
+		l := NewLimiter(&Policy{Bucket: Bucket{FillInterval: time.Hour}, Enforced: test.share})
+		if got := test.calls - admitted(l, nil, "", start, test.calls); got != test.want {
+			t.Errorf("share %d: %d of %d refused, want %d", test.share, got, test.calls, test.want)
 		}
 	}
 }

@@ -5,7 +5,10 @@
 // This package makes no promise of a stable API.
 package ratelimit
 
-import "time"
+import (
+	"reflect"
+	"time"
+)
 
 // Policy is a local rate limit. It is not written after it was built.
 type Policy struct {
@@ -21,6 +24,10 @@ type Policy struct {
 	// Status is the HTTP status of a refusal; default 429.
 	Status int
 }
+
+// Equal reports whether o says the same, so that a Limiter by one of them can go
+// on in the place of the other.
+func (p *Policy) Equal(o *Policy) bool { return reflect.DeepEqual(p, o) }
 
 // Bucket is a token bucket. The zero Bucket admits everything.
 type Bucket struct {

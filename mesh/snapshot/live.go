@@ -1,10 +1,9 @@
 package snapshot
 
 import (
-	"reflect"
+	"cmp"
 	"sync"
 
-	"github.com/meshframe/meshframe/mesh/breaker"
 	"github.com/meshframe/meshframe/mesh/fault"
 	"github.com/meshframe/meshframe/mesh/ratelimit"
 )
@@ -14,32 +13,25 @@ import (
 type Live struct {
 	// Faults counts the target's active faults.
 	Faults fault.Counter
-	// Served counts the calls that an inbound listener serves.
-	Served breaker.State
 
 	channel func() uint64 // a random number that stays the same
 
 	mu sync.Mutex
 	// Limiters by what they limit: those of the routes in force, and those of
 	// the routes before, whose buckets go on where they were.
-	limiters, before map[string]boundLimiter
-}
-
-type boundLimiter struct {
-	policy  *ratelimit.Policy
-	limiter *ratelimit.Limiter
+	limiters, before map[string]*ratelimit.Limiter
 }
 
 // NewLive returns the state of a new target, which draws from rnd.
 func NewLive(rnd func() uint64) *Live {
-	return &Live{channel: sync.OnceValue(rnd), limiters: map[string]boundLimiter{}}
+	return &Live{channel: sync.OnceValue(rnd), limiters: map[string]*ratelimit.Limiter{}}
 }
 
 // renew begins a new generation of routes.
 func (l *Live) renew() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.before, l.limiters = l.limiters, map[string]boundLimiter{}
+	l.before, l.limiters = l.limiters, map[string]*ratelimit.Limiter{}
 }
 
 // limiter returns the limiter for what id names: the one that was there, if its
@@ -47,13 +39,10 @@ func (l *Live) renew() {
 func (l *Live) limiter(id string, p *ratelimit.Policy) *ratelimit.Limiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b, ok := l.limiters[id]
-	if !ok {
-		b, ok = l.before[id]
+	limiter := cmp.Or(l.limiters[id], l.before[id])
+	if limiter == nil || !limiter.Policy().Equal(p) {
+		limiter = ratelimit.NewLimiter(p)
 	}
-	if !ok || !reflect.DeepEqual(b.policy, p) {
-		b = boundLimiter{policy: p, limiter: ratelimit.NewLimiter(p)}
-	}
-	l.limiters[id] = b
-	return b.limiter
+	l.limiters[id] = limiter
+	return limiter
 }

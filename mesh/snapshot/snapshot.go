@@ -3,8 +3,6 @@ package snapshot
 import (
 	"maps"
 	"slices"
-
-	"github.com/meshframe/meshframe/mesh/breaker"
 )
 
 // Snapshot is everything that calls to one target are decided from. It is
@@ -19,8 +17,6 @@ type Snapshot struct {
 	// Err is why every call fails: the target has no configuration.
 	Err error
 
-	live   *Live
-	served breaker.Limits // of an inbound listener
 	routes *routeSet
 	extra  map[string]*Upstream // upstreams that are not of the own virtual host
 }
@@ -36,7 +32,7 @@ func Build(prev *Snapshot, u *Update, states *States, live *Live) *Snapshot {
 	}
 	s := &Snapshot{
 		Target: u.Target, Authority: u.Authority, Err: u.Err,
-		Generation: prev.Generation + 1, live: live, served: servedLimits(u.Listener),
+		Generation: prev.Generation + 1,
 	}
 	if s.Err == nil {
 		s.routes = buildRoutes(prev.routes, u, live)
@@ -44,24 +40,6 @@ func Build(prev *Snapshot, u *Update, states *States, live *Live) *Snapshot {
 	}
 	return s
 }
-
-// servedLimits are the limits of a listener on the calls that it serves.
-func servedLimits(l *Listener) breaker.Limits {
-	limits := breaker.NoLimits
-	if l != nil && l.MaxConcurrent > 0 {
-		limits.MaxRequests = l.MaxConcurrent
-	}
-	return limits
-}
-
-// TryServe admits a call to the inbound listener, unless it serves
-// Listener.MaxConcurrent already. If it returns true the caller must call
-// DoneServe when the call has ended, on this snapshot or a later one of the
-// target.
-func (s *Snapshot) TryServe() bool { return s.live.Served.TryRequest(&s.served) }
-
-// DoneServe ends what TryServe admitted.
-func (s *Snapshot) DoneServe() { s.live.Served.DoneRequest() }
 
 // Release frees the live state of the upstreams of prev that next, the
 // snapshot that took its place (nil: none did), does not have.

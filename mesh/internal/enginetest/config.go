@@ -113,7 +113,6 @@ func (c *Config) setListener(w words) error {
 	l := &snapshot.Listener{Name: c.target}
 	r := reader{options: w.options}
 	r.duration("max_stream_duration", &l.MaxStreamDuration)
-	r.number("max_concurrent", &l.MaxConcurrent)
 	l.RateLimit = r.limit()
 	l.Inbound = w.flag("inbound")
 	if w.flag("faults") {

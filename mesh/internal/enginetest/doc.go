@@ -7,7 +7,7 @@
 // with # are for the reader. All other lines are commands:
 //
 //	target NAME                          what is applied and called from here on
-//	listener [max_stream_duration=1m] [faults] [inbound] [max_concurrent=N] [limit=]
+//	listener [max_stream_duration=1m] [faults] [inbound] [limit=10/1s]
 //	all [specific-last] [OPTIONS]        header edits for all routes
 //	hosts                                forget all hosts and their routes
 //	host NAME DOMAIN... [OPTIONS]        a virtual host; routes that follow are its
@@ -32,7 +32,6 @@
 //	admit N ...                          like calls: what the rate limit says
 //	fallback ...                         like call: what happens if there is no host
 //	gate CLUSTER good|bad [xN]           calls through the half-open breaker
-//	serve [xN], served [xN]              calls to an inbound listener begin and end
 //	behind CLUSTER                       the clusters that stand behind it
 //
 // A MATCH is path=, prefix=, separated= or regex=, fraction=25%, or a header as
@@ -41,10 +40,10 @@
 // denied="why", and what actions.go reads: header edits, rewrites, redirects,
 // replies, mirrors, hash policies, limits and fallbacks. A CLUSTER. in front of
 // header edits and rewrite_host= makes them those of the weighted cluster. Those
-// of clusters are lb=, panic=, the limits max_requests=,
-// max_pending= and max_retries=, and the fields of outlier detection that
-// setCluster and outlier read; half_open=, session=, retry_budget=, aggregate= and
-// fallback= are explained in actions.go.
+// of clusters are lb=, panic=, the limits max_requests=, max_pending= and
+// max_retries=, and the fields of outlier detection that setCluster and outlier
+// read; half_open=, session=, retry_budget=, aggregate= and fallback= are explained
+// in actions.go.
 //
 // This package makes no promise of a stable API.
 package enginetest

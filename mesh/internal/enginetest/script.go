@@ -74,7 +74,7 @@ func (s *script) run(line string) ([]string, error) {
 		"call": s.call, "calls": s.calls, "faults": s.faults, "report": s.report, "tick": s.tick,
 		"conn": s.conn, "pick": s.pick, "try": s.try, "done": s.done,
 		"admit": s.admit, "mirrors": s.mirrors, "fallback": s.fallback, "gate": s.gate,
-		"serve": s.serve, "served": s.served, "behind": s.behind, "hash": s.hash, "bind": s.bind,
+		"behind": s.behind, "hash": s.hash, "bind": s.bind,
 	}[name]
 	if !ok {
 		return nil, fmt.Errorf("unknown command %q", name)

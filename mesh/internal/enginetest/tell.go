@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/meshframe/meshframe/mesh"
@@ -176,24 +175,6 @@ func (s *script) gate(w words) ([]string, error) {
 		permit.Done(end == "good")
 	}
 	return []string{fmt.Sprintf("%d admitted, %d refused", counts[true], counts[false])}, nil
-}
-
-// serve counts calls to the inbound listener; served ends them.
-func (s *script) serve(w words) ([]string, error) {
-	admitted, n := 0, w.times()
-	for range n {
-		if s.snapshot().TryServe() {
-			admitted++
-		}
-	}
-	return []string{strconv.Itoa(admitted) + " admitted, " + strconv.Itoa(n-admitted) + " refused"}, nil
-}
-
-func (s *script) served(w words) ([]string, error) {
-	for range w.times() {
-		s.snapshot().DoneServe()
-	}
-	return nil, nil
 }
 
 // behind tells which clusters stand behind a cluster.
