@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/meshframe/meshframe/interceptors"
 	"github.com/meshframe/meshframe/internal/xdstest"
 )
 
@@ -423,6 +425,66 @@ func TestPeakEWMAPrefersTheFast(t *testing.T) {
 	}
 	if count["fast"] < 90 {
 		t.Errorf("got %v", count)
+	}
+}
+
+// TestConnectTimeout looks at the deadline that connecting gets.
+func TestConnectTimeout(t *testing.T) {
+	t.Parallel()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lis.Close()
+	addr := lis.Addr().String()
+	f := newFixture(t, nil)
+	c := xdstest.Cluster("c")
+	c.ConnectTimeout = durationpb.New(70 * time.Millisecond)
+	f.Set(c)
+	f.Set(xdstest.Endpoints("c", addr), xdstest.Routes(target, xdstest.Route(nil, "c")), xdstest.Listener(target))
+	tgt := f.manager.Target(target)
+	defer tgt.Acquire().Release()
+	for s := tgt.Snapshot(); s == nil; s = tgt.Snapshot() {
+		if t.Context().Err() != nil {
+			t.Fatal("no snapshot")
+		}
+	}
+	ic := interceptors.NewClient(tgt, interceptors.ClientOptions{})
+	deadline := make(chan time.Duration, 1)
+	ic.Control(func(ctx context.Context) {
+		if d, ok := ctx.Deadline(); ok {
+			deadline <- time.Until(d)
+		}
+	})
+	conn, err := ic.Dial(t.Context(), addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	if d := <-deadline; d > 70*time.Millisecond {
+		t.Errorf("connecting may take %v", d)
+	}
+}
+
+func TestUnixSocketEndpoint(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir() + "/s"
+	lis, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer(grpc.UnknownServiceHandler(xdstest.Answer("by socket", nil)))
+	go func() { _ = s.Serve(lis) }()
+	defer s.Stop()
+	cp := xdstest.NewControlPlane(t)
+	a := xdstest.Endpoints("c", "127.0.0.1:1")
+	a.Endpoints[0].LbEndpoints[0].GetEndpoint().Address = &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: path}}}
+	cp.Set(xdstest.Cluster("c"), a, xdstest.Routes(target, xdstest.Route(nil, "c")), xdstest.Listener(target))
+	var ic *interceptors.Client
+	f := newFixtureFor(t, cp, nil, grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) { return ic.Dial(ctx, address) }))
+	ic = interceptors.NewClient(f.manager.Target(target), interceptors.ClientOptions{})
+	if got, err := f.call(t.Context()); err != nil || got != "by socket" {
+		t.Fatalf("got %q, %v", got, err)
 	}
 }
 

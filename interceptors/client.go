@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -36,6 +37,7 @@ type Client struct {
 	fallbacks map[string]Fallback
 	timers    sync.Pool
 	mirrors   atomic.Int64 // copies of calls under way
+	dialer    net.Dialer
 }
 
 // ClientOptions describe a channel.

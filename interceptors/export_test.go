@@ -1,5 +1,10 @@
 package interceptors
 
+import (
+	"context"
+	"syscall"
+)
+
 // Kept is how many bytes a stream keeps to send them again.
 func (s *retriedStream) Kept() int {
 	s.mu.Lock()
@@ -9,4 +14,12 @@ func (s *retriedStream) Kept() int {
 		n += len(f.data)
 	}
 	return n
+}
+
+// Control calls f with the context of each connection that is made.
+func (c *Client) Control(f func(context.Context)) {
+	c.dialer.ControlContext = func(ctx context.Context, _, _ string, _ syscall.RawConn) error {
+		f(ctx)
+		return nil
+	}
 }
