@@ -1,6 +1,7 @@
 package xdsclient_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -178,18 +179,22 @@ func playFailovers(t *testing.T, protocol xdsclient.Protocol, seed uint64) {
 	c := newClient(t, cfg)
 	ct := clusterType()
 	truth := texts{}
-	live := map[*lastSeen]func(){}
+	type watch struct {
+		seen   *lastSeen
+		cancel func()
+	}
+	var live []watch
 	for step := range 400 {
 		name := fmt.Sprintf("c%d", rnd.IntN(20))
 		switch rnd.IntN(10) {
 		case 0, 1, 2:
 			w := &lastSeen{name: name}
-			live[w] = xdsclient.Watch(c, ct, name, w)
+			live = append(live, watch{w, xdsclient.Watch(c, ct, name, w)})
 		case 3:
-			for w, cancel := range live {
-				cancel()
-				delete(live, w)
-				break
+			if i := len(live); i > 0 {
+				i = rnd.IntN(i)
+				live[i].cancel()
+				live = slices.Delete(live, i, i+1)
 			}
 		case 4:
 			delete(truth, name)
@@ -209,7 +214,8 @@ func playFailovers(t *testing.T, protocol xdsclient.Protocol, seed uint64) {
 		}
 	}
 	elapse(10 * time.Minute)
-	for w := range live {
+	for _, l := range live {
+		w := l.seen
 		want, ok := truth[w.name]
 		if !ok {
 			want = "missing"
@@ -263,7 +269,7 @@ func TestOutageErrors(t *testing.T) {
 		}
 		got := map[string]bool{}
 		for _, e := range list.Unwrap() {
-			if s, ok := e.(*xdsclient.ServerError); ok {
+			if s, ok := errors.AsType[*xdsclient.ServerError](e); ok {
 				got[s.Server] = true
 			}
 		}

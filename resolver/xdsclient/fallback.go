@@ -112,6 +112,24 @@ func (c *Client) askNext() bool {
 	return true
 }
 
+// resumes reports whether a server may be told which versions are at hand, so
+// that it says nothing if they are the latest. Not if it has to speak: to take
+// over, or to be believed when it is silent about what others said. Client.mu is
+// held.
+func (c *Client) resumes(s *server) bool {
+	if s != c.inCharge() {
+		return false
+	}
+	for _, e := range c.order {
+		for _, sub := range e.subs {
+			if sub.wanted() && sub.hasValue && sub.by != s {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // takeOver puts a server that has answered in charge, and gives up those after
 // it. What they said stays until this one has said otherwise. Client.mu is held.
 func (c *Client) takeOver(s *server) {

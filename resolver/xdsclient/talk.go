@@ -63,8 +63,7 @@ func (st *stream) begin(e *typeEntry, batch []*request) []*request {
 	}
 	st.talks[e.url] = t
 	r := &request{typeURL: e.url}
-	// A server that is to take over must speak, so it is not told what is known.
-	resume := st.s == st.s.c.inCharge()
+	resume := st.s.c.resumes(st.s)
 	for _, n := range names {
 		t.known[n], t.first[n] = struct{}{}, struct{}{}
 		if !resume || e.subs[n].by != st.s {
@@ -175,6 +174,7 @@ func (st *stream) planChanges(t *talk, batch []*request) []*request {
 		sub := e.subs[n]
 		_, known := t.known[n]
 		switch {
+		case sub == nil: // another server has been told its end
 		case sub.wanted() && !known:
 			t.known[n] = struct{}{}
 			r.subscribe = append(r.subscribe, n)
