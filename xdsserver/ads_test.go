@@ -74,6 +74,18 @@ type ads struct {
 
 func (c *ads) isDelta() bool { return c.delta != nil }
 
+// hasHeader reports, once there were headers or the stream has ended, whether there were any.
+func (c *ads) hasHeader() bool {
+	c.Helper()
+	var st grpc.ClientStream = c.sotw
+	if c.isDelta() {
+		st = c.delta
+	}
+	md, err := st.Header()
+	must(c.T, err)
+	return md != nil
+}
+
 type dialer = func(context.Context, string) (net.Conn, error)
 
 // dial opens a connection within the process.

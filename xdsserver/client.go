@@ -13,6 +13,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	grpcstatus "google.golang.org/grpc/status"
@@ -24,6 +25,7 @@ import (
 // and the record of what it was sent and said to it.
 type client struct {
 	server   *Server
+	stream   grpc.ServerStream
 	session  *session
 	protocol string // "delta" or "sotw"
 	remote   string
@@ -58,13 +60,13 @@ type record struct {
 	nonce string
 }
 
-func newClient(ctx context.Context, s *Server, protocol string) *client {
+func newClient(st grpc.ServerStream, s *Server, protocol string) *client {
 	c := &client{
-		server: s, protocol: protocol, since: time.Now(),
+		server: s, stream: st, protocol: protocol, since: time.Now(),
 		names: map[string]map[string]struct{}{}, types: map[string]*record{},
 	}
 	c.session = s.cache.newSession("", c)
-	if p, ok := peer.FromContext(ctx); ok && p.Addr != nil {
+	if p, ok := peer.FromContext(st.Context()); ok && p.Addr != nil {
 		c.remote = p.Addr.String()
 		if host, _, err := net.SplitHostPort(c.remote); err == nil {
 			c.peerIP = host
@@ -73,7 +75,8 @@ func newClient(ctx context.Context, s *Server, protocol string) *client {
 	return c
 }
 
-// begin reads the node of the first request.
+// begin reads the node of the first request. Headers tell the client that it was taken: one that has everything gets no
+// response that would.
 func (c *client) begin(n *corev3.Node) error {
 	if c.joined {
 		return nil
@@ -84,6 +87,9 @@ func (c *client) begin(n *corev3.Node) error {
 	parsed, err := parseNode(n)
 	if err != nil {
 		return grpcstatus.Error(codes.FailedPrecondition, err.Error())
+	}
+	if err := c.stream.SendHeader(nil); err != nil {
+		return err
 	}
 	c.mu.Lock()
 	c.node, c.kind, c.joined = parsed, parsed.kind, true

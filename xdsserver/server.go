@@ -180,7 +180,7 @@ type service struct {
 
 // StreamAggregatedResources serves one stream of the state-of-the-world protocol.
 func (v service) StreamAggregatedResources(st discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
-	c := newClient(st.Context(), v.server, "sotw")
+	c := newClient(st, v.server, "sotw")
 	defer c.end()
 	err := sotw.NewServer(v.server.ctx, c, c, sotw.WithOrderedADS(), sotw.DeactivateLegacyWildcard()).StreamHandler(st, resource.AnyType)
 	return v.server.ended(err)
@@ -188,7 +188,7 @@ func (v service) StreamAggregatedResources(st discoveryv3.AggregatedDiscoverySer
 
 // DeltaAggregatedResources serves one stream of the incremental protocol.
 func (v service) DeltaAggregatedResources(st discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
-	c := newClient(st.Context(), v.server, "delta")
+	c := newClient(st, v.server, "delta")
 	defer c.end()
 	err := delta.NewServer(v.server.ctx, c, c, delta.DeactivateLegacyWildcard()).DeltaStreamHandler(st, resource.AnyType)
 	return v.server.ended(err)

@@ -485,6 +485,31 @@ func TestAdmin(t *testing.T) {
 	})
 }
 
+// A client whose node is taken gets headers at once, also when nothing is there for it to hear.
+func TestHeadersAtOnce(t *testing.T) {
+	bothProtocols(t, func(t *testing.T, protocol string) {
+		s := embedded(t, xdsserver.Options{})
+		c := connect(t, dial(t, s.Dialer()), protocol, grpcNode())
+		c.subscribe("type.googleapis.com/envoy.service.runtime.v3.Runtime", "a")
+		c.expect()
+		if !c.hasHeader() {
+			t.Error("no headers")
+		}
+		refused := connect(t, dial(t, s.Dialer()), protocol, &corev3.Node{Id: "e", UserAgentName: "envoy"})
+		refused.subscribe(cds, "a")
+		<-refused.ended
+		if refused.hasHeader() {
+			t.Error("headers for a client that is refused")
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		c := connect(t, dial(t, serveCache(t, "register", xdsserver.NewCache())), "delta", grpcNode())
+		if !c.hasHeader() {
+			t.Error("no headers from a cache of its own")
+		}
+	})
+}
+
 // What is not what we serve is said at once.
 func TestRefusedClients(t *testing.T) {
 	bothProtocols(t, func(t *testing.T, protocol string) {

@@ -112,12 +112,18 @@ type cacheService struct {
 }
 
 func (s cacheService) StreamAggregatedResources(st discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
+	if err := st.SendHeader(nil); err != nil { // or a client that has everything would hear nothing at all
+		return err
+	}
 	session := s.cache.newSession("", nil)
 	defer session.close()
 	return sotw.NewServer(st.Context(), session, nil, sotw.WithOrderedADS(), sotw.DeactivateLegacyWildcard()).StreamHandler(st, resource.AnyType)
 }
 
 func (s cacheService) DeltaAggregatedResources(st discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+	if err := st.SendHeader(nil); err != nil { // or a client that has everything would hear nothing at all
+		return err
+	}
 	session := s.cache.newSession("", nil)
 	defer session.close()
 	return delta.NewServer(st.Context(), session, nil, delta.DeactivateLegacyWildcard()).DeltaStreamHandler(st, resource.AnyType)

@@ -45,7 +45,7 @@ type Config struct {
 	// Backoff paces attempts to open a stream. The zero value means gRPC's
 	// default: 1 s, times 1.6 up to 120 s, with 20 % jitter; of other values,
 	// fields that are out of range are the default's. It starts over once a
-	// stream has brought a response.
+	// stream has brought headers or a response, or was open for BaseDelay.
 	Backoff backoff.Config
 
 	// Cache, if set, keeps the resources that were accepted last. They are

@@ -29,6 +29,7 @@ type fakeServer struct {
 	log    func(line string)
 	uri    string
 	closes bool // write down when a connection is closed
+	greets bool // send headers at once
 	grpc   *grpc.Server
 	lis    *bufconn.Listener
 	noSotW bool
@@ -139,6 +140,9 @@ func (f *fakeServer) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryS
 			f.log(deltaLine(m))
 		}
 	}()
+	if f.greets {
+		_ = g.SendHeader(nil) // the client may have gone
+	}
 	return s.wait(g.Context())
 }
 
@@ -156,6 +160,9 @@ func (f *fakeServer) StreamAggregatedResources(g discoveryv3.AggregatedDiscovery
 			f.log(sotwLine(m))
 		}
 	}()
+	if f.greets {
+		_ = g.SendHeader(nil) // the client may have gone
+	}
 	return s.wait(g.Context())
 }
 

@@ -31,6 +31,13 @@ func (c *Client) anyUncached() bool {
 	return false
 }
 
+// lacks is anyUncached for those who do not hold Client.mu.
+func (c *Client) lacks() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.anyUncached()
+}
+
 // anyWanted reports whether there is a reason to be connected. Client.mu is
 // held.
 func (c *Client) anyWanted() bool {

@@ -182,14 +182,14 @@ func (s *server) nextShift(ctx context.Context) (shift context.Context, ok bool)
 func (s *server) work(ctx context.Context) {
 	for s.c.stays(s) {
 		began := time.Now()
-		answered, err := s.session(ctx)
+		o, err := s.session(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if s.giveUpDelta(err, answered) {
+		if s.giveUpDelta(err, o) {
 			continue
 		}
-		if !sleep(ctx, s.failed(err, answered, time.Since(began))) {
+		if !sleep(ctx, s.failed(err, o, time.Since(began))) {
 			return
 		}
 	}
@@ -206,12 +206,20 @@ func (s *server) protocol() Protocol {
 	return Delta
 }
 
-// session opens a stream and works on it until it ends. answered says whether
-// it brought a response.
-func (s *server) session(ctx context.Context) (answered bool, err error) {
+// outcome is how far a stream got before it ended.
+type outcome uint8
+
+const (
+	dead     outcome = iota // it was not opened, or ended at once
+	quiet                   // the server had taken it, and had nothing to say
+	answered                // it brought a response
+)
+
+// session opens a stream and works on it until it ends.
+func (s *server) session(ctx context.Context) (o outcome, err error) {
 	if s.cc == nil {
 		if s.cc, err = s.newConn(); err != nil {
-			return false, err
+			return dead, err
 		}
 	}
 	s.attempting()
@@ -219,8 +227,9 @@ func (s *server) session(ctx context.Context) (answered bool, err error) {
 	defer cancel()
 	w, err := open(ctx, s.cc, s.protocol())
 	if err != nil {
-		return false, &streamError{"cannot connect", err}
+		return dead, &streamError{"cannot connect", err}
 	}
+	opened := time.Now()
 	st := s.begin(s.protocol())
 	sent := make(chan struct{})
 	go func() {
@@ -228,16 +237,17 @@ func (s *server) session(ctx context.Context) (answered bool, err error) {
 		st.sendAll(ctx, w)
 	}()
 	err = st.receiveAll(ctx, w)
+	o = st.outcome(w.taken(), time.Since(opened))
 	cancel()
 	<-sent
 	s.end(st)
-	return st.answered, &streamError{"the stream ended", err}
+	return o, &streamError{"the stream ended", err}
 }
 
 // giveUpDelta reports whether err says that the server does not know delta, and
 // notes it.
-func (s *server) giveUpDelta(err error, answered bool) bool {
-	if answered || s.protocol() != Delta || s.c.cfg.Protocol != Auto || status.Code(errors.Unwrap(err)) != codes.Unimplemented {
+func (s *server) giveUpDelta(err error, o outcome) bool {
+	if o == answered || s.protocol() != Delta || s.c.cfg.Protocol != Auto || status.Code(errors.Unwrap(err)) != codes.Unimplemented {
 		return false
 	}
 	s.c.log.Info("xds server does not implement delta; using state-of-the-world", "server", s.cfg.URI)
@@ -246,17 +256,20 @@ func (s *server) giveUpDelta(err error, answered bool) bool {
 }
 
 // failed notes the end of a stream, or that there was none, and answers how
-// long to wait.
-func (s *server) failed(err error, answered bool, lived time.Duration) time.Duration {
+// long to wait. The end of a quiet stream is no failure, as a resumed one has
+// nothing to say, unless something was waited for.
+func (s *server) failed(err error, o outcome, lived time.Duration) time.Duration {
 	if status.Code(errors.Unwrap(err)) == codes.Unavailable || s.cc != nil && s.cc.GetState() != connectivity.Ready {
 		s.disconnect()
 	}
-	b := s.c.cfg.Backoff
-	if answered || lived >= b.MaxDelay {
+	if o != dead {
 		s.attempt = 0
 		delay := max(0, s.delay()-lived)
 		s.c.log.Info("xds stream ended", "server", s.cfg.URI, "error", err, "retry_in", delay)
 		s.note(err, delay)
+		if o == quiet && s.c.lacks() {
+			s.c.down(s, &ServerError{Server: s.cfg.URI, Err: err})
+		}
 		return delay
 	}
 	delay := s.delay()

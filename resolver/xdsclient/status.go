@@ -36,8 +36,8 @@ type ServerStatus struct {
 	// LastError is why the last attempt or stream ended. It is nil once the
 	// server has answered again.
 	LastError error
-	// Failures counts attempts that ended without a response, since the last
-	// response. NextAttempt is when the next one is due; zero when none is, or
+	// Failures counts the attempts that failed in a row: no stream was opened, or
+	// it ended at once and without a word. NextAttempt is when the next one is due; zero when none is, or
 	// when it is being made.
 	Failures    int
 	NextAttempt time.Time

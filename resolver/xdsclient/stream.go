@@ -26,6 +26,19 @@ func newStream(s *server, p Protocol) *stream {
 	return &stream{s: s, number: s.c.streams, proto: p, talks: map[string]*talk{}}
 }
 
+// outcome says how far a stream got that has ended. taken says whether the server
+// sent headers. Many send them with their first response only, so a stream that
+// was open for long was taken as well.
+func (st *stream) outcome(taken bool, lived time.Duration) outcome {
+	switch {
+	case st.answered:
+		return answered
+	case taken || lived >= st.s.c.cfg.Backoff.BaseDelay:
+		return quiet
+	}
+	return dead
+}
+
 // speaks notes that what is known of a resource is now this server's word.
 // Client.mu is held.
 func (st *stream) speaks(sub *subscription) { sub.by, sub.heard = st.s, st.number }

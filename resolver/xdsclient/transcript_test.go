@@ -36,7 +36,7 @@ var rewrite = flag.Bool("rewrite", false, "write what happened into the transcri
 // each with the time since the start. "go test -run Transcripts -rewrite"
 // writes them anew.
 //
-//	> client delta|sotw|auto [no-delta] [no-sotw] [ignore-deletion] [down] [servers=N] [cache]
+//	> client delta|sotw|auto [no-delta] [no-sotw] [greets] [ignore-deletion] [down] [servers=N] [cache]
 //	> restart                     the client is closed, and another one made with the same store
 //	> watch WATCHER cluster|endpoints NAME
 //	> cancel WATCHER
@@ -253,6 +253,7 @@ func (p *player) newClient(args []string) {
 		f := newFakeServer(p.receiver(name))
 		f.uri, f.closes = fmt.Sprint("fake:", i+1), servers > 0
 		f.setNoDelta(slices.Contains(args, "no-delta"))
+		f.greets = slices.Contains(args, "greets")
 		f.noSotW = slices.Contains(args, "no-sotw")
 		if slices.Contains(args, "down") {
 			f.setDown("connection refused")

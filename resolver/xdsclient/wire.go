@@ -18,6 +18,8 @@ import (
 type wire interface {
 	send(r *request) error
 	recv() (*response, error)
+	// taken reports, once recv has failed, whether the server had sent headers.
+	taken() bool
 }
 
 // request is one message to the server, in the words of both protocols.
@@ -72,6 +74,13 @@ func open(ctx context.Context, cc grpc.ClientConnInterface, p Protocol) (wire, e
 	return deltaWire{s}, err
 }
 
+// hasHeader reports whether a stream that has ended began with headers; one that
+// was turned away has none.
+func hasHeader(s grpc.ClientStream) bool {
+	md, err := s.Header()
+	return err == nil && md != nil
+}
+
 // sotwWire speaks the state-of-the-world protocol.
 type sotwWire struct {
 	stream discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesClient
@@ -87,6 +96,8 @@ func (w sotwWire) send(r *request) error {
 		ErrorDetail:   refusalStatus(r.refusal).Proto(),
 	})
 }
+
+func (w sotwWire) taken() bool { return hasHeader(w.stream) }
 
 func (w sotwWire) recv() (*response, error) {
 	m, err := w.stream.Recv()
@@ -144,6 +155,8 @@ func (w deltaWire) send(r *request) error {
 		ErrorDetail:              refusalStatus(r.refusal).Proto(),
 	})
 }
+
+func (w deltaWire) taken() bool { return hasHeader(w.stream) }
 
 func (w deltaWire) recv() (*response, error) {
 	m, err := w.stream.Recv()
