@@ -122,7 +122,8 @@ func (m *Mesh) dialOptions(host string, options dialRecord, callers []grpc.DialO
 	seen.Fallbacks = m.fallbacks
 	calls := interceptors.NewClient(target, seen)
 	return slices.Concat(
-		[]grpc.DialOption{grpc.WithResolvers(resolver.NewBuilder(target))},
+		// A dialer of the caller comes later and takes the place of ours.
+		[]grpc.DialOption{grpc.WithResolvers(resolver.NewBuilder(target)), grpc.WithContextDialer(calls.Dial)},
 		callers,
 		[]grpc.DialOption{
 			grpc.WithDefaultServiceConfig(config),
