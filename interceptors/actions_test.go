@@ -187,7 +187,7 @@ func TestMirror(t *testing.T) {
 		}
 		for range n {
 			g := <-copied
-			if g.method != "hello" || g.authority != target+"-shadow" || strings.Join(g.md.Get("x-user"), "") != "u" {
+			if g.method != "hello" || g.authority != "reviews-shadow:9080" || strings.Join(g.md.Get("x-user"), "") != "u" {
 				t.Errorf("the copy had message %q, authority %q, metadata %v", g.method, g.authority, g.md)
 			}
 		}

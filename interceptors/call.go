@@ -231,14 +231,7 @@ func (c *call) Header(name string) (string, bool) {
 		c.md, _ = metadata.FromOutgoingContext(c.Context)
 		c.mdRead = true
 	}
-	switch v := c.md[name]; len(v) {
-	case 0:
-		return "", false
-	case 1:
-		return v[0], true
-	default:
-		return strings.Join(v, ","), true
-	}
+	return joined(name, c.md[name])
 }
 
 // deadlineTimer is what a call needs until its deadline only. It is used by one

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,8 @@ type Client struct {
 	engine    *mesh.Engine
 	scheme    string
 	userAgent string
+	source    string
+	channel   uint64
 	fallbacks map[string]Fallback
 	timers    sync.Pool
 	mirrors   atomic.Int64 // copies of calls under way
@@ -47,6 +50,9 @@ type ClientOptions struct {
 	// Scheme is what :scheme matchers see: "http" (the default) without
 	// transport security, "https" with it.
 	Scheme string
+	// Source is the IP address that calls come from, for policies that hash it;
+	// default the name of this host, which is as constant.
+	Source string
 	// Fallbacks are the functions that fallbacks of the configuration name, for
 	// unary calls that find no host. nil is none.
 	Fallbacks map[string]Fallback
@@ -58,7 +64,13 @@ type Fallback func(ctx context.Context, method string, req, reply any) error
 
 // NewClient returns the interceptors of a channel to t.
 func NewClient(t *watch.Target, o ClientOptions) *Client {
-	c := &Client{target: t, engine: t.Engine(), scheme: o.Scheme, userAgent: o.UserAgent, fallbacks: o.Fallbacks}
+	c := &Client{
+		target: t, engine: t.Engine(), scheme: o.Scheme, userAgent: o.UserAgent,
+		source: o.Source, channel: rand.Uint64() | 1, fallbacks: o.Fallbacks,
+	}
+	if c.source == "" {
+		c.source, _ = os.Hostname() // unknown is as constant as any other
+	}
 	if c.scheme == "" {
 		c.scheme = "http"
 	}
@@ -158,8 +170,14 @@ func (c *call) decide(cc *grpc.ClientConn, method string, opts []grpc.CallOption
 
 // request is the call as the engine sees it.
 func (c *call) request(authority, method string) mesh.Request {
-	return mesh.Request{Authority: authority, Path: method, Method: "POST", Scheme: c.client.scheme, Headers: c, IsGRPC: true}
+	return mesh.Request{
+		Authority: authority, Path: method, Method: "POST", Scheme: c.client.scheme,
+		Headers: c, Source: c, Channel: c.client.channel, IsGRPC: true,
+	}
 }
+
+// SourceIP answers the engine's hash policies.
+func (c *call) SourceIP() string { return c.client.source }
 
 // undecided turns a failed decision, made on s, into the call's error. A target
 // or a cluster that does not exist may appear yet: calls that wait for ready wait

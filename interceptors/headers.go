@@ -2,6 +2,7 @@ package interceptors
 
 import (
 	"context"
+	"strings"
 
 	"google.golang.org/grpc/metadata"
 
@@ -22,28 +23,30 @@ func edited(ctx context.Context, edits []*snapshot.HeaderEdits) context.Context 
 	return metadata.NewOutgoingContext(ctx, md)
 }
 
+// headers lets edits change metadata.
+type headers metadata.MD
+
+func (h headers) Header(name string) (string, bool) { return joined(name, h[name]) }
+func (h headers) Set(name, value string)            { h[name] = []string{value} }
+func (h headers) Add(name, value string)            { h[name] = append(h[name], value) }
+func (h headers) Del(name string)                   { delete(h, name) }
+
+// joined is how matchers see a header with several values.
+func joined(name string, values []string) (string, bool) {
+	switch {
+	case len(values) == 0:
+		return "", false
+	case len(values) == 1:
+		return values[0], true
+	case name == "cookie":
+		return strings.Join(values, "; "), true
+	}
+	return strings.Join(values, ","), true
+}
+
 // edit applies edits to md, each set of them after the one before.
 func edit(md metadata.MD, edits []*snapshot.HeaderEdits) {
 	for _, e := range edits {
-		for _, name := range e.Remove {
-			delete(md, name)
-		}
-		for _, h := range e.Edits {
-			present := len(md[h.Name]) > 0
-			switch h.Action {
-			case snapshot.AppendOrAdd:
-				md[h.Name] = append(md[h.Name], h.Value)
-			case snapshot.AddIfAbsent:
-				if !present {
-					md[h.Name] = []string{h.Value}
-				}
-			case snapshot.OverwriteOrAdd:
-				md[h.Name] = []string{h.Value}
-			case snapshot.OverwriteIfExists:
-				if present {
-					md[h.Name] = []string{h.Value}
-				}
-			}
-		}
+		e.Apply(headers(md))
 	}
 }

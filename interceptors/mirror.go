@@ -23,8 +23,6 @@ const (
 	// mirrorQueue is how many messages of a stream wait for its copy; a copy that
 	// falls behind further is given up.
 	mirrorQueue = 64
-	// shadowSuffix marks the authority of a copy, as Envoy does.
-	shadowSuffix = "-shadow"
 )
 
 // comparison waits for the status of a call and of its copy.
@@ -82,12 +80,12 @@ func (c *call) shadows(codec frameCodec, authority string, opts []grpc.CallOptio
 			continue
 		}
 		stats.Sent()
-		out = append(out, c.newShadow(d, stats, codec, authority, c.Decision.Actions.Mirrors[i].KeepAuthority, opts))
+		out = append(out, c.newShadow(d, stats, codec, c.Decision.Actions.Mirrors[i].Authority(authority), opts))
 	}
 	return out
 }
 
-func (c *call) newShadow(d mesh.Decision, stats *mirror.Stats, codec frameCodec, authority string, keep bool, opts []grpc.CallOption) *shadow {
+func (c *call) newShadow(d mesh.Decision, stats *mirror.Stats, codec frameCodec, authority string, opts []grpc.CallOption) *shadow {
 	timeout := mirrorTimeout
 	if deadline, ok := c.Deadline(); ok {
 		timeout = min(timeout, time.Until(deadline))
@@ -100,9 +98,6 @@ func (c *call) newShadow(d mesh.Decision, stats *mirror.Stats, codec frameCodec,
 	k.Observe = d.Upstream.Cluster.Outlier != nil
 	var out results
 	out.replace(opts)
-	if !keep {
-		authority += shadowSuffix
-	}
 	return &shadow{
 		call: k, cancel: cancel, compare: &comparison{stats: stats},
 		opts: append(out.opts, grpc.CallAuthority(authority), grpc.ForceCodecV2(codec)),

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/meshframe/meshframe/mesh/breaker"
 	"github.com/meshframe/meshframe/mesh/fault"
 	"github.com/meshframe/meshframe/mesh/ratelimit"
 	"github.com/meshframe/meshframe/mesh/snapshot"
@@ -23,31 +24,36 @@ import (
 type Server struct {
 	refused atomic.Pointer[error]
 	policy  atomic.Pointer[serverPolicy]
-	active  atomic.Int64 // calls under way, while their number is bounded
+	active  breaker.State // calls under way, while their number is bounded
 	faults  fault.Counter
 }
 
 // serverPolicy is what an inbound listener asks for.
 type serverPolicy struct {
-	limiter       *ratelimit.Limiter // nil: none
-	fault         *fault.Injector    // nil: none
-	maxConcurrent int64              // 0: no bound
+	limiter *ratelimit.Limiter // nil: none
+	fault   *fault.Injector    // nil: none
+	limits  *breaker.Limits    // nil: none; the bound is MaxRequests
 }
 
 // NewServer returns interceptors that admit every call.
 func NewServer() *Server { return &Server{} }
 
 // Configure makes the policies of an inbound listener those of the server: its
-// local rate limit, its bound of concurrent calls, and its faults. nil is none. A
-// listener that is configured again with the same rate limit keeps its buckets.
+// local rate limit, its bound of concurrent calls, and its faults. nil is none. An
+// equal rate limit keeps its buckets.
 func (s *Server) Configure(l *snapshot.Listener) {
 	if l == nil || l.RateLimit == nil && l.Fault == nil && l.MaxConcurrent == 0 {
 		s.policy.Store(nil)
 		return
 	}
-	p := &serverPolicy{fault: fault.NewInjector(l.Fault, &s.faults), maxConcurrent: int64(l.MaxConcurrent)}
+	p := &serverPolicy{fault: fault.NewInjector(l.Fault, &s.faults)}
+	if l.MaxConcurrent > 0 {
+		limits := breaker.NoLimits
+		limits.MaxRequests = l.MaxConcurrent
+		p.limits = &limits
+	}
 	if l.RateLimit != nil {
-		if before := s.policy.Load(); before != nil && before.limiter != nil && before.limiter.Policy() == l.RateLimit {
+		if before := s.policy.Load(); before != nil && before.limiter != nil && before.limiter.Policy().Equal(l.RateLimit) {
 			p.limiter = before.limiter
 		} else {
 			p.limiter = ratelimit.NewLimiter(l.RateLimit)
@@ -85,12 +91,11 @@ func (s *Server) apply(ctx context.Context, p *serverPolicy, method string) (don
 	if p.limiter != nil && !p.limiter.Allow(h, h.source(), time.Now()) {
 		return nil, status.Error(codeOfHTTP(p.limiter.Policy().Status), "rate limited by the server")
 	}
-	if p.maxConcurrent > 0 {
-		if s.active.Add(1) > p.maxConcurrent {
-			s.active.Add(-1)
+	if p.limits != nil {
+		if !s.active.TryRequest(p.limits) {
 			return nil, status.Error(codes.Unavailable, "the server sheds load: too many calls at once")
 		}
-		done = func() { s.active.Add(-1) }
+		done = s.active.DoneRequest
 	}
 	if p.fault == nil {
 		return done, nil
@@ -134,11 +139,13 @@ type incoming struct {
 
 // Header returns an incoming header.
 func (h incoming) Header(name string) (string, bool) {
-	if name == ":path" {
+	switch name {
+	case ":path":
 		return h.method, true
+	case ":method":
+		return "POST", true
 	}
-	v := metadata.ValueFromIncomingContext(h.ctx, name)
-	return strings.Join(v, ","), len(v) > 0
+	return joined(name, metadata.ValueFromIncomingContext(h.ctx, name))
 }
 
 // source is the address of the caller, without its port.

@@ -120,6 +120,9 @@ func (m *Mesh) dialOptions(host string, options dialRecord, callers []grpc.DialO
 	target := m.watch.Target(host)
 	seen := options.clientOptions()
 	seen.Fallbacks = m.fallbacks
+	if m.address.IsValid() {
+		seen.Source = m.address.String()
+	}
 	calls := interceptors.NewClient(target, seen)
 	return slices.Concat(
 		// A dialer of the caller comes later and takes the place of ours.

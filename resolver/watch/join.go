@@ -225,17 +225,14 @@ func (j *join) cluster(name string) *cluster {
 }
 
 // names returns the clusters that calls to the target can draw, and those that
-// stand behind aggregate clusters among them.
+// stand behind them: members of aggregate clusters, fallbacks.
 func (j *join) names(c config) []string {
 	names := snapshot.ClusterNames(j.t.current.Load(), c.listener, c.routes, j.t.name)
 	for i := 0; i < len(names); i++ { // grows
 		v := j.cluster(names[i]).resource.value
-		if v == nil || v.Discovery != snapshot.Aggregate {
-			continue
-		}
-		for _, member := range v.Aggregate {
-			if !slices.Contains(names, member) {
-				names = append(names, member)
+		for _, behind := range snapshot.Behind(j.t.current.Load(), names[i], v) {
+			if !slices.Contains(names, behind) {
+				names = append(names, behind)
 			}
 		}
 	}
