@@ -283,6 +283,13 @@ func TestDefault(t *testing.T) {
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
+	var uris []string
+	for _, s := range bootstrap.Default("a:1, dns:///b:2", bootstrap.Workload{}).Servers {
+		uris = append(uris, s.URI+" "+s.CredsType)
+	}
+	if diff := cmp.Diff([]string{"a:1 insecure", "dns:///b:2 insecure"}, uris); diff != "" {
+		t.Errorf("several servers: -want +got:\n%s", diff)
+	}
 	if got, want := bootstrap.Default("a:1", bootstrap.Workload{}).Node.GetId(), "sidecar~127.0.0.1~workload.default~default.svc.cluster.local"; got != want {
 		t.Errorf("node id %q, want %q", got, want)
 	}

@@ -19,7 +19,9 @@ type Config struct {
 	// "" if it was not.
 	Source string
 
-	// Servers are the control planes in order of preference; at least one.
+	// Servers are the control planes in order of preference; at least one. A
+	// later one is for when those before it cannot be reached (gRFC A71), which
+	// here needs no environment variable to be switched on.
 	Servers []Server
 
 	// Node identifies this process. Never nil.
@@ -124,7 +126,8 @@ type Workload struct {
 const DefaultServerTemplate = "xds.istio.io/grpc/lds/inbound/%s"
 
 // Default returns a bootstrap for the control plane at address, such as
-// "127.0.0.1:15010", in plaintext. The node is one that Istio's control plane
+// "127.0.0.1:15010", or for several in order of preference, with commas between
+// them, in plaintext. The node is one that Istio's control plane
 // would take for a proxyless gRPC workload, plus the metadata MESH_SERVICES.
 func Default(address string, w Workload) *Config {
 	ip, namespace := or(w.Address, "127.0.0.1"), or(w.Namespace, "default")
@@ -150,8 +153,14 @@ func Default(address string, w Workload) *Config {
 		}
 		meta["MESH_SERVICES"] = structpb.NewListValue(list)
 	}
+	var servers []Server
+	for uri := range strings.SplitSeq(address, ",") {
+		servers = append(servers, Server{
+			URI: strings.TrimSpace(uri), Creds: insecure.NewCredentials(), CredsType: credsInsecure, Features: []string{"xds_v3"},
+		})
+	}
 	return &Config{
-		Servers: []Server{{URI: address, Creds: insecure.NewCredentials(), CredsType: credsInsecure, Features: []string{"xds_v3"}}},
+		Servers: servers,
 		Node: &corev3.Node{
 			Id:       strings.Join([]string{"sidecar", ip, or(w.Name, "workload") + "." + namespace, domain}, "~"),
 			Metadata: &structpb.Struct{Fields: meta},

@@ -11,7 +11,8 @@
 //
 // The format is described in gRPC's doc/grpc_xds_bootstrap_format.md and in
 // gRFCs A27 (servers, node), A29 (certificate providers), A36 and A47 (resource
-// name templates, authorities), A53 (ignore_resource_deletion) and A65 (TLS).
+// name templates, authorities), A53 (ignore_resource_deletion), A65 (TLS) and
+// A71 (several servers).
 //
 // This package makes no promise of a stable API.
 package bootstrap

@@ -1,9 +1,10 @@
 // Package xdsclient is an ADS client: it keeps one stream to a control plane
 // and tells any number of watchers about the resources they name. It speaks
 // both variants of the xDS v3 transport protocol, delta (incremental) and
-// state-of-the-world, and knows nothing of listeners, routes or clusters: only
-// bytes and type URLs. It is the step between the wire and resolver/decode,
-// and it can be used without the rest of Meshframe.
+// state-of-the-world, falls back to other servers and to a copy on disk, and
+// knows nothing of listeners, routes or clusters: only bytes and type URLs. It is
+// the step between the wire and resolver/decode, and it can be used without the
+// rest of Meshframe.
 //
 // # A tour
 //
@@ -49,21 +50,54 @@
 // or when it stays silent for Config.WatchExpiry on a live stream.
 //
 // Outages: last good values stay for ever, the stream is opened again with
-// jittered exponential backoff, and watchers are told when a connection
-// attempt fails. Delta streams resume where they stopped: the versions already
+// jittered exponential backoff, and watchers are told when no server can be
+// reached. Delta streams resume where they stopped: the versions already
 // held are named in the first request.
 //
 // Pressure: the next response is read when every watcher has finished with the
 // previous one; a slow application slows the server down, instead of growing a
 // queue. Memory is bounded by what is watched.
 //
-// # Where it can grow
+// # Several servers
 //
-// Two seams are deliberate. Fallback servers (gRFC A71): Config.Servers is a
-// list in order of preference, everything that belongs to one connection lives
-// in one unexported type per server, and resources do not know which server
-// they came from; today the first entry is used. Last-known-good on disk: each
-// resource keeps the bytes it was decoded from together with its version, one
-// function accepts them and one creates a subscription; a store is written in
-// the first and read in the second.
+// Config.Servers is a list in order of preference, used by the rules of gRFC A71.
+// When a server cannot be reached (no connection, or a stream that ended before
+// its first response) and a watched resource is not cached, the next one is asked
+// for everything that is watched, and its word counts. Cached is what has a value
+// or is known to be missing: whoever has everything stays with what it has, and
+// only hears of the outage. The servers before the one in charge are tried on and
+// on; the first response of one of them puts it back in charge and closes the
+// connections to those after it. What was heard from those stays until it has
+// said otherwise. Watchers hear of an outage when there is no server left to ask.
+//
+// A71 leaves some things open, or has them otherwise in gRPC:
+//
+//   - gRPC keeps one client for each target, so that the fallback of one does not
+//     touch the others. Here whoever shares a Client shares its fallback.
+//   - A watch that begins during an outage has the next server asked at once,
+//     without waiting for the next attempt to fail. Only the failure of the server
+//     in charge has the next one asked: those before it fail every time.
+//   - A server that takes over is not told which versions are at hand: one that is
+//     up to date would have nothing to say, and never be back.
+//   - What another server said, and the one in charge does not confirm within
+//     Config.WatchExpiry of taking over, is missing. (gRFC A57 has no such limit
+//     for what is cached; gRPC's Go client has it, too.) A server that has not said
+//     anything at all takes nothing away.
+//   - When nothing is watched any more, the servers after the first are left when
+//     their streams end, and the next watch begins at the top of the list.
+//
+// # A copy on disk
+//
+// With Config.Cache, what was accepted as a whole is saved, at most once a second
+// and never on the way of a response. The copies are delivered, with Update.Stale,
+// where there is no value: when no server can be reached, also for watches that
+// begin later; when a server takes the connection but says nothing within
+// Config.WatchExpiry; and when what it sends is refused. They pass Decode like
+// anything else. Servers come first, all of them: for A71 a copy is not cached.
+// Whatever a server says replaces it, the same version included, which then comes
+// as an update that is not stale. What a server says is missing is deleted; what
+// is missing because of silence is not. [NewFileStore] makes a store in a
+// directory. It guards against a crash of the process; after a crash of the
+// machine a file may turn out damaged, which is reported, and the resource is
+// waited for.
 package xdsclient

@@ -168,6 +168,7 @@ func FuzzSaved(f *testing.F) {
 	f.Add(whole[len(fileMagic) : len(whole)-crc32.Size])
 	f.Add([]byte("\x01a\x01b\x00\x00\x00\x80\x94\xeb\xdc\x03\x00"))
 	f.Add([]byte("\x01a\x01b\x00\x00\x00\x00\x05"))
+	f.Add([]byte("\x02a"))
 	f.Add(bytes.Repeat([]byte{0xff}, 40))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		framed := append([]byte(fileMagic), data...)

@@ -237,10 +237,7 @@ func (k *keeper) deliver() {
 func (k *keeper) newest(s *subscription, copies map[Key]Saved) (saved Saved, ok bool) {
 	k.c.mu.Lock()
 	defer k.c.mu.Unlock()
-	if change, ok := k.dirty[s.key()]; ok {
-		if change == nil {
-			return Saved{}, false
-		}
+	if change := k.dirty[s.key()]; change != nil {
 		return *change, true
 	}
 	saved, ok = copies[s.key()]
