@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/http"
@@ -221,7 +222,7 @@ func (r *router) destinations(out *routev3.Route, action *routev3.RouteAction, h
 // send writes one destination. When its policy asks for what cannot be done, calls go to a cluster that makes them fail.
 func (r *router) send(action *routev3.RouteAction, d *networking.Destination) trafficPolicy {
 	n := ClusterName{Host: d.GetHost(), Port: d.GetPort().GetNumber(), Subset: d.GetSubset()}
-	s := r.translation.service(n.Host, n.Port)
+	s := r.translation.service(n.Host, cmp.Or(n.Port, r.port.Number))
 	switch {
 	case n.Port != 0:
 	case s != nil && len(s.Ports) == 1:
