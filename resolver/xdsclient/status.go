@@ -37,8 +37,8 @@ type ServerStatus struct {
 	// server has answered again.
 	LastError error
 	// Failures counts the attempts that failed in a row: no stream was opened, or
-	// it ended at once and without a word. NextAttempt is when the next one is due; zero when none is, or
-	// when it is being made.
+	// it ended at once and without a word. NextAttempt is when the next one is
+	// due; zero when none is, or when it is being made.
 	Failures    int
 	NextAttempt time.Time
 	// Types are the resource types spoken about on this connection, by URL.
