@@ -145,3 +145,78 @@ func TestRestartOnBadFile(t *testing.T) {
 	}
 	must(t, s.Close())
 }
+
+// What is kept is found again by where it is, not by how its path was written.
+func TestRestartWithOtherPaths(t *testing.T) {
+	dir, state := t.TempDir(), t.TempDir()
+	must(t, os.Mkdir(filepath.Join(dir, "mesh"), 0o700))
+	write(t, dir, "mesh/reviews.yaml", reviews("10.0.1.1", ""))
+	write(t, dir, "routes.yaml", subsets("v1", "v2")+"---"+routed("v1 100"))
+	t.Chdir(dir)
+	opts := quiet("mesh", state)
+	opts.Config = append(opts.Config, "./routes.yaml")
+	s, err := xdsserver.New(t.Context(), opts)
+	must(t, err)
+	must(t, s.Close())
+
+	write(t, dir, "mesh/reviews.yaml", "nonsense: [")
+	write(t, dir, "routes.yaml", "nonsense: [")
+	t.Chdir(filepath.Join(dir, "mesh"))
+	for _, paths := range [][]string{{"../routes.yaml", "."}, {dir}, {"reviews.yaml", filepath.Join(dir, "routes.yaml")}} {
+		opts.Config = paths
+		s, err := xdsserver.New(t.Context(), opts)
+		must(t, err)
+		var dump struct {
+			Refused  []string
+			Services []struct{ Host string }
+		}
+		get(t, s, "/debug/config", &dump)
+		if len(dump.Refused) != 2 || len(dump.Services) != 1 {
+			t.Errorf("--config %v: got %+v", paths, dump)
+		}
+		must(t, s.Close())
+	}
+}
+
+// A start at which everything is bad, and nothing that was kept takes its place, fails as it does without state.
+func TestRestartOnNothing(t *testing.T) {
+	dir, state := t.TempDir(), t.TempDir()
+	write(t, dir, "reviews.yaml", reviews("10.0.1.1", ""))
+	s, err := xdsserver.New(t.Context(), quiet(dir, state))
+	must(t, err)
+	must(t, s.Close())
+
+	must(t, os.Rename(filepath.Join(dir, "reviews.yaml"), filepath.Join(dir, "renamed.yaml")))
+	write(t, dir, "renamed.yaml", "nonsense: [")
+	_, err = xdsserver.New(t.Context(), quiet(dir, state))
+	if _, ok := errors.AsType[*config.Errors](err); !ok {
+		t.Errorf("got %v", err)
+	}
+	write(t, dir, "renamed.yaml", reviews("10.0.1.1", ""))
+	s, err = xdsserver.New(t.Context(), quiet(dir, state))
+	must(t, err) // the failed start has let go of the state
+	must(t, s.Close())
+}
+
+// A state directory belongs to one server at a time, and must be one.
+func TestStateDirectory(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "reviews.yaml", reviews("10.0.1.1", ""))
+	state := filepath.Join(t.TempDir(), "is", "made")
+	s, err := xdsserver.New(t.Context(), quiet(dir, state))
+	must(t, err)
+	_, err = xdsserver.New(t.Context(), quiet(dir, state))
+	if want := "the state directory " + state + ": it is in use by another process"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	must(t, s.Close())
+	s, err = xdsserver.New(t.Context(), quiet(dir, state))
+	must(t, err)
+	must(t, s.Close())
+
+	below := filepath.Join(dir, "reviews.yaml", "state")
+	_, err = xdsserver.New(t.Context(), quiet(dir, below))
+	if want := "the state directory " + below + " cannot be made: not a directory"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}

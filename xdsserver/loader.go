@@ -61,6 +61,7 @@ func (l *loader) start(ctx context.Context) error {
 }
 
 // first makes the first model: of the files as they are or, where they are bad, as they were when they were last good.
+// It fails when that leaves nothing.
 func (l *loader) first() error {
 	model, problems := config.Build(l.disk, l.build(nil))
 	restored := false
@@ -71,7 +72,11 @@ func (l *loader) first() error {
 		}
 		l.kept = kept
 		before, _ := config.Build(kept, l.build(nil))
+		found := problems
 		model, problems = config.Build(withMissing(l.disk, kept), l.build(before))
+		if len(model.Objects()) == 0 {
+			return config.AsError(found)
+		}
 		restored = true
 	}
 	l.take(model, problems, restored)
@@ -93,12 +98,54 @@ func (l *loader) lastGood() []config.File {
 	if len(set) == 0 {
 		return nil
 	}
-	kept := parse(set, nil)
+	kept := parse(l.asWritten(set), nil)
 	if _, problems := config.Build(kept, l.build(nil)); config.HasErrors(problems) {
 		l.log.Error("the last good configuration is not good any more", "error", config.AsError(problems))
 		return nil
 	}
 	return kept
+}
+
+// asWritten names kept files as the paths of the configuration are written now.
+func (l *loader) asWritten(set map[string][]byte) map[string][]byte {
+	out := make(map[string][]byte, len(set))
+	for name, data := range set {
+		out[l.written(name)] = data
+	}
+	return out
+}
+
+func (l *loader) written(name string) string {
+	for _, p := range l.opts.Config {
+		abs, err := filepath.Abs(p)
+		if err != nil {
+			continue
+		}
+		rel, err := filepath.Rel(abs, name)
+		switch {
+		case err != nil || !filepath.IsLocal(rel):
+		case rel == ".":
+			return p
+		default:
+			return filepath.Join(p, rel)
+		}
+	}
+	return name
+}
+
+// absolute names the files to be kept by where they are: the next start may write the paths otherwise, or be in another
+// directory. Files in memory are nowhere.
+func (l *loader) absolute(set map[string][]byte) map[string][]byte {
+	out := make(map[string][]byte, len(set))
+	for name, data := range set {
+		if !slices.ContainsFunc(l.memory, func(f config.File) bool { return f.Name == name }) {
+			if abs, err := filepath.Abs(name); err == nil {
+				name = abs
+			}
+		}
+		out[name] = data
+	}
+	return out
 }
 
 // withMissing adds to what was read the kept files below paths that cannot be read.
@@ -188,7 +235,7 @@ func (l *loader) take(m *config.Model, problems []config.Problem, restored bool)
 	if l.opts.StateDir == "" {
 		return
 	}
-	if err := files.SaveSet(l.statePath(), m.Raw()); err != nil {
+	if err := files.SaveSet(l.statePath(), l.absolute(m.Raw())); err != nil {
 		l.log.Error("the configuration cannot be kept for a restart", "error", err)
 	}
 }

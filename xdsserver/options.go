@@ -65,7 +65,7 @@ type Options struct {
 	// Registration says which servers may register; default RegistrationAny.
 	Registration Registration
 	// StateDir is a directory in which registrations and the last good configuration survive a restart; "" keeps
-	// neither.
+	// neither. It is made when it is missing, and belongs to one server at a time.
 	StateDir string
 	// AllowUnenforced accepts security policies that nothing enforces yet, with a warning.
 	AllowUnenforced bool

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/meshframe/meshframe/xdsserver/config"
+	"github.com/meshframe/meshframe/xdsserver/files"
 	"github.com/meshframe/meshframe/xdsserver/registry"
 	"github.com/meshframe/meshframe/xdsserver/translate"
 )
@@ -33,6 +34,7 @@ type Server struct {
 	cache    *Cache
 	builder  *builder
 	registry *registry.Registry
+	state    *files.Lock // of StateDir; nil without one
 	leases   *leases
 	grpc     *grpc.Server
 	pipe     *pipeListener
@@ -49,20 +51,15 @@ type Server struct {
 
 // New starts a control plane: the configuration is read and valid, or the error lists every problem that it has (as
 // *config.Errors). With a StateDir that has a last good configuration, files that are bad are served as they were then;
-// the problems are logged and shown by Admin. The context bounds the start only.
+// the problems are logged and shown by Admin. A StateDir that cannot be written to, or that another server uses, is an
+// error. The context bounds the start only.
 func New(ctx context.Context, opts Options) (*Server, error) {
 	opts = opts.withDefaults()
 	s := &Server{opts: opts, log: opts.Logger, metrics: newMetrics(), cache: NewCache(), pipe: newPipeListener(), changes: newChanges()}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	var err error
-	s.registry, err = registry.New(registry.Options{Policy: opts.Registration, StateDir: opts.StateDir, Logger: opts.Logger})
-	if err != nil {
-		return nil, err
-	}
-	s.loader = newLoader(opts, s.metrics, s.configured)
-	if err := s.loader.start(ctx); err != nil {
+	if err := s.start(ctx); err != nil {
 		s.cancel()
-		return nil, errors.Join(err, s.registry.Close())
+		return nil, errors.Join(err, s.unlock())
 	}
 	s.serveRegistry()
 	s.grpc = grpc.NewServer(
@@ -72,6 +69,32 @@ func New(ctx context.Context, opts Options) (*Server, error) {
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, service{server: s})
 	s.goServe(s.pipe)
 	return s, nil
+}
+
+// start takes the state directory and reads what is in it, and the configuration.
+func (s *Server) start(ctx context.Context) (err error) {
+	if s.opts.StateDir != "" {
+		if s.state, err = files.NewLock(s.opts.StateDir); err != nil {
+			return fmt.Errorf("the state directory %w", err)
+		}
+	}
+	s.registry, err = registry.New(registry.Options{Policy: s.opts.Registration, StateDir: s.opts.StateDir, Logger: s.opts.Logger})
+	if err != nil {
+		return err
+	}
+	s.loader = newLoader(s.opts, s.metrics, s.configured)
+	if err := s.loader.start(ctx); err != nil {
+		return errors.Join(err, s.registry.Close())
+	}
+	return nil
+}
+
+// unlock lets another server have the state directory.
+func (s *Server) unlock() error {
+	if s.state == nil {
+		return nil
+	}
+	return s.state.Release()
 }
 
 // serveRegistry begins to follow the registry.
@@ -163,7 +186,7 @@ func (s *Server) Close() error {
 		s.grpc.GracefulStop()
 		drained.Stop()
 		s.work.Wait()
-		s.closeErr = s.registry.Close()
+		s.closeErr = errors.Join(s.registry.Close(), s.unlock())
 	})
 	return s.closeErr
 }
