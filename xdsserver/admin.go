@@ -3,7 +3,6 @@ package xdsserver
 import (
 	"cmp"
 	"encoding/json"
-	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/meshframe/meshframe/xdsserver/config"
 	"github.com/meshframe/meshframe/xdsserver/registry"
+	"github.com/meshframe/meshframe/xdsserver/support"
 )
 
 // Admin returns the handler of the admin endpoint:
@@ -22,7 +22,9 @@ import (
 //	/readyz         the configuration is served (503 after Close)
 //	/metrics        Prometheus
 //	/debug/config   the model as served: objects, services, and the problems of each file
-//	/debug/clients  each client and, of each type, the version sent, accepted and refused, with the client's error
+//	/debug/clients  each client and, of each type, the version sent, accepted and refused, with the client's error; and
+//	                which fields it does not do as they are written, of the objects that its resources are made of
+//	/debug/support  the same of all objects, for each type of client; ?client=grpc-go for one type
 func (s *Server) Admin() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok") })
@@ -36,6 +38,7 @@ func (s *Server) Admin() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /debug/config", func(w http.ResponseWriter, _ *http.Request) { s.writeJSON(w, s.debugConfig()) })
 	mux.HandleFunc("GET /debug/clients", func(w http.ResponseWriter, _ *http.Request) { s.writeJSON(w, s.debugClients()) })
+	mux.HandleFunc("GET /debug/support", s.serveSupport)
 	return mux
 }
 
@@ -66,7 +69,6 @@ type configDump struct {
 	Problems       []problemDump       `json:"problems"`
 	Objects        []objectDump        `json:"objects"`
 	Services       []serviceDump       `json:"services"`
-	Notes          []string            `json:"notes"` // what connected clients do not do as it is written
 	Registrations  []registry.Instance `json:"registrations"`
 }
 
@@ -104,7 +106,7 @@ func (s *Server) debugConfig() configDump {
 		Domain: state.model.Domain, OutboundPolicy: s.opts.OutboundPolicy.String(), Registration: s.opts.Registration.String(),
 		Loaded: state.loaded.UTC(), Restored: state.restored, Refused: orEmpty(state.model.Kept),
 		Problems: []problemDump{}, Objects: dumpObjects(state.model), Services: dumpServices(s.builder.current().Index()),
-		Notes: s.builder.notes(), Registrations: orEmpty(s.registry.Registrations()),
+		Registrations: orEmpty(s.registry.Registrations()),
 	}
 	for _, p := range state.problems {
 		d := problemDump{Severity: p.Severity.String(), File: p.File, Line: p.Line, Field: p.Field, Message: p.Message}
@@ -157,10 +159,10 @@ func dumpObjects(m *config.Model) []objectDump {
 		add(o.Meta, true, o.Spec.Endpoints)
 	}
 	for _, o := range m.Sidecars {
-		add(o.Meta, false, o.Spec)
+		add(o.Meta, true, o.Spec)
 	}
 	for _, o := range m.Policies {
-		add(o.Meta, false, o.Spec)
+		add(o.Meta, true, o.Spec)
 	}
 	for _, o := range m.Other {
 		add(&o.Meta, false, nil)
@@ -186,8 +188,10 @@ func dumpServices(x *registry.Index) []serviceDump {
 
 func (s *Server) debugClients() []clientStatus {
 	out := []clientStatus{}
-	for _, c := range s.builder.connected() {
-		out = append(out, c.status())
+	for c, entries := range s.builder.support() {
+		status := c.status()
+		status.Support = entries
+		out = append(out, status)
 	}
 	slices.SortFunc(out, func(a, b clientStatus) int {
 		return cmp.Or(cmp.Compare(a.Node, b.Node), a.Since.Compare(b.Since), cmp.Compare(a.Remote, b.Remote))
@@ -195,24 +199,20 @@ func (s *Server) debugClients() []clientStatus {
 	return out
 }
 
-// connected returns the clients that have named themselves.
-func (b *builder) connected() []*client {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.Collect(maps.Keys(b.clients))
-}
-
-// notes returns what the clients that are connected do not do as the configuration has it.
-func (b *builder) notes() []string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	set := map[string]bool{}
-	for _, v := range b.views {
-		for _, u := range v.units {
-			for _, n := range u.notes {
-				set[n.String()] = true
-			}
+// serveSupport serves /debug/support.
+func (s *Server) serveSupport(w http.ResponseWriter, r *http.Request) {
+	clients := support.Clients()
+	if name := r.URL.Query().Get("client"); name != "" {
+		c, err := support.ParseClient(name)
+		if err != nil {
+			writeText(w, http.StatusBadRequest, err.Error())
+			return
 		}
+		clients = []support.Client{c}
 	}
-	return orEmpty(slices.Sorted(maps.Keys(set)))
+	out := map[support.Client][]support.Entry{}
+	for _, c := range clients {
+		out[c] = orEmpty(support.Report(s.loader.current().model, c))
+	}
+	s.writeJSON(w, out)
 }

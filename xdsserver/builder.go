@@ -1,7 +1,6 @@
 package xdsserver
 
 import (
-	"context"
 	"log/slog"
 	"maps"
 	"slices"
@@ -12,7 +11,9 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/meshframe/meshframe/xdsserver/config"
 	"github.com/meshframe/meshframe/xdsserver/registry"
+	"github.com/meshframe/meshframe/xdsserver/support"
 	"github.com/meshframe/meshframe/xdsserver/translate"
 )
 
@@ -22,6 +23,7 @@ type builder struct {
 	cache   *Cache
 	log     *slog.Logger
 	metrics *metrics
+	report  *reporter
 	retain  time.Duration // how long what is still subscribed to outlives its configuration
 
 	mu       sync.Mutex
@@ -31,7 +33,6 @@ type builder struct {
 	deps     map[translate.Dep]map[*unit]struct{}
 	settling bool // registrations may be missing, see settle
 	closed   bool
-	noted    map[string]struct{} // notes that were logged
 }
 
 // view is what clients that are equal to translation have in common.
@@ -50,19 +51,21 @@ type unit struct {
 	view    *view
 	users   int // subscriptions
 	deps    []translate.Dep
-	notes   []translate.Note
-	served  bool        // the cache has a resource
-	refused bool        // it was taken away on purpose
-	held    bool        // clients that have it from another stream are not told of this one
-	retire  *time.Timer // running while the resource outlives its configuration
+	objects []*config.Meta  // that it was made of
+	notes   []support.Entry // on how they come together
+	served  bool            // the cache has a resource
+	refused bool            // it was taken away on purpose
+	held    bool            // clients that have it from another stream are not told of this one
+	retire  *time.Timer     // running while the resource outlives its configuration
 }
 
 func newBuilder(w *translate.World, c *Cache, log *slog.Logger, m *metrics, retain time.Duration) *builder {
-	return &builder{
-		cache: c, log: log, metrics: m, retain: retain, world: w,
+	b := &builder{
+		cache: c, log: log, metrics: m, retain: retain, world: w, report: newReporter(log),
 		views: map[string]*view{}, clients: map[*client]struct{}{}, deps: map[translate.Dep]map[*unit]struct{}{},
-		noted: map[string]struct{}{},
 	}
+	b.report.configured(w.Index().Model)
+	return b
 }
 
 // join finds the view of a client that has come.
@@ -73,6 +76,7 @@ func (b *builder) join(c *client) {
 	c.view = b.view(c.kind)
 	c.view.users++
 	c.session.view = c.view.key
+	b.report.connected(c.kind.Type)
 }
 
 // leave forgets a client. It has given up its names before.
@@ -197,8 +201,8 @@ func (b *builder) translate(u *unit) change {
 	}
 	b.metrics.byType[u.typeURL].translate.Observe(time.Since(start).Seconds())
 	b.forget(u)
-	u.deps, u.notes = r.Deps, r.Notes
-	b.logNotes(r.Notes)
+	u.deps, u.objects, u.notes = r.Deps, r.Objects, r.Notes
+	b.report.log(r.Notes)
 	for _, d := range r.Deps {
 		if b.deps[d] == nil {
 			b.deps[d] = map[*unit]struct{}{}
@@ -209,28 +213,6 @@ func (b *builder) translate(u *unit) change {
 	ch := change{key: tableKey{u.view.key, u.typeURL}, name: u.name, held: u.held}
 	ch.res, ch.instead = b.encode(u, r.Message), b.encode(u, r.Instead)
 	return ch
-}
-
-// maxNoted bounds what is remembered to be logged already; past it notes are logged again.
-const maxNoted = 10_000
-
-// logNotes says, once each, what clients will not do as the configuration has it.
-func (b *builder) logNotes(notes []translate.Note) {
-	for _, n := range notes {
-		text := n.String()
-		if _, ok := b.noted[text]; ok {
-			continue
-		}
-		if len(b.noted) >= maxNoted {
-			clear(b.noted)
-		}
-		b.noted[text] = struct{}{}
-		level := slog.LevelInfo
-		if n.Level == translate.Rejected {
-			level = slog.LevelWarn
-		}
-		b.log.Log(context.Background(), level, "not done as it is configured: "+text, "file", n.Object.Source.File, "line", n.Object.LineOf(n.Field))
-	}
 }
 
 func (b *builder) encode(u *unit, m proto.Message) *encoded {
@@ -255,7 +237,8 @@ func (b *builder) update(w *translate.World, hosts []string) {
 	}
 	old := b.world
 	b.world = w
-	if !translate.SameLabels(old, w) {
+	b.report.configured(w.Index().Model)
+	if !translate.SameViews(old, w) {
 		b.rebase()
 	}
 	var changes []change
@@ -269,7 +252,7 @@ func (b *builder) update(w *translate.World, hosts []string) {
 	}
 }
 
-// rebase moves clients to other views when rules read other labels than before.
+// rebase moves clients to other views when rules read other properties of them than before.
 func (b *builder) rebase() {
 	for c := range b.clients {
 		v := b.view(c.kind)
@@ -320,12 +303,8 @@ func (b *builder) affected(old *translate.World, hosts []string) []*unit {
 	if len(hosts) > 0 {
 		add(translate.Dep{Aspect: translate.Everything}, nil)
 	}
-	routing, policy := translate.RulesChanged(old, b.world)
-	for _, h := range routing {
-		reach(translate.Routing, h, nil)
-	}
-	for _, h := range policy {
-		reach(translate.Policy, h, nil)
+	for _, d := range translate.RulesChanged(old, b.world) {
+		reach(d.Aspect, d.Host, nil)
 	}
 	return slices.Collect(maps.Keys(found))
 }

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/peer"
 	grpcstatus "google.golang.org/grpc/status"
 
+	"github.com/meshframe/meshframe/xdsserver/support"
 	"github.com/meshframe/meshframe/xdsserver/translate"
 )
 
@@ -95,8 +96,8 @@ func (c *client) begin(n *corev3.Node) error {
 	c.node, c.kind, c.joined = parsed, parsed.kind, true
 	c.mu.Unlock()
 	c.server.builder.join(c)
-	c.server.metrics.clients.WithLabelValues(c.kind.Kind.String(), c.protocol).Inc()
-	c.server.log.Debug("client connected", "node", c.node.id, "remote", c.remote, "kind", c.kind.Kind, "protocol", c.protocol)
+	c.server.metrics.clients.WithLabelValues(c.kind.Type.String(), c.protocol).Inc()
+	c.server.log.Debug("client connected", "node", c.node.id, "remote", c.remote, "kind", c.kind.Type, "protocol", c.protocol)
 	return nil
 }
 
@@ -107,7 +108,7 @@ func (c *client) end() {
 		return
 	}
 	c.server.builder.leave(c)
-	c.server.metrics.clients.WithLabelValues(c.kind.Kind.String(), c.protocol).Dec()
+	c.server.metrics.clients.WithLabelValues(c.kind.Type.String(), c.protocol).Dec()
 	c.server.log.Debug("client disconnected", "node", c.node.id, "remote", c.remote)
 }
 
@@ -248,16 +249,20 @@ type clientStatus struct {
 	Protocol  string            `json:"protocol"`
 	Namespace string            `json:"namespace"`
 	Labels    map[string]string `json:"labels,omitempty"`
+	Locality  string            `json:"locality,omitempty"`
 	Since     time.Time         `json:"since"`
 	Types     []record          `json:"types"`
+	// Support lists the fields of the objects behind what the client subscribes to which it does not do as they are
+	// written.
+	Support []support.Entry `json:"support"`
 }
 
 func (c *client) status() clientStatus {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	out := clientStatus{
-		Node: c.node.id, Remote: c.remote, Kind: c.kind.Kind.String(), Protocol: c.protocol,
-		Namespace: c.kind.Namespace, Labels: c.kind.Labels, Since: c.since.UTC(), Types: []record{},
+		Node: c.node.id, Remote: c.remote, Kind: c.kind.Type.String(), Protocol: c.protocol,
+		Namespace: c.kind.Namespace, Labels: c.kind.Labels, Locality: c.kind.Locality, Since: c.since.UTC(), Types: []record{},
 	}
 	for _, r := range c.types {
 		out.Types = append(out.Types, *r)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -148,29 +149,36 @@ func (c *client) instances(address string) ([]registry.Instance, error) {
 		list = append(list, registry.Instance{
 			Host: host, Port: uint32(port), Address: at,
 			Namespace: c.kind.Namespace, NodeID: c.node.id, Workload: c.node.workload, ServiceAccount: c.node.account,
-			Labels: c.kind.Labels, Locality: c.node.locality,
+			Labels: c.kind.Labels, Locality: c.kind.Locality,
 		})
 	}
 	return list, nil
 }
 
 // reachable is where others reach a server that listens on an address: for a wildcard the node's own address, else
-// that of the stream's peer.
+// that of the stream's peer. A node that knows only its loopback address says less than a peer that is elsewhere.
 func (c *client) reachable(ap netip.AddrPort) (string, error) {
 	if !ap.Addr().IsUnspecified() {
 		return ap.String(), nil
 	}
-	port := strconv.Itoa(int(ap.Port()))
-	switch {
-	case len(c.node.addresses) > 0:
-		return net.JoinHostPort(c.node.addresses[0], port), nil
-	case c.peerIP != "":
-		return net.JoinHostPort(c.peerIP, port), nil
-	case c.remote == pipeName: // in this process
-		return net.JoinHostPort("127.0.0.1", port), nil
-	default:
+	at := ""
+	for _, a := range append(slices.Clone(c.node.addresses), c.peerIP) {
+		if at == "" || loopbackIP(at) && a != "" && !loopbackIP(a) {
+			at = a
+		}
+	}
+	if at == "" && c.remote == pipeName { // in this process
+		at = "127.0.0.1"
+	}
+	if at == "" {
 		return "", fmt.Errorf("it listens on %s and says in no INSTANCE_IPS which address that is for others", ap)
 	}
+	return net.JoinHostPort(at, strconv.Itoa(int(ap.Port()))), nil
+}
+
+func loopbackIP(s string) bool {
+	a, err := netip.ParseAddr(s)
+	return err == nil && a.Unmap().IsLoopback()
 }
 
 // parseService reads one of MESH_SERVICES.

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/meshframe/meshframe/xdsserver/config"
+	"github.com/meshframe/meshframe/xdsserver/support"
 	"github.com/meshframe/meshframe/xdsserver/translate"
 )
 
@@ -23,7 +24,6 @@ type node struct {
 	addresses []string // INSTANCE_IPS
 	workload  string
 	account   string
-	locality  string
 	services  []string // MESH_SERVICES
 }
 
@@ -41,7 +41,6 @@ func parseNode(n *corev3.Node) (node, error) {
 		workload:  fields["WORKLOAD_NAME"].GetStringValue(),
 		account:   fields["SERVICE_ACCOUNT"].GetStringValue(),
 		services:  texts(fields["MESH_SERVICES"]),
-		locality:  locality(n.GetLocality()),
 	}
 	namespace := fields["NAMESPACE"].GetStringValue()
 	if parts := strings.Split(n.GetId(), "~"); len(parts) == 4 {
@@ -59,16 +58,32 @@ func parseNode(n *corev3.Node) (node, error) {
 	if namespace == "" {
 		namespace = config.DefaultNamespace
 	}
-	out.kind = translate.Client{Kind: translate.GRPC, Namespace: namespace, Labels: labels(fields["LABELS"])}
-	switch agent = strings.ToLower(agent); {
-	case agent == "meshframe":
-		out.kind.Kind = translate.Meshframe
-	case strings.HasPrefix(agent, "grpc go"):
-		out.kind.Implementation = translate.GRPCGo
-	case strings.HasPrefix(agent, "grpc java"):
-		out.kind.Implementation = translate.GRPCJava
+	out.kind = translate.Client{
+		Type: clientType(agent), Namespace: namespace, Labels: labels(fields["LABELS"]), Locality: locality(n.GetLocality()),
+	}
+	for _, text := range out.services {
+		if host, port, listen, err := parseService(text); err == nil { // else registering says so
+			out.kind.Serves = append(out.kind.Serves, translate.Served{Host: host, Port: uint32(port), Listen: uint32(listen)})
+		}
 	}
 	return out, nil
+}
+
+// clientType tells clients apart by the name that they give themselves. One that is not known is taken for gRPC's C core,
+// which knows the least.
+func clientType(agent string) support.Client {
+	switch agent = strings.ToLower(agent); {
+	case agent == "meshframe":
+		return support.Meshframe
+	case strings.HasPrefix(agent, "grpc go"):
+		return support.GRPCGo
+	case strings.HasPrefix(agent, "grpc java"):
+		return support.GRPCJava
+	case strings.HasPrefix(agent, "grpc node"):
+		return support.GRPCNode
+	default:
+		return support.GRPCCore
+	}
 }
 
 // texts reads a list of strings, written as a list or as one string with commas.

@@ -8,25 +8,35 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/meshframe/meshframe/xdsserver/support"
 	"github.com/meshframe/meshframe/xdsserver/translate"
 )
 
 func TestParseNode(t *testing.T) {
 	for in, want := range map[string]node{
-		`{}`: {kind: translate.Client{Kind: translate.GRPC, Namespace: "default"}},
+		`{}`: {kind: translate.Client{Type: support.GRPCCore, Namespace: "default"}},
 		`{"id": "sidecar~10.0.0.1~reviews-1.prod~prod.svc.cluster.local", "user_agent_name": "gRPC Go"}`: {
 			id: "sidecar~10.0.0.1~reviews-1.prod~prod.svc.cluster.local", workload: "reviews-1", addresses: []string{"10.0.0.1"},
-			kind: translate.Client{Kind: translate.GRPC, Namespace: "prod", Implementation: translate.GRPCGo},
+			kind: translate.Client{Type: support.GRPCGo, Namespace: "prod"},
 		},
 		`{"id": "sidecar~10.0.0.1~reviews-1.prod~x", "user_agent_name": "meshframe", "locality": {"region": "r", "zone": "z"},
 		  "metadata": {"NAMESPACE": "other", "WORKLOAD_NAME": "w", "SERVICE_ACCOUNT": "a", "INSTANCE_IPS": "0.0.0.0,10.0.0.2, fd00::1,x",
 		  "LABELS": {"app": "reviews", "n": 3}, "MESH_SERVICES": ["reviews:9080", 7, " ratings:80 "]}}`: {
-			id: "sidecar~10.0.0.1~reviews-1.prod~x", workload: "w", account: "a", locality: "r/z", addresses: []string{"10.0.0.2", "fd00::1"},
+			id: "sidecar~10.0.0.1~reviews-1.prod~x", workload: "w", account: "a", addresses: []string{"10.0.0.2", "fd00::1"},
 			services: []string{"reviews:9080", "ratings:80"},
-			kind:     translate.Client{Kind: translate.Meshframe, Namespace: "other", Labels: map[string]string{"app": "reviews"}},
+			kind: translate.Client{
+				Type: support.Meshframe, Namespace: "other", Labels: map[string]string{"app": "reviews"}, Locality: "r/z",
+				Serves: []translate.Served{{Host: "reviews", Port: 9080}, {Host: "ratings", Port: 80}},
+			},
 		},
-		`{"user_agent_name": "gRPC Java"}`:                        {kind: translate.Client{Kind: translate.GRPC, Namespace: "default", Implementation: translate.GRPCJava}},
-		`{"metadata": {"MESH_SERVICES": "a:1,b:2", "LABELS": 1}}`: {services: []string{"a:1", "b:2"}, kind: translate.Client{Kind: translate.GRPC, Namespace: "default"}},
+		`{"user_agent_name": "gRPC Java"}`:         {kind: translate.Client{Type: support.GRPCJava, Namespace: "default"}},
+		`{"user_agent_name": "gRPC Node Pure JS"}`: {kind: translate.Client{Type: support.GRPCNode, Namespace: "default"}},
+		`{"user_agent_name": "gRPC C-core linux"}`: {kind: translate.Client{Type: support.GRPCCore, Namespace: "default"}},
+
+		`{"metadata": {"MESH_SERVICES": "a:1,b:2=3,c", "LABELS": 1}}`: {
+			services: []string{"a:1", "b:2=3", "c"},
+			kind:     translate.Client{Type: support.GRPCCore, Namespace: "default", Serves: []translate.Served{{Host: "a", Port: 1}, {Host: "b", Port: 2, Listen: 3}}},
+		},
 	} {
 		n := &corev3.Node{}
 		if err := protojson.Unmarshal([]byte(in), n); err != nil {

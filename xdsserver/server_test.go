@@ -444,7 +444,7 @@ func TestAdmin(t *testing.T) {
 			}
 		}
 		get(t, s, "/debug/clients", &clients)
-		if len(clients) != 1 || clients[0].Protocol != protocol || clients[0].Kind != "grpc" || clients[0].Namespace != "default" || len(clients[0].Types) != 1 {
+		if len(clients) != 1 || clients[0].Protocol != protocol || clients[0].Kind != "grpc-go" || clients[0].Namespace != "default" || len(clients[0].Types) != 1 {
 			t.Fatalf("got %+v", clients)
 		}
 		e := clients[0].Types[0]
@@ -457,7 +457,7 @@ func TestAdmin(t *testing.T) {
 			`meshframe_xdsserver_pushes_total{type="ClusterLoadAssignment"} 2`,
 			`meshframe_xdsserver_acks_total{type="ClusterLoadAssignment"} 1`,
 			`meshframe_xdsserver_nacks_total{type="ClusterLoadAssignment"} 1`,
-			`meshframe_xdsserver_clients{kind="grpc",protocol="` + protocol + `"} 1`,
+			`meshframe_xdsserver_clients{kind="grpc-go",protocol="` + protocol + `"} 1`,
 			`meshframe_xdsserver_config_problems{severity="error"} 0`,
 			`meshframe_xdsserver_translate_seconds_count{type="ClusterLoadAssignment"}`,
 		} {

@@ -4,6 +4,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/meshframe/meshframe/xdsserver/support"
 	"github.com/meshframe/meshframe/xdsserver/translate"
 )
 
@@ -14,7 +15,7 @@ func BenchmarkTranslate(b *testing.B) {
 		b.Fatal(err)
 	}
 	w := world(b, "policies.yaml", data, translate.Options{})
-	c := translate.Client{Kind: translate.Meshframe, Namespace: "default"}
+	c := translate.Client{Type: support.Meshframe, Namespace: "default"}
 	for name, fn := range map[string]func(){
 		"Listener":  func() { w.Listener(c, "reviews:9080") },
 		"Route":     func() { w.Route(c, "outbound|9080||reviews.default.svc.cluster.local") },

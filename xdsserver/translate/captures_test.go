@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/meshframe/meshframe/xdsserver/config"
+	"github.com/meshframe/meshframe/xdsserver/support"
 	"github.com/meshframe/meshframe/xdsserver/translate"
 )
 
@@ -75,7 +76,9 @@ func capturedClient(t *testing.T, dir string) translate.Client {
 	n := &corev3.Node{}
 	readJSON(t, filepath.Join(dir, "node.json"), n)
 	fields := n.GetMetadata().GetFields()
-	c := translate.Client{Kind: translate.GRPC, Namespace: fields["NAMESPACE"].GetStringValue(), Labels: map[string]string{}}
+	c := translate.Client{Type: support.GRPCCore, Namespace: fields["NAMESPACE"].GetStringValue(), Labels: map[string]string{}}
+	l := n.GetLocality()
+	c.Locality = strings.Join([]string{l.GetRegion(), l.GetZone(), l.GetSubZone()}, "/")
 	for k, v := range fields["LABELS"].GetStructValue().GetFields() {
 		c.Labels[k] = v.GetStringValue()
 	}
@@ -145,7 +148,7 @@ func (c *capture) listeners() {
 // routes are compared as this project's own client gets them, because that is nearest to what istiod sends.
 func (c *capture) routes() {
 	client := c.client
-	client.Kind = translate.Meshframe
+	client.Type = support.Meshframe
 	for _, want := range resources(c, "rds.json", func() *routev3.RouteConfiguration { return &routev3.RouteConfiguration{} }) {
 		got, ok := c.world.Route(client, want.GetName()).Message.(*routev3.RouteConfiguration)
 		if !ok {
@@ -154,6 +157,7 @@ func (c *capture) routes() {
 		}
 		normalize(want)
 		normalize(got)
+		unhashed(want, got)
 		c.compare(want.GetName(), want, got)
 	}
 }
@@ -174,12 +178,30 @@ func normalize(rc *routev3.RouteConfiguration) {
 			if a.GetMaxStreamDuration().GetMaxStreamDuration().AsDuration() == 0 {
 				a.MaxStreamDuration = nil
 			}
-			a.HashPolicy = nil // not for this client yet
-			if p := a.GetRetryPolicy(); p != nil {
-				p.RetryHostPredicate = nil // left out by istiod where there is a hash policy
+			for _, m := range a.GetRequestMirrorPolicies() {
+				m.TraceSampled = nil
+			}
+			if p := a.GetRetryPolicy().GetRetryPriority(); p != nil {
+				p.ConfigType = nil // how often priorities are left out anew
 			}
 			if len(r.TypedPerFilterConfig) == 0 {
 				r.TypedPerFilterConfig = nil
+			}
+		}
+	}
+}
+
+// unhashed takes away the hash policies that istiod makes of a rule whose subset has another policy than to hash, which
+// say nothing, and what comes of them.
+func unhashed(want, got *routev3.RouteConfiguration) {
+	for i, v := range want.GetVirtualHosts() {
+		for j, r := range v.GetRoutes() {
+			if i >= len(got.GetVirtualHosts()) || j >= len(got.GetVirtualHosts()[i].GetRoutes()) {
+				return
+			}
+			ours := got.GetVirtualHosts()[i].GetRoutes()[j].GetRoute()
+			if theirs := r.GetRoute(); len(theirs.GetHashPolicy()) > 0 && len(ours.GetHashPolicy()) == 0 && ours.GetRetryPolicy() != nil {
+				theirs.HashPolicy, ours.RetryPolicy.RetryHostPredicate = nil, nil
 			}
 		}
 	}

@@ -1,62 +1,52 @@
 package translate
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/meshframe/meshframe/xdsserver/support"
 )
 
-// Kind is the type of an xDS client, as far as it matters to what it is sent.
-type Kind uint8
-
-const (
-	// Meshframe is this project's own data plane: gRPC's resources with more of Istio's policies.
-	Meshframe Kind = iota
-	// GRPC is any gRPC implementation's own xDS client.
-	GRPC
-)
-
-// String returns "meshframe" or "grpc".
-func (k Kind) String() string {
-	if k == Meshframe {
-		return "meshframe"
-	}
-	return "grpc"
+// Client is what translation knows of who asks. Clients that are equal are sent the same bytes. Of Labels, Locality and
+// Serves only what some rule reads matters, see World.Restrict.
+type Client struct {
+	Type      support.Client
+	Namespace string
+	Labels    map[string]string // of the workload
+	Locality  string            // "region/zone/subzone", "" unknown
+	Serves    []Served          // what the inbound listeners of a server stand for
 }
 
-// Implementation tells gRPC's implementations apart where they differ.
-type Implementation uint8
+// Served is a port of a service that an inbound listener stands for.
+type Served struct {
+	Host   string // may be short
+	Port   uint32 // of the service
+	Listen uint32 // that the server listens on; 0 is any
+}
 
-const (
-	// OtherGRPC is any that is not below, or says nothing about itself.
-	OtherGRPC Implementation = iota
-	// GRPCGo is grpc-go.
-	GRPCGo
-	// GRPCJava is grpc-java.
-	GRPCJava
-)
+// ours says that the client is one of this project's, which does all that Envoy's API can say and reads
+// filter_metadata["meshframe"]. gRPC's own clients are sent only what they interpret.
+func (c Client) ours() bool { return !c.Type.GRPC() }
 
-// leastRequest says that an implementation knows the policy LEAST_REQUEST (gRFC A48). The others refuse the cluster.
-func (i Implementation) leastRequest() bool { return i != OtherGRPC }
-
-// Client is what translation knows of who asks. Clients that are equal are sent the same bytes.
-type Client struct {
-	Kind      Kind
-	Namespace string
-	// Labels of the workload; only those that some rule reads matter, see World.Restrict.
-	Labels map[string]string
-	// Implementation of a GRPC client.
-	Implementation Implementation
+// leastRequest says that the client knows the policy LEAST_REQUEST (gRFC A48). The others refuse the cluster.
+func (c Client) leastRequest() bool {
+	return c.ours() || c.Type == support.GRPCGo || c.Type == support.GRPCJava
 }
 
 // Key returns a text that is the same for equal clients only.
 func (c Client) Key() string {
 	var b strings.Builder
-	b.WriteString(c.Kind.String())
-	b.WriteString([...]string{"", "-go", "-java"}[c.Implementation])
-	b.WriteString("/" + c.Namespace)
+	b.WriteString(c.Type.String() + "/" + c.Namespace)
 	for _, k := range slices.Sorted(maps.Keys(c.Labels)) {
-		b.WriteString("/" + k + "=" + c.Labels[k])
+		fmt.Fprintf(&b, "/%s=%s", k, c.Labels[k])
+	}
+	if c.Locality != "" {
+		fmt.Fprintf(&b, "@%s", c.Locality)
+	}
+	for _, s := range c.Serves {
+		fmt.Fprintf(&b, ";%s:%d=%d", s.Host, s.Port, s.Listen)
 	}
 	return b.String()
 }

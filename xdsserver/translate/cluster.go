@@ -1,20 +1,14 @@
 package translate
 
 import (
-	"math"
-
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	aggregatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/aggregate/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/structpb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
-	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/meshframe/meshframe/xdsserver/config"
 	"github.com/meshframe/meshframe/xdsserver/registry"
+	"github.com/meshframe/meshframe/xdsserver/support"
 )
 
 // Cluster translates a cluster (CDS).
@@ -43,14 +37,18 @@ func (w *World) Cluster(c Client, name string) Result {
 	if !ok {
 		return t.missing(none)
 	}
-	p := d.policyFor(n.Port, sub)
+	p := t.policyFor(s, &d, n.Port, sub)
 	if reason := p.refusal(); reason != "" {
 		return t.refused(name, reason)
 	}
-	m := &clusterv3.Cluster{Name: name, AltStatName: name + ";"}
+	m := &clusterv3.Cluster{Name: name, AltStatName: name + ";", Metadata: origin(d, n.Subset)}
 	t.discovery(m, s, n)
-	t.policy(m, p)
-	t.origin(m, d, n.Subset)
+	t.balancer(m, p)
+	t.limits(m, p)
+	t.outlier(m, p)
+	if c.ours() {
+		extend(&m.Metadata, t.clusterExtension(s, n, p))
+	}
 	return t.found(m)
 }
 
@@ -65,8 +63,8 @@ func (t *translation) refused(name, reason string) Result {
 	none := t.hollow(name, RefusedPrefix+reason)
 	r := t.missing(none)
 	r.Refused = true
-	if t.client.Kind == Meshframe {
-		none.Metadata = metadata("meshframe", "error", reason)
+	if t.client.ours() {
+		extend(&none.Metadata, object{"error": text(reason)})
 		r.Message, r.Instead = none, nil
 	}
 	return r
@@ -75,7 +73,7 @@ func (t *translation) refused(name, reason string) Result {
 // hollow is a cluster without endpoints, by whose name or that of its assignment errors say what is wrong. grpc-go's
 // errors do not have the name of an assignment that is empty, but that of an aggregate that leads nowhere.
 func (t *translation) hollow(name, assignment string) *clusterv3.Cluster {
-	if t.client.Kind == GRPC && t.client.Implementation == GRPCGo {
+	if t.client.Type == support.GRPCGo {
 		return &clusterv3.Cluster{
 			Name: name,
 			ClusterDiscoveryType: &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
@@ -89,12 +87,6 @@ func (t *translation) hollow(name, assignment string) *clusterv3.Cluster {
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads(), ServiceName: assignment},
 	}
-}
-
-func metadata(namespace, key, value string) *corev3.Metadata {
-	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
-		namespace: {Fields: map[string]*structpb.Value{key: structpb.NewStringValue(value)}},
-	}}
 }
 
 func ads() *corev3.ConfigSource {
@@ -125,135 +117,18 @@ func (t *translation) discovery(m *clusterv3.Cluster, s *registry.Service, n Clu
 	}
 }
 
-// origin names the rules that a cluster comes from, as Istio's tools expect it.
-func (t *translation) origin(m *clusterv3.Cluster, d destination, subset string) {
+// origin names the rule that a cluster comes from, as Istio's tools expect it.
+func origin(d destination, subset string) *corev3.Metadata {
 	if len(d.rules) == 0 {
-		return
+		return nil
 	}
-	m.Metadata = metadata("istio", "config", configPath(d.rules[0].Meta, "destination-rule"))
+	fields := object{"config": text(configPath(d.rules[0].Meta, "destination-rule"))}
 	if subset != "" {
-		m.Metadata.FilterMetadata["istio"].Fields["subset"] = structpb.NewStringValue(subset)
+		fields["subset"] = text(subset)
 	}
+	return metadata("istio", fields)
 }
 
 func configPath(o *config.Meta, kind string) string {
 	return "/apis/" + o.APIVersion + "/namespaces/" + o.Namespace + "/" + kind + "/" + o.Name
-}
-
-// policy writes the traffic policy into the cluster, as far as the client interprets it as it is meant.
-func (t *translation) policy(m *clusterv3.Cluster, p trafficPolicy) {
-	t.balancer(m, p.balancer)
-	t.pool(m, p)
-	t.outlier(m, p.outlier)
-	if p.tunnel.value != nil {
-		t.note(p.tunnel.rule, p.tunnel.field, Degraded, "connections are made directly, not through the tunnel")
-	}
-	if p.proxy.value != nil {
-		t.note(p.proxy.rule, p.proxy.field, Degraded, "the PROXY protocol is not spoken")
-	}
-	if p.budget.value != nil {
-		t.note(p.budget.rule, p.budget.field, Degraded, "retries are not limited by a budget")
-	}
-}
-
-// pool writes connection limits and the connect timeout. What is not set does not limit: gRPC would take 1024 requests
-// for that.
-func (t *translation) pool(m *clusterv3.Cluster, p trafficPolicy) {
-	tcp, http := p.pool.value.GetTcp(), p.pool.value.GetHttp()
-	limits := &clusterv3.CircuitBreakers_Thresholds{MaxRequests: limit(http.GetHttp2MaxRequests())}
-	m.CircuitBreakers = &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{limits}}
-	if t.client.Kind == Meshframe {
-		limits.MaxConnections = limit(tcp.GetMaxConnections())
-		limits.MaxPendingRequests = limit(http.GetHttp1MaxPendingRequests())
-		limits.MaxRetries = limit(http.GetMaxRetries())
-		m.ConnectTimeout = durationpb.New(defaultConnectTimeout)
-		if d := tcp.GetConnectTimeout(); d != nil {
-			m.ConnectTimeout = d
-		}
-	}
-	if p.pool.value != nil {
-		t.poolNotes(p.pool)
-	}
-}
-
-func limit(n int32) *wrapperspb.UInt32Value {
-	if n <= 0 {
-		return wrapperspb.UInt32(math.MaxUint32)
-	}
-	return wrapperspb.UInt32(uint32(n))
-}
-
-// poolNotes reports the settings of a connection pool that have no effect.
-func (t *translation) poolNotes(p setting[*networking.ConnectionPoolSettings]) {
-	tcp, http := p.value.GetTcp(), p.value.GetHttp()
-	grpc := t.client.Kind == GRPC
-	for _, f := range []struct {
-		name string
-		set  bool
-	}{
-		{"tcp.maxConnections", tcp.GetMaxConnections() != 0},
-		{"tcp.connectTimeout", tcp.GetConnectTimeout() != nil && grpc},
-		{"tcp.tcpKeepalive", tcp.GetTcpKeepalive() != nil},
-		{"tcp.maxConnectionDuration", tcp.GetMaxConnectionDuration() != nil},
-		{"tcp.idleTimeout", tcp.GetIdleTimeout() != nil},
-		{"http.http1MaxPendingRequests", http.GetHttp1MaxPendingRequests() != 0 && grpc},
-		{"http.maxRetries", http.GetMaxRetries() != 0 && grpc},
-		{"http.maxRequestsPerConnection", http.GetMaxRequestsPerConnection() != 0},
-		{"http.idleTimeout", http.GetIdleTimeout() != nil},
-		{"http.maxConcurrentStreams", http.GetMaxConcurrentStreams() != 0},
-		{"http.http2KeepAlive", http.GetHttp2KeepAlive() != nil},
-	} {
-		if f.set {
-			t.note(p.rule, p.field+"."+f.name, Degraded, "has no effect: there is one HTTP/2 connection per endpoint, which the client manages")
-		}
-	}
-}
-
-// outlier writes outlier detection by Istio's terms. gRPC's own clients know only success rate and failure percentage,
-// and would take the fields for the former.
-func (t *translation) outlier(m *clusterv3.Cluster, o setting[*networking.OutlierDetection]) {
-	v := o.value
-	if v == nil {
-		return
-	}
-	if t.client.Kind == GRPC {
-		t.note(o.rule, o.field, Degraded, "endpoints are not ejected: gRPC cannot count consecutive errors")
-		return
-	}
-	out := &clusterv3.OutlierDetection{
-		EnforcingSuccessRate: wrapperspb.UInt32(0),
-		Interval:             v.GetInterval(),
-		BaseEjectionTime:     v.GetBaseEjectionTime(),
-	}
-	m.OutlierDetection = out
-	if n := v.GetConsecutive_5XxErrors(); n != nil {
-		out.Consecutive_5Xx, out.EnforcingConsecutive_5Xx = n, enforce(n)
-	}
-	gateway := v.GetConsecutiveGatewayErrors()
-	if n := v.GetConsecutiveErrors(); gateway == nil && n > 0 {
-		gateway = wrapperspb.UInt32(uint32(n))
-	}
-	if gateway != nil {
-		out.ConsecutiveGatewayFailure, out.EnforcingConsecutiveGatewayFailure = gateway, enforce(gateway)
-	}
-	if v.GetMaxEjectionPercent() > 0 {
-		out.MaxEjectionPercent = wrapperspb.UInt32(uint32(v.GetMaxEjectionPercent()))
-	}
-	if out.SplitExternalLocalOriginErrors = v.GetSplitExternalLocalOriginErrors(); out.SplitExternalLocalOriginErrors {
-		if n := v.GetConsecutiveLocalOriginFailures(); n != nil {
-			out.ConsecutiveLocalOriginFailure, out.EnforcingConsecutiveLocalOriginFailure = n, enforce(n)
-		}
-		out.EnforcingLocalOriginSuccessRate = wrapperspb.UInt32(0)
-	}
-	m.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{
-		HealthyPanicThreshold: &typev3.Percent{Value: float64(max(v.GetMinHealthPercent(), 0))},
-	}
-}
-
-// enforce turns a detector on when its count is not 0.
-func enforce(n *wrapperspb.UInt32Value) *wrapperspb.UInt32Value {
-	if n.GetValue() == 0 {
-		return wrapperspb.UInt32(0)
-	}
-	return wrapperspb.UInt32(100)
 }

@@ -27,28 +27,34 @@ func (w *World) Endpoints(c Client, name string) Result {
 	t.unsettled = t.unsettled || s.Source == nil || len(s.Endpoints) == 0 ||
 		slices.ContainsFunc(s.Endpoints, func(e registry.Endpoint) bool { return e.Registered })
 	d := t.destination(s)
-	labels, _, ok := d.subsetLabels(n.Subset)
+	labels, sub, ok := d.subsetLabels(n.Subset)
 	if !ok {
 		return t.missing(empty)
 	}
-	return t.found(&endpointv3.ClusterLoadAssignment{ClusterName: name, Endpoints: localities(s, n.Port, labels)})
+	p := t.policyFor(s, &d, n.Port, sub)
+	groups := grouped(s, n.Port, labels, t.preference(p))
+	contiguous(groups)
+	return t.found(&endpointv3.ClusterLoadAssignment{ClusterName: name, Endpoints: t.distribute(groups, p)})
 }
 
-// localities groups the endpoints of a port that have the labels by where they are, in the order in which the places
-// first appear. A place weighs as much as its endpoints together.
-func localities(s *registry.Service, port uint32, labels map[string]string) []*endpointv3.LocalityLbEndpoints {
+// grouped groups the endpoints of a port that have the labels by where they are and how much they are preferred, in the
+// order in which the groups first appear. A group weighs as much as its endpoints together.
+func grouped(s *registry.Service, port uint32, labels map[string]string, prefer func(*registry.Endpoint) place) []*endpointv3.LocalityLbEndpoints {
 	var list []*endpointv3.LocalityLbEndpoints
-	at := map[string]*endpointv3.LocalityLbEndpoints{}
+	at := map[place]*endpointv3.LocalityLbEndpoints{}
 	for i := range s.Endpoints {
 		e := &s.Endpoints[i]
 		own, ok := e.Port(port)
 		if !ok || !e.Matches(labels) || strings.HasPrefix(e.Address, "unix:") {
 			continue
 		}
-		l := at[e.Locality]
+		where := prefer(e)
+		l := at[where]
 		if l == nil {
-			l = &endpointv3.LocalityLbEndpoints{Locality: locality(e.Locality), LoadBalancingWeight: wrapperspb.UInt32(0)}
-			at[e.Locality] = l
+			l = &endpointv3.LocalityLbEndpoints{
+				Locality: protoLocality(e.Locality), Priority: uint32(where.priority), LoadBalancingWeight: wrapperspb.UInt32(0),
+			}
+			at[where] = l
 			list = append(list, l)
 		}
 		weight := max(e.Weight, 1)
@@ -71,12 +77,6 @@ func health(h registry.Health) corev3.HealthStatus {
 	default:
 		return corev3.HealthStatus_UNKNOWN // clients take it for healthy
 	}
-}
-
-// locality reads "region/zone/subzone".
-func locality(s string) *corev3.Locality {
-	parts := append(strings.SplitN(s, "/", 3), "", "")
-	return &corev3.Locality{Region: parts[0], Zone: parts[1], SubZone: parts[2]}
 }
 
 func socketAddress(host string, port uint32) *corev3.Address {

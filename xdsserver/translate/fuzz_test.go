@@ -9,6 +9,7 @@ import (
 
 	"github.com/meshframe/meshframe/xdsserver/config"
 	"github.com/meshframe/meshframe/xdsserver/registry"
+	"github.com/meshframe/meshframe/xdsserver/support"
 	"github.com/meshframe/meshframe/xdsserver/translate"
 )
 
@@ -39,9 +40,9 @@ func FuzzNames(f *testing.F) {
 	}
 	worlds := []*translate.World{translate.NewWorld(x, translate.Options{}, nil), translate.NewWorld(x, translate.Options{RegistryOnly: true}, nil)}
 	f.Fuzz(func(t *testing.T, name, namespace string, ours bool) {
-		c := translate.Client{Kind: translate.GRPC, Implementation: translate.GRPCGo, Namespace: namespace}
+		c := translate.Client{Type: support.GRPCGo, Namespace: namespace}
 		if ours {
-			c = translate.Client{Kind: translate.Meshframe, Namespace: namespace}
+			c = translate.Client{Type: support.Meshframe, Namespace: namespace, Locality: "r/z"}
 		}
 		for _, w := range worlds {
 			for _, ask := range []func(translate.Client, string) translate.Result{w.Listener, w.Route, w.Cluster, w.Endpoints} {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -22,6 +23,7 @@ import (
 
 	"github.com/meshframe/meshframe/xdsserver/config"
 	"github.com/meshframe/meshframe/xdsserver/registry"
+	"github.com/meshframe/meshframe/xdsserver/support"
 	"github.com/meshframe/meshframe/xdsserver/translate"
 )
 
@@ -30,7 +32,7 @@ var update = flag.Bool("update", false, "write the golden files")
 // Each testdata/*.yaml is one configuration. Comments in it say who asks for what:
 //
 //	# registry-only
-//	# client: KIND NAMESPACE [LABEL=VALUE...]
+//	# client: TYPE NAMESPACE [at=LOCALITY] [serves=HOST:PORT] [LABEL=VALUE...]
 //	# ask: LISTENER...
 //
 // For each client the golden file has what it gets: the listeners, and everything that they lead to.
@@ -88,21 +90,25 @@ func parseDirectives(t *testing.T, data []byte) directives {
 
 func parseClient(t *testing.T, words []string) translate.Client {
 	t.Helper()
-	c := translate.Client{Kind: translate.GRPC, Namespace: words[1], Labels: map[string]string{}}
-	switch words[0] {
-	case "meshframe":
-		c.Kind = translate.Meshframe
-	case "grpc":
-	case "grpc-go":
-		c.Implementation = translate.GRPCGo
-	case "grpc-java":
-		c.Implementation = translate.GRPCJava
-	default:
-		t.Fatalf("client %q", words[0])
+	kind, err := support.ParseClient(words[0])
+	if err != nil {
+		t.Fatal(err)
 	}
+	c := translate.Client{Type: kind, Namespace: words[1], Labels: map[string]string{}}
 	for _, w := range words[2:] {
-		k, v, _ := strings.Cut(w, "=")
-		c.Labels[k] = v
+		switch k, v, _ := strings.Cut(w, "="); k {
+		case "at":
+			c.Locality = v
+		case "serves":
+			host, port, _ := strings.Cut(v, ":")
+			n, err := strconv.Atoi(port)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Serves = append(c.Serves, translate.Served{Host: host, Port: uint32(n)})
+		default:
+			c.Labels[k] = v
+		}
 	}
 	return c
 }
@@ -158,9 +164,7 @@ func follow(t *testing.T, w *translate.World, c translate.Client, listeners []st
 		list := map[string]any{}
 		for _, n := range names {
 			r := get(c, n)
-			for _, note := range r.Notes {
-				notes = append(notes, note.String())
-			}
+			notes = append(notes, notesOf(w, c, r)...)
 			if r.Message == nil {
 				list[n] = "does not exist"
 				if r.Instead != nil {
@@ -187,6 +191,21 @@ func follow(t *testing.T, w *translate.World, c translate.Client, listeners []st
 	slices.Sort(notes)
 	out["notes"] = slices.Compact(notes)
 	return out
+}
+
+// notesOf is everything that is said about a resource.
+func notesOf(w *translate.World, c translate.Client, r translate.Result) (notes []string) {
+	for _, e := range r.Notes {
+		notes = append(notes, e.String())
+	}
+	for _, o := range w.Index().Model.Objects() {
+		if slices.Contains(r.Objects, &o.Meta) {
+			for _, e := range support.Object(o, c.Type) {
+				notes = append(notes, e.String())
+			}
+		}
+	}
+	return notes
 }
 
 func routesOf(t *testing.T) func(proto.Message) []string {

@@ -9,10 +9,14 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
+	locallimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/meshframe/meshframe/xdsserver/config"
+	"github.com/meshframe/meshframe/xdsserver/registry"
 )
 
 // Listener translates a listener (LDS): the inbound listener of a server, or the API listener of a service as the
@@ -50,8 +54,16 @@ func (w *World) Listener(c Client, name string) Result {
 			ConfigSource:    ads(),
 			RouteConfigName: ClusterName{Host: s.Host, Port: p.Number}.String(),
 		}},
-		HttpFilters: []*hcmv3.HttpFilter{faultFilter, routerFilter},
+		HttpFilters: t.httpFilters(s, p.Number),
 	}))
+}
+
+// httpFilters are what the routes of a port of a service configure.
+func (t *translation) httpFilters(s *registry.Service, port uint32) []*hcmv3.HttpFilter {
+	if t.hostLimit(s, port) != nil {
+		return []*hcmv3.HttpFilter{faultFilter, limitFilter, routerFilter}
+	}
+	return []*hcmv3.HttpFilter{faultFilter, routerFilter}
 }
 
 func apiListener(name string, address *corev3.Address, hcm *hcmv3.HttpConnectionManager) *listenerv3.Listener {
@@ -69,6 +81,7 @@ const (
 
 var (
 	faultFilter  = httpFilter(faultFilterName, &faultv3.HTTPFault{})
+	limitFilter  = httpFilter(limitFilterName, &locallimitv3.LocalRateLimit{StatPrefix: limitStats})
 	routerFilter = httpFilter(routerFilterName, &routerv3.Router{})
 )
 
@@ -87,13 +100,14 @@ func packed(m proto.Message) *anypb.Any {
 	return &anypb.Any{TypeUrl: "type.googleapis.com/" + string(m.ProtoReflect().Descriptor().FullName()), Value: body}
 }
 
-// inbound is the listener of a server that asks for it: all calls are let in.
+// inbound is the listener of a server that asks for it: all calls are let in, but for those that a MeshPolicy limits.
 func (w *World) inbound(c Client, name, address string) Result {
 	t := w.begin(c)
 	ap, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return t.missing(nil)
 	}
+	limits := t.serverLimits(uint32(ap.Port()))
 	hcm := &hcmv3.HttpConnectionManager{
 		RouteSpecifier: &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: &routev3.RouteConfiguration{
 			Name: "inbound",
@@ -106,9 +120,12 @@ func (w *World) inbound(c Client, name, address string) Result {
 				}},
 			}},
 		}},
-		HttpFilters: []*hcmv3.HttpFilter{routerFilter},
 	}
-	return t.found(&listenerv3.Listener{
+	if limits.rate != nil {
+		hcm.HttpFilters = append(hcm.HttpFilters, httpFilter(limitFilterName, localLimit(limits.rate)))
+	}
+	hcm.HttpFilters = append(hcm.HttpFilters, routerFilter)
+	m := &listenerv3.Listener{
 		Name:    name,
 		Address: socketAddress(ap.Addr().String(), uint32(ap.Port())),
 		FilterChains: []*listenerv3.FilterChain{{
@@ -118,5 +135,47 @@ func (w *World) inbound(c Client, name, address string) Result {
 				ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed(hcm)},
 			}},
 		}},
-	})
+	}
+	if limits.concurrent > 0 {
+		extend(&m.Metadata, object{"max_concurrent": count(limits.concurrent)})
+	}
+	return t.found(m)
+}
+
+// serverLimits is what one inbound listener may take.
+type serverLimits struct {
+	rate       *config.RateLimit // nil: no limit
+	concurrent uint32            // 0: no limit
+}
+
+// serverLimits joins the limits of the services that a port of the server stands for: the first that has one counts.
+func (t *translation) serverLimits(port uint32) (out serverLimits) {
+	for _, served := range t.client.Serves {
+		if served.Listen != 0 && served.Listen != port {
+			continue
+		}
+		s := t.index.Find(served.Host, t.client.Namespace)
+		for _, c := range config.Candidates(served.Host, t.client.Namespace, t.index.Model.Domain) {
+			t.dep(Definition, c)
+		}
+		if s == nil {
+			continue
+		}
+		p := t.meshPolicy(s, served.Port, "", "")
+		switch rate := p.ServerRateLimit; {
+		case rate.Value == nil:
+		case out.rate == nil:
+			out.rate = rate.Value
+		case out.rate != rate.Value:
+			t.note(rate.Policy, rate.Field, "it has no effect on servers that stand for another service as well: that of the first counts")
+		}
+		switch most := p.MaxConcurrentRequests; {
+		case most.Value == 0:
+		case out.concurrent == 0:
+			out.concurrent = most.Value
+		case out.concurrent != most.Value:
+			t.note(most.Policy, most.Field, "it has no effect on servers that stand for another service as well: that of the first counts")
+		}
+	}
+	return out
 }

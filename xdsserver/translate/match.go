@@ -2,7 +2,6 @@ package translate
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -17,31 +16,26 @@ import (
 
 // match translates one match of a route into the candidates that stand for it: none when it can never be true for this
 // client, several when the client has no single matcher for it.
-func (r *router) match(h *networking.HTTPRoute, m *networking.HTTPMatchRequest, field string, index int) []candidate {
+func (r *router) match(h *networking.HTTPRoute, m *networking.HTTPMatchRequest) []candidate {
 	name := h.GetName()
 	if m == nil {
 		return []candidate{{route: &routev3.Route{Name: name, Match: everything()}, last: true}}
 	}
-	field = fmt.Sprintf("%s.match[%d]", field, index)
 	if !r.fromHere(m) {
 		return nil
 	}
 	if m.GetName() != "" {
 		name = strings.TrimPrefix(name+"."+m.GetName(), ".")
 	}
-	if len(m.GetQueryParams()) > 0 {
-		r.note(r.rule.Meta, field+".queryParams", Degraded, "the match is never true: gRPC calls have no query")
+	if len(m.GetQueryParams()) > 0 { // gRPC calls have no query
 		return nil
 	}
-	if m.GetStatPrefix() != "" {
-		r.note(r.rule.Meta, field+".statPrefix", Degraded, "it names no metric")
-	}
 	path := pathMatch(m)
-	if r.client.Kind == Meshframe {
+	if r.client.ours() {
 		path.Headers = envoyHeaders(m)
 		return []candidate{{route: &routev3.Route{Name: name, Match: path}, last: isEverything(path)}}
 	}
-	return r.grpcMatch(name, path, m, field)
+	return grpcMatch(name, path, m)
 }
 
 // fromHere evaluates what the control plane knows about the client.
@@ -127,21 +121,19 @@ func envoyHeader(name string, m *networking.StringMatch) *routev3.HeaderMatcher 
 // grpcMatch translates everything but the path for gRPC's own clients. They match metadata only: what a gRPC call is
 // known to be (method POST, scheme http) is evaluated here, and authorities by the virtual host that they are in. A
 // header that is absent never matches there, not even inverted, so that "not this value" becomes two routes.
-func (r *router) grpcMatch(name string, path *routev3.RouteMatch, m *networking.HTTPMatchRequest, field string) []candidate {
+func grpcMatch(name string, path *routev3.RouteMatch, m *networking.HTTPMatchRequest) []candidate {
 	if !matches(m.GetMethod(), "POST") || !matches(m.GetScheme(), "http") {
 		return nil
 	}
 	for _, k := range sortedKeys(m.GetHeaders()) {
-		if unseen(lower(k)) {
-			r.note(r.rule.Meta, fmt.Sprintf("%s.headers[%s]", field, k), Degraded, "the match is never true: gRPC clients do not match this header")
+		if unseen(lower(k)) { // the match is never true
 			return nil
 		}
 		path.Headers = append(path.Headers, grpcHeader(lower(k), m.GetHeaders()[k]))
 	}
 	variants := []*routev3.RouteMatch{path}
 	for _, k := range sortedKeys(m.GetWithoutHeaders()) {
-		if unseen(lower(k)) {
-			r.note(r.rule.Meta, fmt.Sprintf("%s.withoutHeaders[%s]", field, k), Degraded, "the condition always holds: gRPC clients do not match this header")
+		if unseen(lower(k)) { // the condition always holds
 			continue
 		}
 		variants = without(variants, lower(k), m.GetWithoutHeaders()[k])

@@ -28,6 +28,9 @@ func (t *translation) destination(s *registry.Service) destination {
 	t.dep(Policy, s.Host)
 	for _, ns := range []string{t.client.Namespace, s.Namespace, t.opts.RootNamespace} {
 		if d, ok := t.destinationIn(ns, s.Host); ok {
+			for _, r := range d.rules {
+				t.uses(r.Meta)
+			}
 			return d
 		}
 	}
@@ -102,6 +105,7 @@ func (d *destination) subset(name string) *subset {
 
 // trafficPolicy is the settings that apply to a port of a service, and where each was written.
 type trafficPolicy struct {
+	own      *config.Policy // of this project's MeshPolicies; never nil
 	pool     setting[*networking.ConnectionPoolSettings]
 	outlier  setting[*networking.OutlierDetection]
 	balancer setting[*networking.LoadBalancerSettings]
@@ -120,12 +124,35 @@ type setting[T any] struct {
 
 // policyFor returns the policy for a port of a service, of a subset if there is one. A subset's settings replace the
 // rule's, setting by setting; the settings of a port replace all others, without inheriting what they leave out.
-func (d *destination) policyFor(port uint32, s *subset) (p trafficPolicy) {
+func (t *translation) policyFor(s *registry.Service, d *destination, port uint32, sub *subset) (p trafficPolicy) {
 	if len(d.rules) > 0 {
 		p.overlay(d.policy, d.rules[0].Meta, "spec.trafficPolicy", port)
 	}
-	if s != nil {
-		p.overlay(s.GetTrafficPolicy(), s.rule.Meta, s.field+".trafficPolicy", port)
+	name := ""
+	if sub != nil {
+		name = sub.GetName()
+		p.overlay(sub.GetTrafficPolicy(), sub.rule.Meta, sub.field+".trafficPolicy", port)
+	}
+	p.own = t.meshPolicy(s, port, name, t.client.Namespace)
+	return p
+}
+
+// meshPolicy returns what the MeshPolicies say about a port of a service, or a subset of it. Without a namespace of a
+// client it is what they say about its servers.
+func (t *translation) meshPolicy(s *registry.Service, port uint32, subset, client string) *config.Policy {
+	t.dep(Policy, s.Host)
+	p := t.index.Model.Policy(config.Subject{
+		Host: s.Host, Subset: subset, Port: port, Namespace: s.Namespace, Client: client, Root: t.opts.RootNamespace,
+	})
+	if p == nil {
+		return &config.Policy{}
+	}
+	for _, o := range []*config.Meta{
+		p.Breaker.Policy, p.Fallback.Policy, p.ClientRateLimit.Policy, p.ServerRateLimit.Policy, p.MaxConcurrentRequests.Policy,
+		p.LoadBalancer.Policy, p.OutlierDetection.Policy, p.Retry.Policy, p.Hedge.Policy, p.SessionAffinity.Policy,
+		p.Timeouts.Policy, p.Fault.Policy,
+	} {
+		t.uses(o)
 	}
 	return p
 }

@@ -1,9 +1,12 @@
 package translate
 
 import (
+	"slices"
+
 	"google.golang.org/protobuf/proto"
 
 	"github.com/meshframe/meshframe/xdsserver/config"
+	"github.com/meshframe/meshframe/xdsserver/support"
 )
 
 // Result is one translated resource.
@@ -19,11 +22,14 @@ type Result struct {
 	Unsettled bool
 	// Deps is what the translation looked at.
 	Deps []Dep
-	// Notes say where the client will not do all that the configuration asks for.
-	Notes []Note
+	// Objects are what the resource was made of. What the client does not do of what they say is known to package
+	// support, field by field.
+	Objects []*config.Meta
+	// Notes say what else the client will not do, because of how objects come together here.
+	Notes []support.Entry
 }
 
-// Aspect is one side of a host that a translation can depend on.
+// Aspect is one side of a host or namespace that a translation can depend on.
 type Aspect uint8
 
 const (
@@ -33,10 +39,14 @@ const (
 	Endpoints
 	// Routing: the VirtualServices for the host.
 	Routing
-	// Policy: the DestinationRules for the host.
+	// Policy: the DestinationRules and MeshPolicies for the host.
 	Policy
 	// Everything: any service at all; Host is "".
 	Everything
+	// Scope: the Sidecars for a namespace, which is in Host.
+	Scope
+	// Imports: the services that rules for a namespace, which is in Host, send calls to.
+	Imports
 )
 
 // Dep is one thing that a translation looked at. Host is fully qualified or, when the configuration has it so, a
@@ -46,45 +56,15 @@ type Dep struct {
 	Host   string
 }
 
-// Level says what becomes of a field that a client type cannot do as it is written.
-type Level uint8
-
-const (
-	// Degraded: the call works, without what the field asks for.
-	Degraded Level = iota
-	// Rejected: calls that the field concerns fail.
-	Rejected
-)
-
-// String returns "degraded" or "rejected".
-func (l Level) String() string {
-	if l == Degraded {
-		return "degraded"
-	}
-	return "rejected"
-}
-
-// Note is one difference between the configuration and what a client type does.
-type Note struct {
-	Kind    Kind         // of client
-	Object  *config.Meta // whose field it is
-	Field   string       // such as spec.http[0].corsPolicy
-	Level   Level
-	Message string
-}
-
-// String writes the note on one line.
-func (n Note) String() string {
-	return n.Kind.String() + " clients: " + n.Object.ID() + ": " + n.Field + ": " + n.Level.String() + ": " + n.Message
-}
-
 // translation is one call of a World's method: what is asked, and what is noted on the way.
 type translation struct {
 	*World
-	client Client
-	deps   map[Dep]struct{}
-	order  []Dep
-	notes  []Note
+	client  Client
+	deps    map[Dep]struct{}
+	order   []Dep
+	objects []*config.Meta
+	notes   []support.Entry
+	scoped  *config.Scope // nil: not looked up yet
 
 	unsettled bool
 }
@@ -101,14 +81,25 @@ func (t *translation) dep(a Aspect, host string) {
 	}
 }
 
-func (t *translation) note(o *config.Meta, field string, l Level, message string) {
-	t.notes = append(t.notes, Note{t.client.Kind, o, field, l, message})
+// uses notes that the resource is made of an object; nil is none.
+func (t *translation) uses(o *config.Meta) {
+	if o != nil && !slices.Contains(t.objects, o) {
+		t.objects = append(t.objects, o)
+	}
+}
+
+// note notes that calls work without what a field asks for.
+func (t *translation) note(o *config.Meta, field, reason string) {
+	t.notes = append(t.notes, support.Entry{
+		Client: t.client.Type, Object: o, Field: field, Line: o.LineOf(field),
+		Verdict: support.Verdict{Outcome: support.Degraded, Reason: reason},
+	})
 }
 
 func (t *translation) found(m proto.Message) Result {
-	return Result{Message: m, Deps: t.order, Notes: t.notes, Unsettled: t.unsettled}
+	return Result{Message: m, Deps: t.order, Objects: t.objects, Notes: t.notes, Unsettled: t.unsettled}
 }
 
 func (t *translation) missing(instead proto.Message) Result {
-	return Result{Instead: instead, Deps: t.order, Notes: t.notes, Unsettled: t.unsettled}
+	return Result{Instead: instead, Deps: t.order, Objects: t.objects, Notes: t.notes, Unsettled: t.unsettled}
 }

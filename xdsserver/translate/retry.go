@@ -4,12 +4,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	previousprioritiesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/priority/previous_priorities/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/meshframe/meshframe/xdsserver/config"
 )
 
 // Istio's retries where nothing is configured.
@@ -19,47 +23,99 @@ const (
 	hostSelectionRetries = 5
 )
 
-var previousHosts = packed(&previoushostsv3.PreviousHostsPredicate{})
+// defaultBackoff is Envoy's.
+const defaultBackoff = 25 * time.Millisecond
+
+var (
+	previousHosts      = packed(&previoushostsv3.PreviousHostsPredicate{})
+	previousPriorities = packed(&previousprioritiesv3.PreviousPrioritiesConfig{UpdateFrequency: 1})
+)
 
 // retry translates a retry policy; nil stands for Istio's default, no attempts for none. Calls that are bound to an
-// endpoint go back to it, others avoid the endpoints that they were at.
-func (r *router) retry(in *networking.HTTPRetry, bound bool) *routev3.RetryPolicy {
+// endpoint go back to it, others avoid the endpoints that they were at. gRPC's own clients know conditions by gRPC status,
+// the number of retries and the backoff.
+func (r *router) retry(in *networking.HTTPRetry, bound bool, own *config.Retry) *routev3.RetryPolicy {
 	if in != nil && in.GetAttempts() <= 0 {
 		return nil
 	}
-	out := &routev3.RetryPolicy{
-		NumRetries:                    wrapperspb.UInt32(defaultRetries),
-		RetryOn:                       defaultRetryOn,
-		HostSelectionRetryMaxAttempts: hostSelectionRetries,
-	}
+	out := &routev3.RetryPolicy{NumRetries: wrapperspb.UInt32(defaultRetries), RetryOn: defaultRetryOn}
 	if in != nil {
 		out.NumRetries.Value = uint32(in.GetAttempts())
-		out.PerTryTimeout = in.GetPerTryTimeout()
 		if in.GetRetryOn() != "" {
 			out.RetryOn, out.RetriableStatusCodes = retryOn(in.GetRetryOn())
 		}
 		if b := in.GetBackoff(); b != nil {
 			out.RetryBackOff = &routev3.RetryPolicy_RetryBackOff{BaseInterval: b}
 		}
-		if in.GetRetryRemoteLocalities().GetValue() {
-			out.RetryPriority = &routev3.RetryPolicy_RetryPriority{
-				Name: "envoy.retry_priorities.previous_priorities",
-				ConfigType: &routev3.RetryPolicy_RetryPriority_TypedConfig{
-					TypedConfig: packed(&previousprioritiesv3.PreviousPrioritiesConfig{UpdateFrequency: 2}),
-				},
-			}
-		}
 	}
+	if own != nil && own.MaxBackoff > 0 {
+		limitBackoff(out, own.MaxBackoff)
+	}
+	if !r.client.ours() {
+		out.RetryOn, out.RetriableStatusCodes = grpcRetryOn(out.RetryOn, out.GetRetriableStatusCodes()), nil
+		return out
+	}
+	out.PerTryTimeout = in.GetPerTryTimeout()
+	out.HostSelectionRetryMaxAttempts = hostSelectionRetries
 	if p := in.GetRetryIgnorePreviousHosts(); !bound && (p == nil || p.GetValue()) {
 		out.RetryHostPredicate = []*routev3.RetryPolicy_RetryHostPredicate{{
 			Name:       "envoy.retry_host_predicates.previous_hosts",
 			ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: previousHosts},
 		}}
 	}
-	if r.client.Kind == GRPC {
-		out.RetryOn = grpcRetryOn(out.RetryOn, out.GetRetriableStatusCodes())
+	if in.GetRetryRemoteLocalities().GetValue() {
+		out.RetryPriority = &routev3.RetryPolicy_RetryPriority{
+			Name:       "envoy.retry_priorities.previous_priorities",
+			ConfigType: &routev3.RetryPolicy_RetryPriority_TypedConfig{TypedConfig: previousPriorities},
+		}
+	}
+	if own != nil {
+		responseHeaders(out, own)
 	}
 	return out
+}
+
+// limitBackoff bounds how long the waits between retries become.
+func limitBackoff(out *routev3.RetryPolicy, most time.Duration) {
+	if out.RetryBackOff == nil {
+		out.RetryBackOff = &routev3.RetryPolicy_RetryBackOff{BaseInterval: durationpb.New(min(defaultBackoff, most))}
+	}
+	out.RetryBackOff.MaxInterval = durationpb.New(max(most, out.GetRetryBackOff().GetBaseInterval().AsDuration()))
+}
+
+// responseHeaders writes what the headers of an answer say about retries.
+func responseHeaders(out *routev3.RetryPolicy, own *config.Retry) {
+	for _, h := range own.RetriableHeaders {
+		out.RetriableHeaders = append(out.RetriableHeaders, envoyHeader(lower(h.Name), condition(h)))
+	}
+	if len(own.RetriableHeaders) > 0 && !slices.Contains(strings.Split(out.GetRetryOn(), ","), "retriable-headers") {
+		out.RetryOn += ",retriable-headers"
+	}
+	if len(own.ResetHeaders) == 0 {
+		return
+	}
+	out.RateLimitedRetryBackOff = &routev3.RetryPolicy_RateLimitedRetryBackOff{MaxInterval: durationpb.New(own.MaxResetInterval)}
+	for _, h := range own.ResetHeaders {
+		format := routev3.RetryPolicy_SECONDS
+		if h.Format == config.ResetUnixTimestamp {
+			format = routev3.RetryPolicy_UNIX_TIMESTAMP
+		}
+		out.RateLimitedRetryBackOff.ResetHeaders = append(out.RateLimitedRetryBackOff.ResetHeaders, &routev3.RetryPolicy_ResetHeader{Name: h.Name, Format: format})
+	}
+}
+
+// condition is a condition on a header in Istio's terms.
+func condition(h config.HeaderCondition) *networking.StringMatch {
+	switch {
+	case h.Exact != "":
+		return &networking.StringMatch{MatchType: &networking.StringMatch_Exact{Exact: h.Exact}}
+	case h.Prefix != "":
+		return &networking.StringMatch{MatchType: &networking.StringMatch_Prefix{Prefix: h.Prefix}}
+	case h.Regex != "":
+		return &networking.StringMatch{MatchType: &networking.StringMatch_Regex{Regex: h.Regex}}
+	default:
+		return nil
+	}
 }
 
 // retryOn splits Istio's list into Envoy's conditions and status codes.
@@ -113,31 +169,4 @@ func grpcRetryOn(list string, codes []uint32) string {
 		}
 	}
 	return strings.Join(tokens, ",")
-}
-
-// grpcRetries are the conditions that gRPC's own clients act on.
-var grpcRetries = []string{"cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable"}
-
-// retryNotes reports what of a route's retries has no effect.
-func (r *router) retryNotes(in *networking.HTTPRetry, field string) {
-	field += ".retries"
-	if in.GetRetryRemoteLocalities().GetValue() {
-		r.note(r.rule.Meta, field+".retryRemoteLocalities", Degraded, "retries prefer the localities that any call prefers")
-	}
-	if r.client.Kind != GRPC || in.GetAttempts() <= 0 {
-		return
-	}
-	if in.GetPerTryTimeout() != nil {
-		r.note(r.rule.Meta, field+".perTryTimeout", Degraded, "attempts have no timeout of their own")
-	}
-	var others []string
-	for token := range strings.SplitSeq(in.GetRetryOn(), ",") {
-		if token = strings.TrimSpace(token); token != "" && !slices.Contains(grpcRetries, token) {
-			others = append(others, token)
-		}
-	}
-	if len(others) > 0 {
-		r.note(r.rule.Meta, field+".retryOn", Degraded, "gRPC retries by gRPC status only: "+strings.Join(others, ", ")+
-			" stand for the statuses that they mean, or for nothing")
-	}
 }

@@ -4,14 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"net"
-	"net/http"
-	"slices"
 	"strconv"
 	"strings"
+	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -70,6 +67,9 @@ func (r *router) virtualHosts(names []string) []*routev3.VirtualHost {
 				Routes:                     routes,
 				IncludeRequestAttemptCount: true,
 			}
+			if l := r.hostLimit(r.service, r.port.Number); l != nil {
+				v.TypedPerFilterConfig = map[string]*anypb.Any{limitFilterName: packed(localLimit(l))}
+			}
 			if len(hosts) > 0 {
 				v.Name += "#" + strconv.Itoa(len(hosts))
 			}
@@ -100,13 +100,14 @@ func applicable(candidates []candidate, authority string) (routes []*routev3.Rou
 func (r *router) candidates() []candidate {
 	r.rule = r.virtualService(r.service.Host)
 	if r.rule != nil && opaque(r.port.Protocol) {
-		r.note(r.rule.Meta, "spec.http", Degraded, fmt.Sprintf("it does not apply to port %d of %s, whose protocol is %s", r.port.Number, r.service.Host, r.port.Protocol))
+		r.note(r.rule.Meta, "spec.http", fmt.Sprintf("it does not apply to port %d of %s, whose protocol is %s", r.port.Number, r.service.Host, r.port.Protocol))
 		r.rule = nil
 	}
 	if r.rule == nil || len(r.rule.Spec.GetHttp()) == 0 {
 		r.rule = nil
-		return []candidate{r.fallback()}
+		return []candidate{r.byDefault()}
 	}
+	r.uses(r.rule.Meta)
 	var list []candidate
 	for i, h := range r.rule.Spec.GetHttp() {
 		list = append(list, r.httpRoute(h, fmt.Sprintf("spec.http[%d]", i))...)
@@ -114,27 +115,25 @@ func (r *router) candidates() []candidate {
 	return list
 }
 
-// fallback is the route of a service without rules.
-func (r *router) fallback() candidate {
+// byDefault is the route of a service without rules.
+func (r *router) byDefault() candidate {
+	out := &routev3.Route{Name: "default", Match: everything()}
 	action := &routev3.RouteAction{}
-	p := r.send(action, &networking.Destination{Host: r.service.Host, Port: &networking.PortSelector{Number: r.port.Number}})
-	r.timing(action, nil, nil, p)
-	return candidate{
-		last:  true,
-		route: &routev3.Route{Name: "default", Match: everything(), Action: &routev3.Route_Route{Route: action}},
-	}
+	first := []trafficPolicy{r.send(action, &networking.Destination{Host: r.service.Host, Port: &networking.PortSelector{Number: r.port.Number}})}
+	r.forward(out, action, &networking.HTTPRoute{}, first)
+	return candidate{last: true, route: out}
 }
 
 // httpRoute translates one route of the rule: one candidate for each of its matches that can be true.
 func (r *router) httpRoute(h *networking.HTTPRoute, field string) []candidate {
 	var list []candidate
-	for i, m := range matchesOf(h) {
-		list = append(list, r.match(h, m, field, i)...)
+	for _, m := range matchesOf(h) {
+		list = append(list, r.match(h, m)...)
 	}
 	if len(list) == 0 {
 		return nil
 	}
-	proto0 := &routev3.Route{Metadata: metadata("istio", "config", configPath(r.rule.Meta, "virtual-service"))}
+	proto0 := &routev3.Route{Metadata: metadata("istio", object{"config": text(configPath(r.rule.Meta, "virtual-service"))})}
 	r.action(proto0, h, field)
 	for _, c := range list {
 		filled := proto.Clone(proto0).(*routev3.Route)
@@ -157,33 +156,22 @@ func matchesOf(h *networking.HTTPRoute) []*networking.HTTPMatchRequest {
 func (r *router) action(out *routev3.Route, h *networking.HTTPRoute, field string) {
 	switch {
 	case h.GetDelegate() != nil:
-		reason := "delegation to another VirtualService is not supported yet"
-		r.note(r.rule.Meta, field+".delegate", Rejected, reason)
-		out.Action = r.refuse(field+".delegate", reason)
-		return
+		out.Action = r.refuse(field+".delegate", "there is no VirtualService to delegate to")
 	case h.GetRedirect() != nil:
-		r.note(r.rule.Meta, field+".redirect", Rejected, "calls fail: gRPC does not follow redirects")
-		out.Action = &routev3.Route_Redirect{Redirect: redirect(h.GetRedirect())}
-		return
+		out.Action = &routev3.Route_Redirect{Redirect: r.redirect(h.GetRedirect())}
+		r.headers(out, h.GetHeaders())
 	case h.GetDirectResponse() != nil:
-		r.note(r.rule.Meta, field+".directResponse", Rejected, "calls fail, without the status and body of the response")
 		out.Action = &routev3.Route_DirectResponse{DirectResponse: directResponse(h.GetDirectResponse())}
-		return
+		r.headers(out, h.GetHeaders())
+	default:
+		action := &routev3.RouteAction{}
+		r.hostHeader(action, h.GetHeaders())
+		r.rewrite(action, h.GetRewrite())
+		r.headers(out, h.GetHeaders())
+		policies := r.destinations(out, action, h)
+		r.mirrors(action, h)
+		r.forward(out, action, h, policies)
 	}
-	action := &routev3.RouteAction{}
-	p := r.destinations(out, action, h, field)
-	r.timing(action, h.GetTimeout(), h.GetRetries(), p)
-	r.retryNotes(h.GetRetries(), field)
-	r.rewrite(action, h.GetRewrite(), field)
-	r.mirrors(action, h, field)
-	r.headers(out, h.GetHeaders(), field)
-	if h.GetCorsPolicy() != nil {
-		r.note(r.rule.Meta, field+".corsPolicy", Degraded, "it is left out: gRPC refuses all routes of the service over it")
-	}
-	if f := h.GetFault(); f != nil {
-		out.TypedPerFilterConfig = map[string]*anypb.Any{faultFilterName: packed(r.fault(f, field))}
-	}
-	out.Action = &routev3.Route_Route{Route: action}
 }
 
 // refuse is an action that makes calls fail with a text that names the rule.
@@ -193,187 +181,133 @@ func (r *router) refuse(field, reason string) *routev3.Route_Route {
 	}}}
 }
 
-// destinations writes where calls go, and returns the policy of the first destination, whose affinity counts.
-func (r *router) destinations(out *routev3.Route, action *routev3.RouteAction, h *networking.HTTPRoute, field string) trafficPolicy {
-	list := h.GetRoute()
-	if len(list) == 1 {
-		r.headers(out, list[0].GetHeaders(), field+".route[0]")
-		return r.send(action, list[0].GetDestination())
+// forward writes what holds for calls that are sent somewhere. Of several destinations the policy of the first counts for
+// what is said once for a route.
+func (r *router) forward(out *routev3.Route, action *routev3.RouteAction, h *networking.HTTPRoute, policies []trafficPolicy) {
+	own := policies[0].own
+	r.onlyFirst(policies)
+	r.timing(action, h.GetTimeout(), own)
+	action.RetryPolicy = r.retry(h.GetRetries(), len(action.GetHashPolicy()) > 0, own.Retry.Value)
+	if r.client.ours() {
+		if own.Hedge.Value != nil && own.Hedge.Value.OnPerTryTimeout {
+			action.HedgePolicy = &routev3.HedgePolicy{HedgeOnPerTryTimeout: true}
+		}
+		extend(&out.Metadata, r.routeLimit(own))
 	}
-	weighted := &routev3.WeightedCluster{}
-	var first trafficPolicy
-	for i, d := range list {
+	if f := h.GetFault(); f != nil {
+		out.TypedPerFilterConfig = map[string]*anypb.Any{faultFilterName: packed(fault(f, own.Fault.Value))}
+	}
+	out.Action = &routev3.Route_Route{Route: action}
+}
+
+// destinations writes where calls go, and returns the policy of each destination.
+func (r *router) destinations(out *routev3.Route, action *routev3.RouteAction, h *networking.HTTPRoute) (policies []trafficPolicy) {
+	all := h.GetRoute()
+	if len(all) == 1 {
+		r.headers(out, all[0].GetHeaders())
+		r.hostHeader(action, all[0].GetHeaders())
+		return []trafficPolicy{r.send(action, all[0].GetDestination())}
+	}
+	weights := &routev3.WeightedCluster{}
+	for _, d := range all {
 		if d.GetWeight() == 0 {
 			continue
 		}
-		var to routev3.RouteAction
-		p := r.send(&to, d.GetDestination())
-		if len(weighted.GetClusters()) == 0 {
-			first, action.HashPolicy = p, to.GetHashPolicy()
+		policies = append(policies, r.send(action, d.GetDestination()))
+		w := &routev3.WeightedCluster_ClusterWeight{Name: action.GetCluster(), Weight: wrapperspb.UInt32(uint32(d.GetWeight()))}
+		r.headers(w, d.GetHeaders())
+		if host := hostHeader(d.GetHeaders()); host != "" && r.client.ours() {
+			w.HostRewriteSpecifier = &routev3.WeightedCluster_ClusterWeight_HostRewriteLiteral{HostRewriteLiteral: host}
 		}
-		w := &routev3.WeightedCluster_ClusterWeight{Name: to.GetCluster(), Weight: wrapperspb.UInt32(uint32(d.GetWeight()))}
-		r.headers(w, d.GetHeaders(), fmt.Sprintf("%s.route[%d]", field, i))
-		weighted.Clusters = append(weighted.Clusters, w)
+		weights.Clusters = append(weights.Clusters, w)
 	}
-	action.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: weighted}
-	return first
+	action.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: weights}
+	return policies
 }
 
 // send writes one destination. When its policy asks for what cannot be done, calls go to a cluster that makes them fail.
 func (r *router) send(action *routev3.RouteAction, d *networking.Destination) trafficPolicy {
-	n := ClusterName{Host: d.GetHost(), Port: d.GetPort().GetNumber(), Subset: d.GetSubset()}
-	s := r.translation.service(n.Host, cmp.Or(n.Port, r.port.Number))
-	switch {
-	case n.Port != 0:
-	case s != nil && len(s.Ports) == 1:
-		n.Port = s.Ports[0].Number
-	default:
-		n.Port = r.port.Number
-	}
+	n, s := r.target(d, r.port.Number)
 	name := n.String()
-	var p trafficPolicy
+	p := trafficPolicy{own: &config.Policy{}}
 	if s != nil {
-		dest := r.translation.destination(s)
+		dest := r.destination(s)
 		_, sub, _ := dest.subsetLabels(n.Subset)
-		p = dest.policyFor(n.Port, sub)
-		if reason := p.refusal(); reason != "" {
-			r.note(p.tls.rule, p.tls.field, Rejected, "calls fail: TLS is not supported yet, and plaintext would break what the rule asks for")
-			if r.client.Kind == GRPC {
-				name = RefusedPrefix + reason
-			}
+		p = r.policyFor(s, &dest, n.Port, sub)
+		if reason := p.refusal(); reason != "" && !r.client.ours() {
+			name = RefusedPrefix + reason
 		}
-		_, action.HashPolicy = r.hashed(p)
+		addHash(action, r.hashed(p))
 	}
 	action.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: name}
 	return p
 }
 
-// timing writes deadline and retries.
-func (r *router) timing(action *routev3.RouteAction, timeout *durationpb.Duration, retries *networking.HTTPRetry, p trafficPolicy) {
+// target returns the cluster that a destination means, and its service; nil when there is none. Without a port it is the
+// only one that the service has, else the one that was called.
+func (t *translation) target(d *networking.Destination, called uint32) (ClusterName, *registry.Service) {
+	n := ClusterName{Host: d.GetHost(), Port: d.GetPort().GetNumber(), Subset: d.GetSubset()}
+	s := t.service(n.Host, cmp.Or(n.Port, called))
+	switch {
+	case n.Port != 0:
+	case s != nil && len(s.Ports) == 1:
+		n.Port = s.Ports[0].Number
+	default:
+		n.Port = called
+	}
+	return n, s
+}
+
+// onlyFirst notes what other destinations than the first have of their own where a route can have it only once.
+func (r *router) onlyFirst(policies []trafficPolicy) {
+	first := policies[0].own
+	for _, p := range policies[1:] {
+		own := p.own
+		for _, s := range []struct {
+			differs bool
+			policy  *config.Meta
+			field   string
+		}{
+			{own.ClientRateLimit.Value != first.ClientRateLimit.Value, own.ClientRateLimit.Policy, own.ClientRateLimit.Field},
+			{own.Retry.Value != first.Retry.Value, own.Retry.Policy, own.Retry.Field},
+			{own.Hedge.Value != first.Hedge.Value, own.Hedge.Policy, own.Hedge.Field},
+			{own.Timeouts.Value != first.Timeouts.Value, own.Timeouts.Policy, own.Timeouts.Field},
+			{own.Fault.Value != first.Fault.Value, own.Fault.Policy, own.Fault.Field},
+		} {
+			if s.differs && s.policy != nil {
+				r.note(s.policy, s.field, fmt.Sprintf("it has no effect for calls to %s: of several destinations of a route that of the first counts", r.service.Host))
+			}
+		}
+	}
+}
+
+// timing writes deadlines. The caller's own deadline is bounded by the route's as well, where it is bounded at all: xDS
+// has the one take the place of the other.
+func (r *router) timing(action *routev3.RouteAction, timeout *durationpb.Duration, own *config.Policy) {
 	if timeout == nil {
 		timeout = durationpb.New(0)
 	}
+	limits := own.Timeouts.Value
+	if limits == nil {
+		limits = &config.Timeouts{}
+	}
 	action.Timeout = timeout
-	action.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: timeout}
-	bound, _ := r.hashed(p)
-	action.RetryPolicy = r.retry(retries, bound)
-}
-
-func redirect(in *networking.HTTPRedirect) *routev3.RedirectAction {
-	out := &routev3.RedirectAction{HostRedirect: in.GetAuthority()}
-	switch {
-	case in.GetUri() != "":
-		out.PathRewriteSpecifier = &routev3.RedirectAction_PathRedirect{PathRedirect: in.GetUri()}
-	case in.GetPrefixRewrite() != "":
-		out.PathRewriteSpecifier = &routev3.RedirectAction_PrefixRewrite{PrefixRewrite: in.GetPrefixRewrite()}
+	whole := shorter(timeout.AsDuration(), limits.MaxStreamDuration)
+	action.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: durationpb.New(whole)}
+	if limits.MaxGRPCTimeout > 0 {
+		action.MaxStreamDuration.GrpcTimeoutHeaderMax = durationpb.New(shorter(whole, limits.MaxGRPCTimeout))
 	}
-	if in.GetScheme() != "" {
-		out.SchemeRewriteSpecifier = &routev3.RedirectAction_SchemeRedirect{SchemeRedirect: in.GetScheme()}
-	}
-	out.PortRedirect = in.GetPort()
-	switch in.GetRedirectCode() {
-	case 0, http.StatusMovedPermanently:
-		out.ResponseCode = routev3.RedirectAction_MOVED_PERMANENTLY
-	case http.StatusFound:
-		out.ResponseCode = routev3.RedirectAction_FOUND
-	case http.StatusSeeOther:
-		out.ResponseCode = routev3.RedirectAction_SEE_OTHER
-	case http.StatusTemporaryRedirect:
-		out.ResponseCode = routev3.RedirectAction_TEMPORARY_REDIRECT
-	case http.StatusPermanentRedirect:
-		out.ResponseCode = routev3.RedirectAction_PERMANENT_REDIRECT
-	}
-	return out
-}
-
-func directResponse(in *networking.HTTPDirectResponse) *routev3.DirectResponseAction {
-	out := &routev3.DirectResponseAction{Status: in.GetStatus()}
-	switch b := in.GetBody().GetSpecifier().(type) {
-	case *networking.HTTPBody_String_:
-		out.Body = &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: b.String_}}
-	case *networking.HTTPBody_Bytes:
-		out.Body = &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: b.Bytes}}
-	}
-	return out
-}
-
-func (r *router) rewrite(action *routev3.RouteAction, in *networking.HTTPRewrite, field string) {
-	if in == nil {
-		return
-	}
-	r.note(r.rule.Meta, field+".rewrite", Degraded, "calls are sent with the path and authority that they were made with")
-	switch {
-	case in.GetUriRegexRewrite() != nil:
-		action.RegexRewrite = &matcherv3.RegexMatchAndSubstitute{
-			Pattern:      &matcherv3.RegexMatcher{Regex: in.GetUriRegexRewrite().GetMatch()},
-			Substitution: in.GetUriRegexRewrite().GetRewrite(),
-		}
-	case in.GetUri() != "":
-		action.PrefixRewrite = in.GetUri()
-	}
-	if in.GetAuthority() != "" {
-		action.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: in.GetAuthority()}
+	if limits.Idle > 0 && r.client.ours() {
+		action.IdleTimeout = durationpb.New(limits.Idle)
 	}
 }
 
-func (r *router) mirrors(action *routev3.RouteAction, h *networking.HTTPRoute, field string) {
-	add := func(to *networking.Destination, fraction *corev3.RuntimeFractionalPercent) {
-		var via routev3.RouteAction
-		r.send(&via, to)
-		action.RequestMirrorPolicies = append(action.RequestMirrorPolicies, &routev3.RouteAction_RequestMirrorPolicy{
-			Cluster:                       via.GetCluster(),
-			RuntimeFraction:               fraction,
-			TraceSampled:                  wrapperspb.Bool(false),
-			DisableShadowHostSuffixAppend: true,
-		})
+// shorter returns the shorter of two times of which 0 is none.
+func shorter(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return max(a, b)
 	}
-	if to := h.GetMirror(); to != nil {
-		r.note(r.rule.Meta, field+".mirror", Degraded, "calls are not mirrored")
-		add(to, &corev3.RuntimeFractionalPercent{DefaultValue: mirrorFraction(h)})
-	}
-	for i, m := range h.GetMirrors() {
-		r.note(r.rule.Meta, fmt.Sprintf("%s.mirrors[%d]", field, i), Degraded, "calls are not mirrored")
-		f := hundred(100)
-		if m.GetPercentage() != nil {
-			f = percentage(m.GetPercentage())
-		}
-		add(m.GetDestination(), &corev3.RuntimeFractionalPercent{DefaultValue: f})
-	}
-}
-
-// headerCarrier is a message that headers to add and remove can be written to.
-type headerCarrier interface{ proto.Message }
-
-func (r *router) headers(out headerCarrier, in *networking.Headers, field string) {
-	if in == nil {
-		return
-	}
-	r.note(r.rule.Meta, field+".headers", Degraded, "headers are sent and received as they are")
-	reqAdd, reqRemove := headerOperations(in.GetRequest())
-	respAdd, respRemove := headerOperations(in.GetResponse())
-	switch o := out.(type) {
-	case *routev3.Route:
-		o.RequestHeadersToAdd = append(o.RequestHeadersToAdd, reqAdd...)
-		o.RequestHeadersToRemove = append(o.RequestHeadersToRemove, reqRemove...)
-		o.ResponseHeadersToAdd = append(o.ResponseHeadersToAdd, respAdd...)
-		o.ResponseHeadersToRemove = append(o.ResponseHeadersToRemove, respRemove...)
-	case *routev3.WeightedCluster_ClusterWeight:
-		o.RequestHeadersToAdd, o.RequestHeadersToRemove = reqAdd, reqRemove
-		o.ResponseHeadersToAdd, o.ResponseHeadersToRemove = respAdd, respRemove
-	}
-}
-
-func headerOperations(in *networking.Headers_HeaderOperations) (add []*corev3.HeaderValueOption, remove []string) {
-	for _, k := range sortedKeys(in.GetSet()) {
-		add = append(add, &corev3.HeaderValueOption{
-			Header:       &corev3.HeaderValue{Key: k, Value: in.GetSet()[k]},
-			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-		})
-	}
-	for _, k := range sortedKeys(in.GetAdd()) {
-		add = append(add, &corev3.HeaderValueOption{Header: &corev3.HeaderValue{Key: k, Value: in.GetAdd()[k]}})
-	}
-	return add, slices.Clone(in.GetRemove())
+	return min(a, b)
 }
 
 // everything is the match of a route that takes every call.

@@ -12,7 +12,8 @@ import (
 func (t *translation) service(host string, port uint32) *registry.Service {
 	if isIP(host) {
 		t.dep(Everything, "")
-		if s := t.byAddress(host); s != nil {
+		if s := t.byAddress(host); s != nil && t.sees(s, s.Host, port) {
+			t.uses(s.Source)
 			return s
 		}
 	}
@@ -20,8 +21,9 @@ func (t *translation) service(host string, port uint32) *registry.Service {
 	for _, c := range candidates {
 		t.dep(Definition, c)
 	}
-	if s := t.index.Find(host, t.client.Namespace); s != nil {
+	if s := t.index.Find(host, t.client.Namespace); s != nil && t.sees(s, host, port) {
 		t.dep(Definition, s.Host)
+		t.uses(s.Source)
 		if s.Host[0] != '*' {
 			return s
 		}
@@ -36,10 +38,10 @@ func (t *translation) service(host string, port uint32) *registry.Service {
 			break
 		}
 	}
-	if t.opts.RegistryOnly && t.virtualService(host) == nil {
+	if t.registryOnly() && t.virtualService(host) == nil {
 		return nil
 	}
-	return unknown(host, port, !t.opts.RegistryOnly)
+	return unknown(host, port, !t.registryOnly())
 }
 
 // byAddress returns the service with a virtual address.
@@ -113,10 +115,11 @@ func opaque(protocol string) bool {
 // first, then the oldest.
 func (t *translation) virtualService(host string) (found *config.VirtualService) {
 	t.dep(Routing, host)
+	scope := t.scope()
 	t.rules.virtual.find(host, func(_ string, list []*config.VirtualService) bool {
 		for _, v := range list {
 			switch {
-			case !v.ExportTo.In(t.client.Namespace):
+			case !v.ExportTo.In(t.client.Namespace) || !follows(scope, v):
 			case !v.ExportTo.Everywhere():
 				found = v
 				return true

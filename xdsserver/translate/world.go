@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/meshframe/meshframe/xdsserver/config"
 	"github.com/meshframe/meshframe/xdsserver/registry"
@@ -34,7 +35,8 @@ type rules struct {
 	virtual byHost[*config.VirtualService] // those that apply inside of the mesh
 	// destination rules by the namespace that they are in
 	destination map[string]byHost[*config.DestinationRule]
-	labelKeys   []string // of client labels that some rule reads, sorted
+	reads       reads
+	imported    sync.Map // scopeKey to map[string]bool, filled when it is asked for
 }
 
 // byHost finds rules by host, exactly or by wildcard, each list in Istio's order of precedence.
@@ -90,8 +92,7 @@ func NewWorld(x *registry.Index, opts Options, previous *World) *World {
 }
 
 func newRules(m *config.Model) *rules {
-	r := &rules{model: m, destination: map[string]byHost[*config.DestinationRule]{}}
-	labels := map[string]bool{}
+	r := &rules{model: m, destination: map[string]byHost[*config.DestinationRule]{}, reads: newReads(m)}
 	for _, v := range m.VirtualServices {
 		if !v.InMesh() {
 			continue
@@ -99,58 +100,51 @@ func newRules(m *config.Model) *rules {
 		for _, h := range v.Hosts {
 			r.virtual.add(h, v)
 		}
-		for _, http := range v.Spec.GetHttp() {
-			for _, match := range http.GetMatch() {
-				for k := range match.GetSourceLabels() {
-					labels[k] = true
-				}
-			}
-		}
 	}
 	r.virtual.sort()
 	for _, d := range m.DestinationRules {
 		b := r.destination[d.Namespace]
 		b.add(d.Host, d)
-		b.sort()
 		r.destination[d.Namespace] = b
-		for k := range d.Spec.GetWorkloadSelector().GetMatchLabels() {
-			labels[k] = true
-		}
 	}
-	r.labelKeys = slices.Sorted(maps.Keys(labels))
+	for ns, b := range r.destination {
+		b.sort()
+		r.destination[ns] = b
+	}
 	return r
 }
 
 // Index returns the services of the world.
 func (w *World) Index() *registry.Index { return w.index }
 
-// Restrict returns the client without the labels that no rule reads.
-func (w *World) Restrict(c Client) Client {
-	kept := map[string]string{}
-	for _, k := range w.rules.labelKeys {
-		if v, ok := c.Labels[k]; ok {
-			kept[k] = v
+// RulesChanged returns what depends on the rules that differ between two worlds: VirtualServices, DestinationRules,
+// MeshPolicies and Sidecars. A host may be a wildcard, which stands for all that it covers.
+func RulesChanged(a, b *World) []Dep {
+	if a.rules == b.rules {
+		return nil
+	}
+	before, now := a.rules.model, b.rules.model
+	var out []Dep
+	add := func(aspect Aspect, hosts []string) {
+		for _, h := range hosts {
+			out = append(out, Dep{aspect, h})
 		}
 	}
-	c.Labels = kept
-	return c
-}
-
-// SameLabels reports whether the rules of two worlds read the same labels of clients: whether Restrict is the same.
-func SameLabels(a, b *World) bool {
-	return a.rules == b.rules || slices.Equal(a.rules.labelKeys, b.rules.labelKeys)
-}
-
-// RulesChanged returns the hosts, exact and wildcard, whose VirtualServices and DestinationRules differ between two
-// worlds.
-func RulesChanged(a, b *World) (routing, policy []string) {
-	if a.rules == b.rules {
-		return nil, nil
+	routing := changed(before.VirtualServices, now.VirtualServices, func(v *config.VirtualService) (any, []string) { return v.Spec, v.Hosts })
+	add(Routing, routing)
+	add(Policy, changed(before.DestinationRules, now.DestinationRules, func(d *config.DestinationRule) (any, []string) { return d.Spec, []string{d.Host} }))
+	policies := changed(before.Policies, now.Policies, func(p *config.MeshPolicy) (any, []string) { return p.Spec, []string{p.Host} })
+	add(Policy, policies)
+	add(Scope, changed(before.Sidecars, now.Sidecars, func(s *config.Sidecar) (any, []string) {
+		if s.Namespace == b.opts.RootNamespace {
+			return s.Spec, []string{"*"}
+		}
+		return s.Spec, []string{s.Namespace}
+	}))
+	if len(before.Sidecars)+len(now.Sidecars) > 0 && len(routing)+len(policies) > 0 {
+		add(Imports, []string{"*"})
 	}
-	return changed(a.rules.model.VirtualServices, b.rules.model.VirtualServices,
-			func(v *config.VirtualService) (any, []string) { return v.Spec, v.Hosts }),
-		changed(a.rules.model.DestinationRules, b.rules.model.DestinationRules,
-			func(d *config.DestinationRule) (any, []string) { return d.Spec, []string{d.Host} })
+	return out
 }
 
 // changed returns the hosts of the rules that are in one list and not in the other. A rule is its content.

@@ -1,0 +1,114 @@
+package translate
+
+import (
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/meshframe/meshframe/xdsserver/config"
+)
+
+// Envoy's defaults.
+const (
+	defaultBaseEjection = 30 * time.Second
+	defaultMaxEjection  = 300 * time.Second
+)
+
+// ejects reports whether endpoints can be ejected.
+func (p *trafficPolicy) ejects() bool {
+	return p.outlier.value != nil || p.own.OutlierDetection.Value != nil
+}
+
+// outlier writes outlier detection: by Istio's terms the counts of errors in a row, by this project's the comparison of
+// endpoints with each other. gRPC's own clients know only the latter, and would take any of the fields for it.
+func (t *translation) outlier(m *clusterv3.Cluster, p trafficPolicy) {
+	v, own := p.outlier.value, p.own.OutlierDetection.Value
+	if own == nil && (v == nil || !t.client.ours()) {
+		return
+	}
+	out := &clusterv3.OutlierDetection{
+		Interval: v.GetInterval(), BaseEjectionTime: v.GetBaseEjectionTime(), EnforcingSuccessRate: wrapperspb.UInt32(0),
+	}
+	m.OutlierDetection = out
+	if v.GetMaxEjectionPercent() > 0 {
+		out.MaxEjectionPercent = wrapperspb.UInt32(uint32(v.GetMaxEjectionPercent()))
+	}
+	switch {
+	case !t.client.ours():
+	case v == nil:
+		out.EnforcingConsecutive_5Xx = wrapperspb.UInt32(0)
+	default:
+		consecutive(out, v)
+	}
+	if own != nil {
+		detectors(out, own)
+	}
+}
+
+// consecutive writes the detectors that count errors in a row.
+func consecutive(out *clusterv3.OutlierDetection, v *networking.OutlierDetection) {
+	if n := v.GetConsecutive_5XxErrors(); n != nil {
+		out.Consecutive_5Xx, out.EnforcingConsecutive_5Xx = n, enforce(n)
+	}
+	gateway := v.GetConsecutiveGatewayErrors()
+	if n := v.GetConsecutiveErrors(); gateway == nil && n > 0 { //nolint:staticcheck // deprecated by Istio, still read
+		gateway = wrapperspb.UInt32(uint32(n))
+	}
+	if gateway != nil {
+		out.ConsecutiveGatewayFailure, out.EnforcingConsecutiveGatewayFailure = gateway, enforce(gateway)
+	}
+	if out.SplitExternalLocalOriginErrors = v.GetSplitExternalLocalOriginErrors(); out.SplitExternalLocalOriginErrors {
+		if n := v.GetConsecutiveLocalOriginFailures(); n != nil {
+			out.ConsecutiveLocalOriginFailure, out.EnforcingConsecutiveLocalOriginFailure = n, enforce(n)
+		}
+		out.EnforcingLocalOriginSuccessRate = wrapperspb.UInt32(0)
+	}
+}
+
+// enforce turns a detector on when its count is not 0.
+func enforce(n *wrapperspb.UInt32Value) *wrapperspb.UInt32Value {
+	if n.GetValue() == 0 {
+		return wrapperspb.UInt32(0)
+	}
+	return wrapperspb.UInt32(100)
+}
+
+// detectors writes those that compare endpoints with each other.
+func detectors(out *clusterv3.OutlierDetection, own *config.OutlierDetection) {
+	if s := own.SuccessRate; s != nil {
+		out.EnforcingSuccessRate = share(s.EnforcingPercent)
+		out.SuccessRateMinimumHosts = wrapperspb.UInt32(s.MinimumHosts)
+		out.SuccessRateRequestVolume = wrapperspb.UInt32(s.RequestVolume)
+		out.SuccessRateStdevFactor = wrapperspb.UInt32(thousandths(s.StdevFactor))
+		if out.SplitExternalLocalOriginErrors {
+			out.EnforcingLocalOriginSuccessRate = out.EnforcingSuccessRate
+		}
+	}
+	if f := own.FailurePercentage; f != nil {
+		out.EnforcingFailurePercentage = share(f.EnforcingPercent)
+		out.FailurePercentageThreshold = wrapperspb.UInt32(uint32(f.Threshold))
+		out.FailurePercentageMinimumHosts = wrapperspb.UInt32(f.MinimumHosts)
+		out.FailurePercentageRequestVolume = wrapperspb.UInt32(f.RequestVolume)
+		if out.SplitExternalLocalOriginErrors {
+			out.EnforcingFailurePercentageLocalOrigin = out.EnforcingFailurePercentage
+		}
+	}
+	if d := own.MaxEjectionTime; d > 0 {
+		base := defaultBaseEjection
+		if out.BaseEjectionTime != nil {
+			base = out.BaseEjectionTime.AsDuration()
+		}
+		out.MaxEjectionTime = durationpb.New(max(d, base))
+	}
+}
+
+// share is a whole percentage that is 100 unless set.
+func share(p *float64) *wrapperspb.UInt32Value {
+	if p == nil {
+		return wrapperspb.UInt32(100)
+	}
+	return wrapperspb.UInt32(uint32(*p))
+}
