@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/protobuf/proto"
 
@@ -32,6 +33,7 @@ type builder struct {
 	clients  map[*client]struct{}
 	deps     map[translate.Dep]map[*unit]struct{}
 	settling bool // registrations may be missing, see settle
+	waiting  bool // most registrations may be missing, see answer
 	closed   bool
 }
 
@@ -210,9 +212,15 @@ func (b *builder) translate(u *unit) change {
 		b.deps[d][u] = struct{}{}
 	}
 	u.refused, u.held = r.Refused, b.settling && r.Unsettled
-	ch := change{key: tableKey{u.view.key, u.typeURL}, name: u.name, held: u.held}
+	ch := change{key: tableKey{u.view.key, u.typeURL}, name: u.name, held: u.held, vacant: b.waiting && u.held && vacant(r.Message)}
 	ch.res, ch.instead = b.encode(u, r.Message), b.encode(u, r.Instead)
 	return ch
+}
+
+// vacant reports whether an unsettled resource has nothing of a registration yet.
+func vacant(m proto.Message) bool {
+	a, ok := m.(*endpointv3.ClusterLoadAssignment)
+	return !ok || len(a.GetEndpoints()) == 0
 }
 
 func (b *builder) encode(u *unit, m proto.Message) *encoded {
@@ -361,15 +369,21 @@ func (b *builder) retired(u *unit) {
 	b.cache.apply([]change{ch})
 }
 
+// answer ends the time in which a server that has just started lets new subscribers, too, wait for the first registration
+// of what they ask for.
+func (b *builder) answer() { b.over(&b.waiting) }
+
 // settle ends the time in which a server that has just started may not know of all registrations, and tells clients
 // what was kept back until now.
-func (b *builder) settle() {
+func (b *builder) settle() { b.over(&b.settling) }
+
+func (b *builder) over(reason *bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.settling || b.closed {
+	if !*reason || b.closed {
 		return
 	}
-	b.settling = false
+	*reason = false
 	var changes []change
 	for _, v := range b.views {
 		for _, u := range v.units {

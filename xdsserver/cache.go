@@ -63,6 +63,7 @@ type entry struct {
 	cur     *encoded // nil: there is no such resource
 	instead *encoded // what stands for "there is none" in the state-of-the-world protocol; nil: nothing does
 	held    bool     // those who have it from another stream are not told of changes for now
+	vacant  bool     // held, and those who have nothing are not told either
 	links   []*link
 }
 
@@ -161,6 +162,7 @@ type change struct {
 	res     *encoded
 	instead *encoded
 	held    bool
+	vacant  bool
 }
 
 // apply is Apply for encoded resources.
@@ -184,13 +186,13 @@ func (c *Cache) set(ch change, woken []*watch) []*watch {
 	t := c.table(ch.key)
 	e := t.entries[ch.name]
 	if e == nil {
-		if ch.res == nil && ch.instead == nil {
+		if ch.res == nil && ch.instead == nil && !ch.held {
 			return woken
 		}
 		e = t.entry(ch.name)
 	}
-	appeared, released := e.cur == nil && ch.res != nil, e.held && !ch.held
-	e.cur, e.instead, e.held = ch.res, ch.instead, ch.held
+	appeared, released := e.cur == nil && ch.res != nil, e.held && !ch.held || e.vacant && !ch.vacant
+	e.cur, e.instead, e.held, e.vacant = ch.res, ch.instead, ch.held, ch.vacant
 	for _, l := range e.links {
 		if l.mark() || released {
 			woken = append(woken, l.watch)
@@ -245,7 +247,7 @@ func (c *Cache) drop(view string) {
 
 // tidy forgets an entry that stands for nothing.
 func (t *table) tidy(e *entry) {
-	if e.cur == nil && e.instead == nil && len(e.links) == 0 {
+	if e.cur == nil && e.instead == nil && !e.held && len(e.links) == 0 {
 		delete(t.entries, e.name)
 	}
 }

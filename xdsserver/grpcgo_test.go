@@ -31,6 +31,7 @@ func serve(t *testing.T, opts xdsserver.Options, yaml string) (*xdsserver.Server
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
+	opts.RestartGrace = 1 // nothing was registered before the test
 	s, err := xdsserver.New(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)

@@ -79,7 +79,8 @@ type Options struct {
 	// LeaseGrace is how long a registration outlives the stream that held it when that is lost; default 10 s.
 	LeaseGrace time.Duration
 	// RestartGrace is how long after the start registrations from before may be missing: those restored from StateDir
-	// are held as long, and without StateDir no endpoint is withdrawn from a client that comes back. Default 30 s.
+	// are held as long, and without StateDir no endpoint is withdrawn from a client that comes back, while a new one
+	// hears in the first 5 s only of services that are declared or registered. Default 30 s.
 	RestartGrace time.Duration
 	// Retention is how long a cluster that the configuration no longer has is kept for clients that still use it;
 	// default 10 s. It ends earlier, when no client subscribes to it.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -197,7 +198,7 @@ func TestRestartWithoutState(t *testing.T) {
 			}
 		}
 		fresh := follow(t, s, protocol, rcName)
-		fresh.sees()
+		fresh.expect() // nor is one that is new, for a moment
 		back.expect("EDS +" + declared) // what the configuration declares does not wait
 		server := connect(t, dial(t, s.Dialer()), protocol, serverNode("s1", "reviews:9080"))
 		server.subscribe(lds, inbound+"10.0.8.1:7000")
@@ -208,5 +209,51 @@ func TestRestartWithoutState(t *testing.T) {
 		back.expect("CDS +"+rcName, "LDS +reviews:9080", "RDS +"+rcName)
 		pass(11 * time.Second)
 		back.expect("EDS +" + rcName)
+	})
+}
+
+// Without a state directory, a new client waits a few seconds for servers that may not have come back yet: until the
+// first of them has, or else is told that there is none.
+func TestRestartWithNewClients(t *testing.T) {
+	bothProtocols(t, func(t *testing.T, protocol string) {
+		s := embedded(t, xdsserver.Options{OutboundPolicy: xdsserver.RegistryOnly}, strings.ReplaceAll(reviews("10.0.1.1", ""), "reviews", "ratings"))
+		open := func(names ...string) *ads {
+			c := connect(t, dial(t, s.Dialer()), protocol, grpcNode())
+			for i := 0; i < len(names); i += 2 {
+				c.subscribe(names[i], names[i+1])
+			}
+			return c
+		}
+		listener := open(lds, "reviews:9080")
+		listener.expect()
+		endpoints := open(eds, rcName)
+		endpoints.expect()
+		never := open(lds, "nobody:80")
+		never.expect()
+		open(lds, "ratings:9080").expect("LDS +ratings:9080")
+		pass(4 * time.Second)
+		server := connect(t, dial(t, s.Dialer()), protocol, serverNode("s1", "reviews:9080"))
+		server.subscribe(lds, inbound+"10.0.8.1:7000")
+		server.drain()
+		pass(500 * time.Millisecond)
+		listener.expect("LDS +reviews:9080")
+		if got := addresses(endpoints.expect("EDS +" + rcName)[0].resources[rcName]); !slices.Equal(got, []string{"10.0.8.1:7000"}) {
+			t.Errorf("got %v", got)
+		}
+		// What was told is told again when it changes: the server gives its place up.
+		server.unsubscribe(lds, inbound+"10.0.8.1:7000")
+		synctest.Wait()
+		if got := addresses(endpoints.got()[0].resources[rcName]); len(got) > 0 {
+			t.Errorf("got %v", got)
+		}
+		never.expect()
+		pass(time.Second)
+		gone := "LDS -nobody:80"
+		if protocol == "sotw" {
+			gone = "LDS +nobody:80" // one without routes
+		}
+		never.expect(gone)
+		late := open(lds, "nobody:80")
+		late.expect(gone)
 	})
 }

@@ -43,7 +43,7 @@ type Server struct {
 	work     sync.WaitGroup // the goroutines of the server
 	changes  *changes
 	loader   *loader
-	settled  *time.Timer // nil when nothing has to settle
+	settling []*time.Timer // none when nothing has to settle
 
 	closeOnce sync.Once
 	closeErr  error
@@ -108,8 +108,11 @@ func (s *Server) serveRegistry() {
 	s.leases = newLeases(s.registry, s.log, s.metrics, s.opts.LeaseGrace)
 	s.leases.restore(s.registry.Restored(), s.opts.RestartGrace)
 	if s.opts.StateDir == "" && s.opts.Registration != RegistrationOff {
-		s.builder.settling = true
-		s.settled = time.AfterFunc(s.opts.RestartGrace, s.builder.settle)
+		s.builder.settling, s.builder.waiting = true, true
+		s.settling = []*time.Timer{
+			time.AfterFunc(min(newcomerGrace, s.opts.RestartGrace), s.builder.answer),
+			time.AfterFunc(s.opts.RestartGrace, s.builder.settle),
+		}
 	}
 	s.work.Go(func() { s.changes.run(s.ctx, s.flush) })
 }
@@ -177,8 +180,8 @@ func (s *Server) Close() error {
 	s.closeOnce.Do(func() {
 		s.leases.close()
 		s.loader.close()
-		if s.settled != nil {
-			s.settled.Stop()
+		for _, t := range s.settling {
+			t.Stop()
 		}
 		s.builder.close()
 		s.cancel() // ends the streams
@@ -190,6 +193,9 @@ func (s *Server) Close() error {
 	})
 	return s.closeErr
 }
+
+// newcomerGrace is how long after the start clients that have nothing yet wait for registrations that may be missing.
+const newcomerGrace = 5 * time.Second
 
 // drainTime is how long streams may take to end when the server closes.
 const drainTime = 3 * time.Second

@@ -298,6 +298,7 @@ func TestUnknownHost(t *testing.T) {
 		const cluster = "outbound|9080||httpbin.org"
 		s := embedded(t, xdsserver.Options{OutboundPolicy: xdsserver.RegistryOnly})
 		c := connect(t, dial(t, s.Dialer()), protocol, grpcNode())
+		pass(5 * time.Second) // a server of that name might have come back
 		c.subscribe(lds, "httpbin.org:9080")
 		c.subscribe(cds, cluster)
 		if protocol == "delta" {
@@ -319,6 +320,7 @@ func TestUnknownHost(t *testing.T) {
 	bothProtocols(t, func(t *testing.T, protocol string) {
 		s := embedded(t, xdsserver.Options{})
 		c := connect(t, dial(t, s.Dialer()), protocol, grpcNode())
+		pass(5 * time.Second)
 		c.subscribe(lds, "httpbin.org:9080")
 		c.expect("LDS +httpbin.org:9080")
 		c.subscribe(cds, "outbound|9080||httpbin.org")

@@ -124,7 +124,7 @@ func (w *watch) detach(l *link) {
 }
 
 // held reports whether the client must not hear of the link for now.
-func (l *link) held() bool { return l.entry.held && l.prior }
+func (l *link) held() bool { return l.entry.held && l.prior || l.entry.vacant && l.sent == "" }
 
 // told notes that the client is sent a version.
 func (l *link) told(version string) { l.sent, l.prior = version, false }
