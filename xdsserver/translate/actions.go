@@ -72,7 +72,8 @@ func (r *router) rewrite(action *routev3.RouteAction, in *networking.HTTPRewrite
 	}
 }
 
-// mirrors sends copies of calls elsewhere. gRPC's own clients do not, and are not to look for where.
+// mirrors sends copies of calls elsewhere, under an authority that ends in "-shadow", by which a server knows them. gRPC's
+// own clients do not, and are not to look for where.
 func (r *router) mirrors(action *routev3.RouteAction, h *networking.HTTPRoute) {
 	if !r.client.ours() {
 		return
@@ -81,9 +82,8 @@ func (r *router) mirrors(action *routev3.RouteAction, h *networking.HTTPRoute) {
 		var via routev3.RouteAction
 		r.send(&via, to)
 		action.RequestMirrorPolicies = append(action.RequestMirrorPolicies, &routev3.RouteAction_RequestMirrorPolicy{
-			Cluster:                       via.GetCluster(),
-			RuntimeFraction:               &corev3.RuntimeFractionalPercent{DefaultValue: fraction},
-			DisableShadowHostSuffixAppend: true, // as Istio does
+			Cluster:         via.GetCluster(),
+			RuntimeFraction: &corev3.RuntimeFractionalPercent{DefaultValue: fraction},
 		})
 	}
 	if to := h.GetMirror(); to != nil {

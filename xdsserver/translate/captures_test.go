@@ -180,6 +180,7 @@ func normalize(rc *routev3.RouteConfiguration) {
 			}
 			for _, m := range a.GetRequestMirrorPolicies() {
 				m.TraceSampled = nil
+				m.DisableShadowHostSuffixAppend = false // istiod lets copies pass for the calls themselves
 			}
 			if p := a.GetRetryPolicy().GetRetryPriority(); p != nil {
 				p.ConfigType = nil // how often priorities are left out anew

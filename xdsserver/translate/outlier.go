@@ -76,25 +76,20 @@ func enforce(n *wrapperspb.UInt32Value) *wrapperspb.UInt32Value {
 	return wrapperspb.UInt32(100)
 }
 
-// detectors writes those that compare endpoints with each other.
+// detectors writes those that compare endpoints with each other. Where errors of local origin are split off they do not
+// count.
 func detectors(out *clusterv3.OutlierDetection, own *config.OutlierDetection) {
 	if s := own.SuccessRate; s != nil {
 		out.EnforcingSuccessRate = share(s.EnforcingPercent)
 		out.SuccessRateMinimumHosts = wrapperspb.UInt32(s.MinimumHosts)
 		out.SuccessRateRequestVolume = wrapperspb.UInt32(s.RequestVolume)
 		out.SuccessRateStdevFactor = wrapperspb.UInt32(thousandths(s.StdevFactor))
-		if out.SplitExternalLocalOriginErrors {
-			out.EnforcingLocalOriginSuccessRate = out.EnforcingSuccessRate
-		}
 	}
 	if f := own.FailurePercentage; f != nil {
 		out.EnforcingFailurePercentage = share(f.EnforcingPercent)
 		out.FailurePercentageThreshold = wrapperspb.UInt32(uint32(f.Threshold))
 		out.FailurePercentageMinimumHosts = wrapperspb.UInt32(f.MinimumHosts)
 		out.FailurePercentageRequestVolume = wrapperspb.UInt32(f.RequestVolume)
-		if out.SplitExternalLocalOriginErrors {
-			out.EnforcingFailurePercentageLocalOrigin = out.EnforcingFailurePercentage
-		}
 	}
 	if d := own.MaxEjectionTime; d > 0 {
 		base := defaultBaseEjection

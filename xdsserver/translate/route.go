@@ -262,22 +262,19 @@ func (t *translation) target(d *networking.Destination, called uint32) (ClusterN
 func (r *router) onlyFirst(policies []trafficPolicy) {
 	first := policies[0].own
 	for _, p := range policies[1:] {
-		own := p.own
-		for _, s := range []struct {
-			differs bool
-			policy  *config.Meta
-			field   string
-		}{
-			{own.ClientRateLimit.Value != first.ClientRateLimit.Value, own.ClientRateLimit.Policy, own.ClientRateLimit.Field},
-			{own.Retry.Value != first.Retry.Value, own.Retry.Policy, own.Retry.Field},
-			{own.Hedge.Value != first.Hedge.Value, own.Hedge.Policy, own.Hedge.Field},
-			{own.Timeouts.Value != first.Timeouts.Value, own.Timeouts.Policy, own.Timeouts.Field},
-			{own.Fault.Value != first.Fault.Value, own.Fault.Policy, own.Fault.Field},
-		} {
-			if s.differs && s.policy != nil {
-				r.note(s.policy, s.field, fmt.Sprintf("it has no effect for calls to %s: of several destinations of a route that of the first counts", r.service.Host))
-			}
+		alone(r, first.Retry, p.own.Retry)
+		alone(r, first.Timeouts, p.own.Timeouts)
+		alone(r, first.Fault, p.own.Fault)
+		if r.client.ours() {
+			alone(r, first.Hedge, p.own.Hedge)
+			alone(r, first.ClientRateLimit, p.own.ClientRateLimit)
 		}
+	}
+}
+
+func alone[T comparable](r *router, first, other config.Setting[T]) {
+	if other.Policy != nil && other.Value != first.Value {
+		r.note(other.Policy, other.Field, fmt.Sprintf("it has no effect for calls to %s: of several destinations of a route that of the first counts", r.service.Host))
 	}
 }
 

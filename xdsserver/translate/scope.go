@@ -34,7 +34,8 @@ func (t *translation) sees(s *registry.Service, host string, port uint32) bool {
 		}
 	}
 	t.dep(Imports, t.client.Namespace)
-	return t.rules.imports(scope, t.client.Namespace)[s.Host]
+	ports := t.rules.imports(scope, t.client.Namespace)[s.Host]
+	return ports[0] || ports[port] || port == 0 && len(ports) > 0
 }
 
 // registryOnly says that hosts which are no service do not exist for the client.
@@ -62,34 +63,44 @@ func follows(scope *config.Scope, v *config.VirtualService) bool {
 	return false
 }
 
+// imported is the ports of hosts that rules send calls to; port 0 is any.
+type imported map[string]map[uint32]bool
+
+func (i imported) add(host string, port uint32) {
+	if i[host] == nil {
+		i[host] = map[uint32]bool{}
+	}
+	i[host][port] = true
+}
+
 // scopeKey is what the hosts that rules send calls to depend on.
 type scopeKey struct {
 	sidecar   *config.Sidecar
 	namespace string
 }
 
-// imports returns the hosts that the rules of a scope send calls to.
-func (r *rules) imports(scope *config.Scope, namespace string) map[string]bool {
+// imports returns where the rules of a scope send calls to.
+func (r *rules) imports(scope *config.Scope, namespace string) imported {
 	key := scopeKey{scope.Sidecar, namespace}
 	if known, ok := r.imported.Load(key); ok {
-		return known.(map[string]bool)
+		return known.(imported)
 	}
-	hosts := map[string]bool{}
+	hosts := imported{}
 	for _, v := range r.model.VirtualServices {
 		if !v.InMesh() || !v.ExportTo.In(namespace) || !follows(scope, v) {
 			continue
 		}
 		for d := range destinations(v.Spec) {
-			hosts[d.GetHost()] = true
+			hosts.add(d.GetHost(), d.GetPort().GetNumber())
 		}
 	}
 	for _, p := range r.model.Policies {
 		if f := p.Spec.Fallback; f != nil && f.Destination != nil && p.ExportTo.In(namespace) {
-			hosts[f.Destination.Host] = true
+			hosts.add(f.Destination.Host, f.Destination.Port)
 		}
 	}
 	known, _ := r.imported.LoadOrStore(key, hosts)
-	return known.(map[string]bool)
+	return known.(imported)
 }
 
 // destinations lists where a rule sends calls and copies of calls.

@@ -36,7 +36,7 @@ type rules struct {
 	// destination rules by the namespace that they are in
 	destination map[string]byHost[*config.DestinationRule]
 	reads       reads
-	imported    sync.Map // scopeKey to map[string]bool, filled when it is asked for
+	imported    sync.Map // scopeKey to imported, filled when it is asked for
 }
 
 // byHost finds rules by host, exactly or by wildcard, each list in Istio's order of precedence.
