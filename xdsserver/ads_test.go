@@ -89,9 +89,10 @@ func (c *ads) hasHeader() bool {
 type dialer = func(context.Context, string) (net.Conn, error)
 
 // dial opens a connection within the process.
-func dial(t *testing.T, d dialer) *grpc.ClientConn {
+func dial(t *testing.T, d dialer, opts ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
-	cc, err := grpc.NewClient("passthrough:///xds", grpc.WithContextDialer(d), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	opts = append(opts, grpc.WithContextDialer(d), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	cc, err := grpc.NewClient("passthrough:///xds", opts...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -198,7 +198,7 @@ func TestRestartWithoutState(t *testing.T) {
 			}
 		}
 		fresh := follow(t, s, protocol, rcName)
-		fresh.expect() // nor is one that is new, for a moment
+		fresh.expect()                  // nor is one that is new, for a moment
 		back.expect("EDS +" + declared) // what the configuration declares does not wait
 		server := connect(t, dial(t, s.Dialer()), protocol, serverNode("s1", "reviews:9080"))
 		server.subscribe(lds, inbound+"10.0.8.1:7000")

@@ -18,7 +18,9 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -508,6 +510,21 @@ func TestHeadersAtOnce(t *testing.T) {
 		c := connect(t, dial(t, serveCache(t, "register", xdsserver.NewCache())), "delta", grpcNode())
 		if !c.hasHeader() {
 			t.Error("no headers from a cache of its own")
+		}
+	})
+}
+
+// Clients may ping as often as gRPC lets them.
+func TestPings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := embedded(t, xdsserver.Options{})
+		often := grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, PermitWithoutStream: true})
+		c := connect(t, dial(t, s.Dialer(), often), "delta", grpcNode())
+		pass(10 * time.Minute)
+		select {
+		case err := <-c.ended:
+			t.Error(err)
+		default:
 		}
 	})
 }

@@ -102,6 +102,8 @@ func (s *session) rebase(view string) {
 // Register adds the aggregated discovery service, both protocols, to a gRPC server and serves the cache with it. Unlike
 // with go-control-plane's server.NewServer(ctx, cache, nil), which works as well, the types of a stream are sent in
 // order, and a request without resource names subscribes to nothing; "*" subscribes to everything.
+// Clients ping after 30 seconds of silence: let them with grpc.KeepaliveEnforcementPolicy, or each loses its first
+// connection over it.
 func (c *Cache) Register(s grpc.ServiceRegistrar) {
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s, cacheService{cache: c})
 }

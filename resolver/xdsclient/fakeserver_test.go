@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -37,7 +38,8 @@ type fakeServer struct {
 
 	mu      sync.Mutex
 	noDelta bool
-	down    string      // why no connection can be made; "" if it can
+	down    string // why no connection can be made; "" if it can
+	conn    *mutableConn
 	stream  *fakeStream // the latest
 }
 
@@ -48,8 +50,8 @@ type fakeStream struct {
 	end   chan error
 }
 
-func newFakeServer(log func(string)) *fakeServer {
-	f := &fakeServer{log: log, uri: "fake:1", lis: bufconn.Listen(1 << 20), grpc: grpc.NewServer()}
+func newFakeServer(log func(string), opts ...grpc.ServerOption) *fakeServer {
+	f := &fakeServer{log: log, uri: "fake:1", lis: bufconn.Listen(1 << 20), grpc: grpc.NewServer(opts...)}
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(f.grpc, f)
 	go func() { _ = f.grpc.Serve(f.lis) }()
 	return f
@@ -71,10 +73,45 @@ func (f *fakeServer) dial(ctx context.Context, address string) (net.Conn, error)
 		return nil, errors.New(down)
 	}
 	conn, err := f.lis.DialContext(ctx)
-	if err == nil && f.closes {
+	if err != nil {
+		return nil, err
+	}
+	if f.closes {
 		conn = &closingConn{Conn: conn, log: func() { f.log("connection closed") }}
 	}
-	return conn, err
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.conn = &mutableConn{Conn: conn}
+	return f.conn, nil
+}
+
+// mute breaks the latest connection without a word to either side.
+func (f *fakeServer) mute() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.conn.mute.Store(true)
+}
+
+// mutableConn is a connection that can be made to lose everything.
+type mutableConn struct {
+	net.Conn
+	mute atomic.Bool
+}
+
+func (c *mutableConn) Write(p []byte) (int, error) {
+	if c.mute.Load() {
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *mutableConn) Read(p []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(p)
+		if err != nil || !c.mute.Load() {
+			return n, err
+		}
+	}
 }
 
 // closingConn says when it is closed.

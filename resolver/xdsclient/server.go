@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -27,9 +28,14 @@ const (
 	// in a wrapper that gives their name.
 	featureWrapped = "xds.config.resource-in-sotw"
 
-	keepaliveTime    = 5 * time.Minute
-	keepaliveTimeout = 20 * time.Second
-	maxMessage       = 256 << 20
+	// keepaliveTime and keepaliveTimeout find out about a connection that has
+	// broken without a word before a server's registration is given up for long.
+	keepaliveTime    = 30 * time.Second
+	keepaliveTimeout = 10 * time.Second
+	// calmKeepaliveTime is for servers that call this too many pings. By default
+	// those of gRPC want 5 minutes between two.
+	calmKeepaliveTime = 6 * time.Minute
+	maxMessage        = 256 << 20
 )
 
 // server is the connection to one control plane: it opens streams one after the
@@ -45,6 +51,7 @@ type server struct {
 	cc      *grpc.ClientConn // nil: to be made
 	sotw    bool             // this connection has no delta
 	attempt int              // attempts that failed in a row
+	ping    time.Duration    // after so much silence
 
 	// Guarded by Client.mu.
 	leave  context.CancelFunc // ends the shift
@@ -70,6 +77,7 @@ func newServer(c *Client, index int, cfg Server) (*server, error) {
 		node:   withFeatures(c.cfg.Node),
 		wake:   make(chan struct{}, 1),
 		memory: map[string]*memory{},
+		ping:   keepaliveTime,
 		health: ServerStatus{URI: cfg.URI, Protocol: c.cfg.Protocol, Since: time.Now()},
 	}
 	var err error
@@ -95,7 +103,7 @@ func withFeatures(n *corev3.Node) *corev3.Node {
 // newConn makes a connection that has not been opened yet.
 func (s *server) newConn() (*grpc.ClientConn, error) {
 	opts := []grpc.DialOption{
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: s.ping, Timeout: keepaliveTimeout}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithDisableServiceConfig(),
 	}
@@ -259,6 +267,7 @@ func (s *server) giveUpDelta(err error, o outcome) bool {
 // long to wait. The end of a quiet stream is no failure, as a resumed one has
 // nothing to say, unless something was waited for.
 func (s *server) failed(err error, o outcome, lived time.Duration) time.Duration {
+	s.heed(err)
 	if status.Code(errors.Unwrap(err)) == codes.Unavailable || s.cc != nil && s.cc.GetState() != connectivity.Ready {
 		s.disconnect()
 	}
@@ -278,6 +287,16 @@ func (s *server) failed(err error, o outcome, lived time.Duration) time.Duration
 	s.note(err, delay)
 	s.c.down(s, &ServerError{Server: s.cfg.URI, Err: err})
 	return delay
+}
+
+// heed has later connections ping less often when this one was closed for its
+// pings (gRFC A8). gRPC does so itself, but only as long as a ClientConn lasts.
+func (s *server) heed(err error) {
+	if s.ping == calmKeepaliveTime || !strings.Contains(status.Convert(errors.Unwrap(err)).Message(), "too_many_pings") {
+		return
+	}
+	s.ping = calmKeepaliveTime
+	s.c.log.Info("xds server refuses frequent pings: a broken connection will be noticed later", "server", s.cfg.URI, "interval", s.ping)
 }
 
 // delay is the time before the next attempt, by gRPC's connection backoff.

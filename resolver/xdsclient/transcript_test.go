@@ -19,8 +19,10 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -36,7 +38,7 @@ var rewrite = flag.Bool("rewrite", false, "write what happened into the transcri
 // each with the time since the start. "go test -run Transcripts -rewrite"
 // writes them anew.
 //
-//	> client delta|sotw|auto [no-delta] [no-sotw] [greets] [ignore-deletion] [down] [servers=N] [cache]
+//	> client delta|sotw|auto [no-delta] [no-sotw] [greets] [strict] [ignore-deletion] [down] [servers=N] [cache]
 //	> restart                     the client is closed, and another one made with the same store
 //	> watch WATCHER cluster|endpoints NAME
 //	> cancel WATCHER
@@ -52,6 +54,7 @@ var rewrite = flag.Bool("rewrite", false, "write what happened into the transcri
 //	      ?              bytes that are no resource
 //	> wait DURATION
 //	> break [CODE]                the server ends the stream
+//	> mute                        its connection breaks without a word
 //	> down [CAUSE] / > up         it takes no connections / it does again
 //	> delta on|off                it implements delta, or does not
 //	> status
@@ -219,6 +222,8 @@ func (p *player) do(args []string) {
 			err = status.Error(code(p.t, args[0]), "told to")
 		}
 		p.server.current().end <- err
+	case "mute":
+		p.server.mute()
 	case "down":
 		p.server.setDown(strings.Join(append(args, "connection refused")[:max(1, len(args))], " "))
 	case "up":
@@ -250,7 +255,11 @@ func (p *player) newClient(args []string) {
 		if servers > 0 {
 			name = fmt.Sprint("server ", i+1)
 		}
-		f := newFakeServer(p.receiver(name))
+		var opts []grpc.ServerOption
+		if !slices.Contains(args, "strict") { // else pings may come once in 5 minutes, as is gRPC's default
+			opts = append(opts, grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}))
+		}
+		f := newFakeServer(p.receiver(name), opts...)
 		f.uri, f.closes = fmt.Sprint("fake:", i+1), servers > 0
 		f.setNoDelta(slices.Contains(args, "no-delta"))
 		f.greets = slices.Contains(args, "greets")
