@@ -1,6 +1,7 @@
 package srvframe
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -21,6 +22,11 @@ const (
 	envLocality  = "MESH_LOCALITY"
 	envState     = "MESH_STATE"
 )
+
+// variables are the variables that options are read from.
+var variables = map[string]string{
+	"XDS": envXDS, "Service": envService, "Address": envAddress, "Locality": envLocality, "StateDir": envState,
+}
 
 // environmentOptions reads Options from the environment, and gRPC's bootstrap
 // where it names one, which wins over an address. ok is false when the
@@ -87,6 +93,9 @@ func (e *environmentMesh) join() (mesh *Mesh, ok bool, err error) {
 	if err == nil && ok {
 		options.Logger = e.logger()
 		e.mesh, err = join(options, config)
+	}
+	if bad, ok := errors.AsType[*optionError](err); ok {
+		err = fmt.Errorf("%s: %w", variables[bad.option], bad)
 	}
 	switch {
 	case err != nil:

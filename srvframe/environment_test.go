@@ -162,13 +162,13 @@ func TestWrongEnvironment(t *testing.T) {
 		env  map[string]string
 		want string
 	}{
-		{map[string]string{envXDS: "15010"}, "want host:port"},
-		{map[string]string{envXDS: "127.0.0.1:xds"}, `port "xds"`},
-		{map[string]string{envXDS: "127.0.0.1:15010", envService: "reviews"}, `service "reviews": want host:port`},
-		{map[string]string{envXDS: "127.0.0.1:15010", envAddress: "0.0.0.0"}, `address "0.0.0.0"`},
-		{map[string]string{envXDS: "127.0.0.1:15010", envLabels: "v2"}, "want key=value"},
-		{map[string]string{envXDS: "127.0.0.1:15010", envLocality: "eu//a"}, "want region/zone/subzone"},
-		{map[string]string{envXDS: "127.0.0.1:15010", envState: "/dev/null/state"}, "/dev/null"},
+		{map[string]string{envXDS: "15010"}, `MESH_XDS: address of the control plane "15010": want host:port`},
+		{map[string]string{envXDS: "127.0.0.1:xds"}, `MESH_XDS: address of the control plane "127.0.0.1:xds": port "xds"`},
+		{map[string]string{envXDS: "127.0.0.1:15010", envService: "reviews"}, `MESH_SERVICE: service "reviews": want host:port`},
+		{map[string]string{envXDS: "127.0.0.1:15010", envAddress: "0.0.0.0"}, `MESH_ADDRESS: address "0.0.0.0"`},
+		{map[string]string{envXDS: "127.0.0.1:15010", envLabels: "v2"}, `MESH_LABELS: label "v2": want key=value`},
+		{map[string]string{envXDS: "127.0.0.1:15010", envLocality: "eu//a"}, `MESH_LOCALITY: locality "eu//a": want region/zone/subzone`},
+		{map[string]string{envXDS: "127.0.0.1:15010", envState: "/dev/null/state"}, "MESH_STATE: "},
 		{map[string]string{bootstrap.EnvInline: `{"xds_servers":7,"node":7}`}, "xds_servers"},
 		{map[string]string{bootstrap.EnvFile: "no such file"}, "no such file"},
 	} {

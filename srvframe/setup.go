@@ -34,18 +34,27 @@ type setup struct {
 	drainDelay time.Duration
 }
 
+// optionError is what is wrong with one of the options.
+type optionError struct {
+	option string // its field of Options
+	err    error
+}
+
+func (e *optionError) Error() string { return e.err.Error() }
+func (e *optionError) Unwrap() error { return e.err }
+
 // setup checks the options. given is a bootstrap that was read already, or nil.
 func (o Options) setup(given *bootstrap.Config) (*setup, error) {
 	services, err := parseServices(o.Service)
 	if err != nil {
-		return nil, err
+		return nil, &optionError{"Service", err}
 	}
 	address, err := parseAddress(o.Address)
 	if err != nil {
-		return nil, err
+		return nil, &optionError{"Address", err}
 	}
 	if _, err := parseLocality(o.Locality); err != nil {
-		return nil, err
+		return nil, &optionError{"Locality", err}
 	}
 	config, err := o.bootstrap(given, services)
 	if err != nil {
@@ -58,7 +67,7 @@ func (o Options) setup(given *bootstrap.Config) (*setup, error) {
 	s.ads = xdsclient.Config{Servers: o.servers(config), Node: config.Node, Logger: s.logger}
 	if o.StateDir != "" {
 		if s.ads.Cache, err = xdsclient.NewFileStore(o.StateDir); err != nil {
-			return nil, err
+			return nil, &optionError{"StateDir", err}
 		}
 	}
 	for _, warning := range config.Warnings {
@@ -89,7 +98,7 @@ func (o Options) bootstrap(given *bootstrap.Config, services []string) (*bootstr
 		}
 	case o.XDS != "":
 		if err := checkHostPort(o.XDS); err != nil {
-			return nil, fmt.Errorf("address of the control plane %q: %w", o.XDS, err)
+			return nil, &optionError{"XDS", fmt.Errorf("address of the control plane %q: %w", o.XDS, err)}
 		}
 		return bootstrap.Default(o.XDS, o.workload(services)), nil
 	case given == nil && o.Dialer != nil:
