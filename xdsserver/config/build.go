@@ -111,6 +111,7 @@ func (b *builder) settle() {
 			break
 		}
 	}
+	b.brokenTwins()
 	for _, s := range b.sources {
 		b.problems = append(b.problems, s.Problems...)
 		if s.bad && b.opts.Previous != nil && (s.Data != nil || b.opts.Previous.files[s.Name] != nil) {
@@ -190,6 +191,31 @@ func (b *builder) refuse(o owner, other *Object) bool {
 	became := !o.source.bad
 	o.source.bad = true
 	return became && b.opts.Previous != nil
+}
+
+// brokenTwins reports objects with an error that another place defines too: their files are refused already, but one
+// look should show everything that is wrong.
+func (b *builder) brokenTwins() {
+	first := map[string]*Object{}
+	for _, s := range b.sources {
+		for _, o := range s.Objects {
+			if first[o.key()] == nil {
+				first[o.key()] = o
+			}
+		}
+	}
+	for _, s := range b.sources {
+		for _, o := range s.broken {
+			other := first[o.key()]
+			if other == nil {
+				first[o.key()] = o
+				continue
+			}
+			r := newReader(&o.Meta)
+			r.at(Error, o.Source.Line, "", "is defined twice, also at %s:%d", other.Source.File, other.Source.Line)
+			s.Problems = append(s.Problems, r.problems...)
+		}
+	}
 }
 
 // key identifies an object among all: two objects with the same key are the same one, written twice.

@@ -183,8 +183,10 @@ func describe(n *yaml.Node) string {
 		return "the number " + n.Value
 	case n.Tag == "!!bool":
 		return "the boolean " + n.Value
-	default:
+	case n.Tag == "!!str", n.Tag == "!!timestamp", n.Tag == "!!merge":
 		return "the string " + strconv.Quote(shorten(n.Value))
+	default:
+		return strconv.Quote(shorten(n.Value)) + " tagged " + shorten(n.Tag)
 	}
 }
 

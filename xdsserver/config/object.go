@@ -55,5 +55,6 @@ type File struct {
 	Objects  []*Object
 	Problems []Problem // found by Parse, or by whoever tried to read the file
 
-	passed []passed // objects of kinds that the mesh does not read
+	broken []*Object // objects with an error, to see which are defined twice
+	passed []passed  // objects of kinds that the mesh does not read
 }

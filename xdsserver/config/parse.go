@@ -18,6 +18,7 @@ func Parse(name string, data []byte) File {
 		p.file.Problems = append(p.file.Problems, Problem{File: name, Line: b.line, Message: b.message})
 	}
 	for _, d := range docs {
+		p.over = false
 		p.object(d, 0)
 	}
 	sortProblems(p.file.Problems)
@@ -26,13 +27,17 @@ func Parse(name string, data []byte) File {
 
 type parser struct {
 	file File
+	over bool // the document is too large: no more of it is read
 }
 
 // object reads one object, or every object of a list.
 func (p *parser) object(n *yaml.Node, depth int) {
 	n = deref(n)
 	r := newReader(&Meta{Source: Source{File: p.file.Name, Line: n.Line, node: n}})
-	defer func() { p.file.Problems = append(p.file.Problems, r.problems...) }()
+	defer func() {
+		p.file.Problems = append(p.file.Problems, r.problems...)
+		p.over = p.over || r.over
+	}()
 	if n.Kind != yaml.MappingNode {
 		r.at(Error, n.Line, "", "want an object with apiVersion and kind, have %s", describe(n))
 		return
@@ -41,8 +46,12 @@ func (p *parser) object(n *yaml.Node, depth int) {
 	if !r.identify(top) {
 		return
 	}
-	if items := find(top, "items"); items != nil && strings.HasSuffix(r.meta.Kind, "List") && depth < maxDepth {
+	if items := find(top, "items"); items != nil && strings.HasSuffix(r.meta.Kind, "List") {
 		p.list(r, items, depth)
+		return
+	}
+	if r.meta.Kind == "List" {
+		r.emptyList(top)
 		return
 	}
 	group, version := splitVersion(r.meta.APIVersion)
@@ -66,10 +75,21 @@ func (p *parser) list(r *reader, items *yaml.Node, depth int) {
 		r.at(Error, items.Line, "items", "want a list, have %s", describe(items))
 		return
 	}
+	if depth >= maxDepth {
+		r.at(Error, items.Line, "items", "lists nested deeper than %d", maxDepth)
+		return
+	}
 	for _, item := range items.Content {
-		if item = deref(item); !isNull(item) {
+		if item = deref(item); !isNull(item) && !p.over {
 			p.object(item, depth+1)
 		}
+	}
+}
+
+// emptyList takes a list with nothing in it, which is no mistake where it says so.
+func (r *reader) emptyList(top []entry) {
+	if !slices.ContainsFunc(top, func(e entry) bool { return e.key == "items" }) {
+		r.errorf("items", "missing: a List holds its objects there")
 	}
 }
 
@@ -92,10 +112,13 @@ func (p *parser) known(r *reader, k kind, top []entry) {
 	if k.unserved != "" {
 		r.warnf("", "accepted, but not served yet: %s", k.unserved)
 	}
+	o.Meta = *r.meta
 	if r.failed() {
+		if o.Name != "" {
+			p.file.broken = append(p.file.broken, o)
+		}
 		return
 	}
-	o.Meta = *r.meta
 	o.digest = digest(o)
 	p.file.Objects = append(p.file.Objects, o)
 }

@@ -211,8 +211,10 @@ func TestAliasesCannotMakeAFileLarge(t *testing.T) {
 		name, last := itoa(i), "*a"+itoa(i-1)
 		b.WriteString("        a" + name + ": &a" + name + " [" + strings.Repeat(last+", ", 9) + last + "]\n")
 	}
+	b.WriteString("  notAField: 1\n---\napiVersion: networking.istio.io/v1\nkind: Nothing\n")
 	f := Parse("a.yaml", []byte(b.String()))
-	if len(f.Problems) == 0 || !strings.Contains(AsError(f.Problems).Error(), "too large") {
+	// No consequences are listed, but what is wrong with other documents is.
+	if len(f.Problems) != 2 || !strings.Contains(f.Problems[0].Message, "too large") || f.Problems[1].Field != "kind" {
 		t.Error(f.Problems)
 	}
 }

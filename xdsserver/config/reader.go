@@ -11,15 +11,22 @@ import (
 type reader struct {
 	meta     *Meta
 	problems []Problem
-	budget   int // nodes that may still be visited, so that aliases cannot make a small file large
+	budget   int                 // nodes that may still be visited, so that aliases cannot make a small file large
+	over     bool                // it is spent, or the object too deep: whatever else seems wrong is a consequence
+	doubled  map[*yaml.Node]bool // keys that were reported to be written twice
 }
 
 const nodeBudget = 1 << 18
 
-func newReader(m *Meta) *reader { return &reader{meta: m, budget: nodeBudget} }
+func newReader(m *Meta) *reader {
+	return &reader{meta: m, budget: nodeBudget, doubled: map[*yaml.Node]bool{}}
+}
 
 // at reports a problem at a line.
 func (r *reader) at(s Severity, line int, path, format string, args ...any) {
+	if r.over {
+		return
+	}
 	r.problems = append(r.problems, Problem{
 		Severity: s, File: r.meta.Source.File, Line: line,
 		Kind: r.meta.Kind, Namespace: r.meta.Namespace, Name: r.meta.Name,
@@ -42,26 +49,26 @@ func (r *reader) failed() bool { return HasErrors(r.problems) }
 
 // visit counts a node against the budget; false ends the walk.
 func (r *reader) visit(n *yaml.Node, path string, depth int) bool {
-	if r.budget < 0 {
-		return false
-	}
 	r.budget--
-	if r.budget < 0 {
-		r.at(Error, n.Line, path, "too large: aliases make it more than %d values", nodeBudget)
-		return false
-	}
-	if depth > maxDepth {
+	switch {
+	case r.over:
+	case r.budget < 0:
+		r.at(Error, n.Line, shorten(path), "too large: aliases make it more than %d values", nodeBudget)
+		r.over = true
+	case depth > maxDepth:
 		r.at(Error, n.Line, shorten(path), "nested deeper than %d, perhaps an alias that contains itself", maxDepth)
-		r.budget = -1
-		return false
+		r.over = true
 	}
-	return true
+	return !r.over
 }
 
 // entries lists a mapping and reports keys that it has twice.
 func (r *reader) entries(n *yaml.Node, path string) []entry {
 	return entries(n, func(first, second *yaml.Node) {
-		r.at(Error, second.Line, field(path, second.Value), "written twice, first on line %d", first.Line)
+		if !r.doubled[second] {
+			r.doubled[second] = true
+			r.at(Error, second.Line, field(path, second.Value), "written twice, first on line %d", first.Line)
+		}
 	})
 }
 
