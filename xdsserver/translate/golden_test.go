@@ -125,6 +125,11 @@ func worldOf(t testing.TB, opts translate.Options, files ...config.File) *transl
 	if err := config.AsError(problems); err != nil {
 		t.Fatal(err)
 	}
+	return worldOfModel(t, opts, m)
+}
+
+func worldOfModel(t testing.TB, opts translate.Options, m *config.Model) *translate.World {
+	t.Helper()
 	r, err := registry.New(registry.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -143,7 +148,9 @@ func runCase(t *testing.T, name string, data []byte) []byte {
 		if _, twice := out[key]; twice {
 			t.Fatalf("client %s twice", key)
 		}
-		out[key] = follow(t, w, w.Restrict(c), d.ask)
+		resources, results := follow(t, w, w.Restrict(c), d.ask)
+		resources["notes"] = notesOf(w, c, results)
+		out[key] = resources
 	}
 	b, err := json.MarshalIndent(out, "", " ")
 	if err != nil {
@@ -153,10 +160,9 @@ func runCase(t *testing.T, name string, data []byte) []byte {
 }
 
 // follow asks for listeners and for everything that they lead to.
-func follow(t *testing.T, w *translate.World, c translate.Client, listeners []string) map[string]any {
+func follow(t *testing.T, w *translate.World, c translate.Client, listeners []string) (resources map[string]any, results []translate.Result) {
 	t.Helper()
 	out := map[string]any{}
-	var notes []string
 	ask := func(section string, names []string, get func(translate.Client, string) translate.Result, next func(proto.Message) []string) (more []string) {
 		if len(names) == 0 {
 			return nil
@@ -164,7 +170,7 @@ func follow(t *testing.T, w *translate.World, c translate.Client, listeners []st
 		list := map[string]any{}
 		for _, n := range names {
 			r := get(c, n)
-			notes = append(notes, notesOf(w, c, r)...)
+			results = append(results, r)
 			if r.Message == nil {
 				list[n] = "does not exist"
 				if r.Instead != nil {
@@ -188,24 +194,29 @@ func follow(t *testing.T, w *translate.World, c translate.Client, listeners []st
 		return nil
 	})
 	ask("endpoints", assignments, w.Endpoints, func(proto.Message) []string { return nil })
-	slices.Sort(notes)
-	out["notes"] = slices.Compact(notes)
-	return out
+	return out, results
 }
 
-// notesOf is everything that is said about a resource.
-func notesOf(w *translate.World, c translate.Client, r translate.Result) (notes []string) {
-	for _, e := range r.Notes {
-		notes = append(notes, e.String())
+// notesOf is everything that is said about resources.
+func notesOf(w *translate.World, c translate.Client, results []translate.Result) (notes []string) {
+	used := map[*config.Meta]bool{}
+	for _, r := range results {
+		for _, o := range r.Objects {
+			used[o] = true
+		}
+		for _, e := range r.Notes {
+			notes = append(notes, e.String())
+		}
 	}
 	for _, o := range w.Index().Model.Objects() {
-		if slices.Contains(r.Objects, &o.Meta) {
+		if used[&o.Meta] {
 			for _, e := range support.Object(o, c.Type) {
 				notes = append(notes, e.String())
 			}
 		}
 	}
-	return notes
+	slices.Sort(notes)
+	return slices.Compact(notes)
 }
 
 func routesOf(t *testing.T) func(proto.Message) []string {

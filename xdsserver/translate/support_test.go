@@ -1,0 +1,251 @@
+package translate_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"iter"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/meshframe/meshframe/xdsserver/config"
+	"github.com/meshframe/meshframe/xdsserver/support"
+	"github.com/meshframe/meshframe/xdsserver/translate"
+)
+
+// silent are fields that are supported without a trace in what is sent.
+var silent = map[string]string{
+	"VirtualService gateways[]":                                           "mesh, which is the default",
+	"VirtualService http[].retries.retryIgnorePreviousHosts":              "of clients that bind calls to endpoints",
+	"DestinationRule trafficPolicy.connectionPool.http.h2UpgradePolicy":   "gRPC is HTTP/2 anyway",
+	"DestinationRule trafficPolicy.connectionPool.http.useClientProtocol": "gRPC is HTTP/2 anyway",
+	"Sidecar egress[].port.protocol":                                      "that of the service counts",
+	"Sidecar egress[].port.name":                                          "that of the service counts",
+}
+
+// partly are fields that gRPC's own clients support in part: what is sent for them is less than what they ask for, and not
+// nothing.
+var partly = []string{
+	"VirtualService http[].match[].", "VirtualService http[].redirect", "VirtualService http[].directResponse", "VirtualService http[].retries.retryOn",
+	"DestinationRule trafficPolicy.loadBalancer.simple", "DestinationRule trafficPolicy.loadBalancer.consistentHash",
+	"DestinationRule trafficPolicy.loadBalancer.localityLbSetting", "DestinationRule trafficPolicy.tls", "MeshPolicy loadBalancer.policy",
+	// Beside the detectors of a MeshPolicy, and for failover.
+	"DestinationRule trafficPolicy.outlierDetection",
+}
+
+// TestSupport takes each field out of the configuration of each case, by itself, and looks at what is sent: where package
+// support calls a field supported something must change, and where it says that gRPC's own clients do without it nothing.
+func TestSupport(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := seen{}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ablate(t, file, data, known)
+	}
+	for _, row := range slices.Sorted(maps.Keys(known)) {
+		e := known[row]
+		kind, field, _ := strings.Cut(row, " for ")
+		switch {
+		case e.supported > 0 && e.shown == 0 && silent[field] == "":
+			t.Errorf("%s: %s is said to be supported, and nothing changes without it", kind, field)
+		case e.leaks != "" && !slices.ContainsFunc(partly, func(p string) bool { return strings.HasPrefix(field, p) }):
+			t.Errorf("%s: %s is said to be left out, and something changes without it: %s", kind, field, e.leaks)
+		}
+	}
+	for field := range silent {
+		if ours, grpc := known["Meshframe for "+field], known["gRPC for "+field]; ours != nil && ours.shown > 0 && grpc != nil && grpc.shown > 0 {
+			t.Errorf("%s is not silent", field)
+		}
+	}
+	for _, r := range support.Rows() {
+		of := r.Kind + " " + r.Field
+		for group, c := range map[string]support.Client{"Meshframe": support.Meshframe, "gRPC": support.GRPCGo} {
+			if slices.Contains(rules, r.Kind) && known[group+" for "+of] == nil && r.Verdict(c).Outcome == support.Supported && silent[of] == "" && !alias(r.Field) {
+				t.Errorf("no case has %s for %s clients", of, group)
+			}
+		}
+	}
+}
+
+// rules are the kinds whose fields are taken out.
+var rules = []string{"VirtualService", "DestinationRule", "MeshPolicy", "Sidecar"}
+
+func alias(field string) bool {
+	return field == "subsets[].trafficPolicy" || field == "trafficPolicy.portLevelSettings[]"
+}
+
+// seen is what was seen of each field, for each sort of client.
+type seen map[string]*effects
+
+// effects is what happened without a field.
+type effects struct {
+	supported, shown int
+	leaks            string // where something changed that should not
+}
+
+func ablate(t *testing.T, file string, data []byte, known seen) {
+	t.Helper()
+	d := parseDirectives(t, data)
+	var docs []map[string]any
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	for {
+		var doc map[string]any
+		if dec.Decode(&doc) != nil {
+			break
+		}
+		docs = append(docs, doc)
+	}
+	before := sent(t, d, docs)
+	for i, o := range config.Parse(file, data).Objects {
+		if !slices.Contains(rules, o.Kind) {
+			continue
+		}
+		for field := range support.Fields(o, support.Meshframe) {
+			whole := remove(t, docs, i, field.Field)
+			after := sent(t, d, docs)
+			docs[i] = whole
+			for c, e := range entries(o, field.Field, d.clients) {
+				known.note(e, before[c], after[c])
+			}
+		}
+	}
+}
+
+// entries says what becomes of one field for each client.
+func entries(o *config.Object, field string, clients []translate.Client) iter.Seq2[int, support.Entry] {
+	return func(yield func(int, support.Entry) bool) {
+		for i, c := range clients {
+			for e := range support.Fields(o, c.Type) {
+				if e.Field == field && !yield(i, e) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// note takes note of what is sent to a client with and without a field.
+func (s seen) note(e support.Entry, before, after []byte) {
+	group := "gRPC"
+	if !e.Client.GRPC() {
+		group = "Meshframe"
+	}
+	row := group + " for " + e.Object.Kind + " " + rowOf(e.Field)
+	if s[row] == nil {
+		s[row] = &effects{}
+	}
+	changed := after != nil && !bytes.Equal(before, after)
+	if e.Outcome == support.Supported {
+		s[row].supported++
+	} else if changed && e.Client.GRPC() {
+		s[row].leaks = e.String()
+	}
+	if changed || after == nil {
+		s[row].shown++
+	}
+}
+
+var (
+	numbered = regexp.MustCompile(`\[\d+\]`)
+	keyed    = regexp.MustCompile(`\[[^\]]+\]`)
+)
+
+// rowOf is the field of a table that speaks for a field of an object.
+func rowOf(field string) string {
+	field = numbered.ReplaceAllString(strings.TrimPrefix(field, "spec."), "[]")
+	field = keyed.ReplaceAllString(field, "")
+	field = strings.TrimPrefix(field, "subsets[].")
+	if field == "name" || field == "labels" {
+		return "subsets[]." + field
+	}
+	rest, ok := strings.CutPrefix(field, "trafficPolicy.portLevelSettings[].")
+	if ok && !strings.HasPrefix(rest, "port.") {
+		return "trafficPolicy." + rest
+	}
+	return field
+}
+
+// remove takes a field out of a document and returns the document as it was.
+func remove(t *testing.T, docs []map[string]any, doc int, field string) map[string]any {
+	t.Helper()
+	before := docs[doc]
+	text, err := yaml.Marshal(before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fresh map[string]any
+	if err := yaml.Unmarshal(text, &fresh); err != nil {
+		t.Fatal(err)
+	}
+	docs[doc] = without(fresh, segments(field)).(map[string]any)
+	return before
+}
+
+func segments(field string) []string {
+	var out []string
+	for _, m := range regexp.MustCompile(`[^.\[\]]+|\[[^\]]*\]`).FindAllString(field, -1) {
+		out = append(out, strings.Trim(m, "[]"))
+	}
+	return out
+}
+
+func without(at any, path []string) any {
+	switch at := at.(type) {
+	case map[string]any:
+		if len(path) == 1 {
+			delete(at, path[0])
+		} else {
+			at[path[0]] = without(at[path[0]], path[1:])
+		}
+	case []any:
+		i, err := strconv.Atoi(path[0])
+		switch {
+		case err != nil || i >= len(at):
+		case len(path) == 1:
+			return slices.Delete(at, i, i+1)
+		default:
+			at[i] = without(at[i], path[1:])
+		}
+	}
+	return at
+}
+
+// sent is all that each client is sent; nil when the configuration is not valid.
+func sent(t *testing.T, d directives, docs []map[string]any) [][]byte {
+	t.Helper()
+	var all bytes.Buffer
+	enc := yaml.NewEncoder(&all)
+	for _, doc := range docs {
+		if err := enc.Encode(doc); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := make([][]byte, len(d.clients))
+	m, problems := config.Build([]config.File{config.Parse("case.yaml", all.Bytes())}, config.Options{})
+	if config.HasErrors(problems) {
+		return out
+	}
+	w := worldOfModel(t, d.options, m)
+	for i, c := range d.clients {
+		resources, _ := follow(t, w, w.Restrict(c), d.ask)
+		text, err := json.Marshal(resources)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[i] = text
+	}
+	return out
+}
