@@ -137,7 +137,7 @@ func (f *flags) parse(stderr io.Writer) (*slog.Logger, error) {
 			return nil, fmt.Errorf("%s %q: want host:port, such as 127.0.0.1:15010", a.flag, a.address)
 		}
 	}
-	if f.options.Domain == "" || strings.HasPrefix(f.options.Domain, ".") {
+	if config.CheckHost(f.options.Domain) != nil || strings.HasSuffix(f.options.Domain, ".") {
 		return nil, fmt.Errorf("--domain %q: want a domain such as cluster.local", f.options.Domain)
 	}
 	var level slog.Level

@@ -3,6 +3,7 @@ package translate
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -43,20 +44,33 @@ func parsePort(s string) (uint32, bool) {
 	return uint32(n), err == nil && n > 0
 }
 
-// SplitHostPort reads the name of a listener for clients, "host:port". A name without a port has port 0.
+// SplitHostPort reads the name of a listener for clients, "host:port". A name without a port has port 0. What cannot be
+// a host is not ok; underscores, which some name servers have, are.
 func SplitHostPort(name string) (host string, port uint32, ok bool) {
-	if h, p, err := net.SplitHostPort(name); err == nil {
-		port, ok = parsePort(p)
-		return strings.TrimSuffix(h, "."), port, ok && h != ""
+	host, number, err := net.SplitHostPort(name)
+	if err == nil {
+		port, ok = parsePort(number)
+	} else {
+		host, ok = strings.TrimSuffix(strings.TrimPrefix(name, "["), "]"), true
 	}
-	host = strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(name, "["), "]"), ".")
-	if host == "" || strings.ContainsAny(host, "/|[]") {
+	host = strings.TrimSuffix(host, ".")
+	if !ok || !isHostName(host) {
 		return "", 0, false
 	}
-	if strings.Contains(host, ":") && !isIP(host) {
-		return "", 0, false
+	return host, port, true
+}
+
+// maxHost is how long the name of a host may be.
+const maxHost = 253
+
+func isHostName(host string) bool {
+	if isIP(host) {
+		return true
 	}
-	return host, 0, true
+	odd := strings.ContainsFunc(host, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.'
+	})
+	return !odd && len(host) <= maxHost && !slices.Contains(strings.Split(host, "."), "")
 }
 
 func isIP(host string) bool {
