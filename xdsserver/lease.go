@@ -54,7 +54,9 @@ func (l *leases) acquire(c *client, address string) {
 			continue
 		}
 		held = append(held, lease)
-		l.log.Info("server registered", "service", lease.Host(), "port", i.Port, "address", i.Address, "node", c.node.id, "pending", lease.Pending())
+		if lease.Pending() == "" { // else the registry has said why
+			l.log.Info("server registered", "service", lease.Host(), "port", i.Port, "address", i.Address, "node", c.node.id)
+		}
 	}
 	l.mu.Lock()
 	l.held[leaseKey{c, address}] = held

@@ -2,6 +2,7 @@ package xdsserver_test
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -146,6 +147,25 @@ func TestRegistrationPolicy(t *testing.T) {
 			pass(time.Second)
 			known.sees(want...)
 			unknown.sees()
+		}
+	})
+}
+
+// A registration that is kept back is not said to be one, and it is said when it becomes one.
+func TestRegistrationKeptBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		s := embedded(t, xdsserver.Options{Registration: xdsserver.RegistrationDeclared, Logger: slog.New(slog.NewTextHandler(&log, nil))}, reviews("10.0.1.1", ""))
+		server := connect(t, dial(t, s.Dialer()), "delta", serverNode("s1", "reviews:9080", "ratings:9080"))
+		server.subscribe(lds, inbound+"10.0.8.1:7000")
+		server.drain()
+		const kept, admitted = `msg="registration kept back" service=ratings.default.svc.cluster.local`, `msg="registration not kept back any more" service=ratings.`
+		if got := log.String(); strings.Count(got, "server registered") != 1 || strings.Count(got, kept) != 1 || strings.Contains(got, admitted) {
+			t.Error(got)
+		}
+		apply(t, s, reviews("10.0.1.1", ""), strings.ReplaceAll(reviews("10.0.3.1", ""), "reviews", "ratings"))
+		if got := log.String(); strings.Count(got, kept) != 1 || strings.Count(got, admitted) != 1 {
+			t.Error(got)
 		}
 	})
 }

@@ -275,9 +275,13 @@ func (r *Registry) settle(g *registration, touched map[string]bool) {
 	}
 	r.homes[g.home][at] = g
 	touched[g.home] = true
-	if g.kept != "" {
-		i := g.instance()
-		r.logger.Warn("a registration is kept back", "service", g.home, "port", i.Port, "address", i.Address, "node", i.NodeID, "reason", g.kept)
+	i := g.instance()
+	log := r.logger.With("service", g.home, "port", i.Port, "address", i.Address, "node", i.NodeID)
+	switch {
+	case g.kept != "":
+		log.Warn("registration kept back", "reason", g.kept)
+	case kept != "":
+		log.Info("registration not kept back any more")
 	}
 }
 
