@@ -287,6 +287,58 @@ func TestGRPCGoClient(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+	t.Run("every policy", func(t *testing.T) {
+		// Of what the client would refuse nothing is sent.
+		apply(t, s, strings.Replace(base, "  host: echo\n", `  host: echo
+  trafficPolicy:
+    loadBalancer: {consistentHash: {httpCookie: {name: c, ttl: 1s}, maglev: {tableSize: 1021}}, warmup: {duration: 10s}, localityLbSetting: {failoverPriority: [topology.kubernetes.io/region]}}
+    connectionPool: {tcp: {maxConnections: 1, connectTimeout: 1s}, http: {http1MaxPendingRequests: 1, maxRetries: 1, http2MaxRequests: 100}}
+    outlierDetection: {consecutive5xxErrors: 3, splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 2, minHealthPercent: 10}
+    retryBudget: {percent: 10}
+`, 1)+rule(`
+  - name: everything
+    match: [{uri: {prefix: /}}]
+    timeout: 5s
+    retries: {attempts: 2, perTryTimeout: 1s, retryOn: "5xx,retriable-headers,503", retryRemoteLocalities: true}
+    fault: {delay: {fixedDelay: 1s, percentage: {value: 100}}, abort: {httpStatus: 503, percentage: {value: 100}}}
+    rewrite: {uri: /elsewhere, authority: a.example.com}
+    headers: {request: {set: {x: a}}, response: {remove: [y]}}
+    mirror: {host: echo, subset: v1}
+    corsPolicy: {allowMethods: [GET]}
+    route: [{destination: {host: echo, subset: v2}}]
+`)+`
+---
+apiVersion: networking.meshframe.dev/v1alpha1
+kind: MeshPolicy
+metadata: {name: echo}
+spec:
+  host: echo
+  breaker: {}
+  fallback: {destination: {subset: v1}}
+  rateLimit: {client: {maxTokens: 1, fillInterval: 1s}, server: {maxTokens: 1, fillInterval: 1s}}
+  maxConcurrentRequests: 1
+  loadBalancer: {policy: LEAST_REQUEST, choiceCount: 3, activeRequestBias: 2, subsetSize: 1, panicThreshold: 10, slowStart: {window: 1s}}
+  outlierDetection: {successRate: {}, failurePercentage: {}, maxEjectionTime: 1s}
+  retry: {retriableHeaders: [{name: x}], resetHeaders: [{name: y}], maxBackoff: 1s}
+  hedge: {onPerTryTimeout: true}
+  sessionAffinity: {header: z}
+  timeouts: {idle: 1s, maxStreamDuration: 10s, maxGRPCTimeout: 10s}
+  fault: {maxActive: 10, byHeader: true}
+`)
+		eventually(t, client, func(name string, _ error) bool { return name == "v2" })
+		if _, err := call(t, client, "x-envoy-fault-abort-grpc-request", "15"); status.Code(err) != codes.DataLoss {
+			t.Errorf("a fault by header: %v", err)
+		}
+		var clients []struct{ Types []struct{ Type, Error string } }
+		get(t, s, "/debug/clients", &clients)
+		for _, c := range clients {
+			for _, e := range c.Types {
+				if e.Error != "" {
+					t.Errorf("%s is refused: %s", e.Type, e.Error)
+				}
+			}
+		}
+	})
 	t.Run("unknown host", func(t *testing.T) {
 		start := time.Now()
 		unknown := dialXDS(t, addr, "nobody:80")

@@ -2,6 +2,7 @@ package xdsserver
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -75,4 +76,30 @@ func FuzzNode(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A node that knows only its loopback address says less than a peer that is elsewhere.
+func TestReachable(t *testing.T) {
+	for _, c := range []struct {
+		listen string
+		node   []string
+		peer   string
+		want   string
+	}{
+		{"10.0.0.1:80", []string{"10.0.0.2"}, "10.0.0.3", "10.0.0.1:80"},
+		{"127.0.0.1:80", nil, "10.0.0.3", "127.0.0.1:80"},
+		{"0.0.0.0:80", []string{"10.0.0.2", "10.0.0.4"}, "10.0.0.3", "10.0.0.2:80"},
+		{"0.0.0.0:80", []string{"127.0.0.1"}, "10.0.0.3", "10.0.0.3:80"},
+		{"0.0.0.0:80", []string{"127.0.0.1", "10.0.0.2"}, "10.0.0.3", "10.0.0.2:80"},
+		{"0.0.0.0:80", []string{"127.0.0.1"}, "127.0.0.1", "127.0.0.1:80"},
+		{"[::]:80", []string{"::1"}, "fd00::3", "[fd00::3]:80"},
+		{"[::]:80", []string{"::ffff:127.0.0.1"}, "", "[::ffff:127.0.0.1]:80"},
+		{"[::]:80", nil, "fd00::3", "[fd00::3]:80"},
+		{"[::]:80", nil, "", ""},
+	} {
+		got, err := (&client{node: node{addresses: c.node}, peerIP: c.peer}).reachable(netip.MustParseAddrPort(c.listen))
+		if got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%+v: got %q, %v", c, got, err)
+		}
+	}
 }

@@ -99,7 +99,7 @@ func (r *reporter) write(entries []support.Entry) {
 // use is a client and what the resources that it subscribes to are made of.
 type use struct {
 	client  *client
-	objects map[*config.Meta]struct{}
+	objects map[string]struct{} // by their ids: an object that only moved in its file is the same
 	notes   []support.Entry
 }
 
@@ -109,13 +109,13 @@ func (b *builder) uses() (*config.Model, []use) {
 	defer b.mu.Unlock()
 	var out []use
 	for c := range b.clients {
-		u := use{client: c, objects: map[*config.Meta]struct{}{}}
+		u := use{client: c, objects: map[string]struct{}{}}
 		for typeURL, names := range c.names {
 			for name := range names {
 				resource := c.view.units[unitKey{typeURL, name}]
 				u.notes = append(u.notes, resource.notes...)
 				for _, o := range resource.objects {
-					u.objects[o] = struct{}{}
+					u.objects[o.ID()] = struct{}{}
 				}
 			}
 		}
@@ -127,22 +127,22 @@ func (b *builder) uses() (*config.Model, []use) {
 // support returns what clients do not do of what their resources are made of.
 func (b *builder) support() map[*client][]support.Entry {
 	model, uses := b.uses()
-	objects := map[*config.Meta]*config.Object{}
+	objects := map[string]*config.Object{}
 	for _, o := range model.Objects() {
-		objects[&o.Meta] = o
+		objects[o.ID()] = o
 	}
 	type question struct {
-		object *config.Meta
+		object string
 		client support.Client
 	}
 	answers := map[question][]support.Entry{}
 	out := make(map[*client][]support.Entry, len(uses))
 	for _, u := range uses {
 		entries := append([]support.Entry{}, u.notes...)
-		for meta := range u.objects {
-			q := question{meta, u.client.kind.Type}
+		for id := range u.objects {
+			q := question{id, u.client.kind.Type}
 			answer, known := answers[q]
-			if o := objects[meta]; !known && o != nil {
+			if o := objects[id]; !known && o != nil {
 				answer = support.Object(o, q.client)
 				answers[q] = answer
 			}
