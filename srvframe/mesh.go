@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/meshframe/meshframe/mesh"
 	"github.com/meshframe/meshframe/resolver/bootstrap"
 	"github.com/meshframe/meshframe/resolver/watch"
@@ -92,9 +94,10 @@ type Fallback func(ctx context.Context, method string, req, reply any) error
 type Mesh struct {
 	setup // never written after Join
 
-	client *xdsclient.Client
-	watch  *watch.Manager
-	said   said
+	client      *xdsclient.Client
+	watch       *watch.Manager
+	withdrawals *withdrawals
+	said        said
 
 	done      atomic.Bool
 	closeOnce sync.Once
@@ -123,13 +126,18 @@ func join(o Options, given *bootstrap.Config) (*Mesh, error) {
 	if err != nil {
 		return nil, err
 	}
+	leaving := &withdrawals{}
+	for i := range setup.ads.Servers {
+		setup.ads.Servers[i].DialOptions = []grpc.DialOption{grpc.WithChainStreamInterceptor(leaving.intercept)}
+	}
 	client, err := xdsclient.New(setup.ads)
 	if err != nil {
 		return nil, err
 	}
 	return &Mesh{
-		setup:  *setup,
-		client: client,
+		setup:       *setup,
+		client:      client,
+		withdrawals: leaving,
 		watch: watch.New(watch.Config{
 			Client: client, Engine: mesh.New(mesh.Options{}), Logger: setup.logger,
 			ListenerTemplate: setup.bootstrap.ClientDefaultListenerResourceNameTemplate,

@@ -100,7 +100,10 @@ func (s *Server) Serve(lis net.Listener) error {
 
 // lease is the subscription to one inbound listener, which is what registers a
 // server.
-type lease struct{ cancel func() } // cancel may be called again
+type lease struct {
+	name   string
+	cancel func() // may be called again
+}
 
 // register registers the address; ok is false when the server is stopping.
 func (s *Server) register(addr net.Addr) (end func(), ok bool) {
@@ -118,7 +121,7 @@ func (s *Server) register(addr net.Addr) (end func(), ok bool) {
 		return func() {}, true
 	}
 	name := s.mesh.bootstrap.ServerListenerName(address)
-	l := &lease{cancel: s.mesh.watch.WatchListener(name, s.inbound.watcher(address))}
+	l := &lease{name: name, cancel: s.mesh.watch.WatchListener(name, s.inbound.watcher(address))}
 	s.leases[l] = struct{}{}
 	return func() {
 		l.cancel()
@@ -128,16 +131,24 @@ func (s *Server) register(addr net.Addr) (end func(), ok bool) {
 	}, true
 }
 
-// deregister withdraws every registration, lets none follow, and reports
-// whether there was one.
-func (s *Server) deregister() bool {
+// deregister withdraws every registration and lets none follow. The channel is
+// closed when the control plane was told; nil means that there was none.
+func (s *Server) deregister() (told <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopping = true
+	if len(s.leases) == 0 {
+		return nil
+	}
+	names := make([]string, 0, len(s.leases))
+	for l := range s.leases {
+		names = append(names, l.name)
+	}
+	told = s.mesh.withdrawals.expect(names)
 	for l := range s.leases {
 		l.cancel()
 	}
-	return len(s.leases) > 0
+	return told
 }
 
 // GracefulStop withdraws the server from the mesh, serves on for the mesh's
@@ -145,7 +156,7 @@ func (s *Server) deregister() bool {
 // [grpc.Server.GracefulStop] does: no new connections or calls, and a return
 // when all calls under way are finished. Stop ends the wait.
 func (s *Server) GracefulStop() {
-	if s.deregister() && s.mesh.drainDelay > 0 {
+	if s.deregister() != nil && s.mesh.drainDelay > 0 {
 		timer := time.NewTimer(s.mesh.drainDelay)
 		select {
 		case <-timer.C:
@@ -157,11 +168,16 @@ func (s *Server) GracefulStop() {
 }
 
 // Stop withdraws the server from the mesh and stops as [grpc.Server.Stop] does:
-// at once, with all calls under way cancelled.
+// at once, with all calls under way cancelled. It returns some milliseconds later,
+// when the withdrawal is on its way, so that a program may end after it; a
+// connection to the control plane that takes nothing does not hold it up.
 func (s *Server) Stop() {
-	s.deregister()
+	told := s.deregister()
 	s.stopOnce.Do(func() { close(s.stopped) })
 	s.server.Stop()
+	if told != nil {
+		await(told)
+	}
 }
 
 // inboundAddress returns the address that others reach a listener at. A

@@ -81,7 +81,10 @@ var rules = []rule{
 	{
 		packages: []string{"srvframe"},
 		own:      []string{"mesh/...", "resolver/...", "balancer", "interceptors/..."},
-		outside:  append([]string{"github.com/envoyproxy/go-control-plane/envoy/config/core/v3"}, grpcModules...),
+		outside: append([]string{
+			"github.com/envoyproxy/go-control-plane/envoy/config/core/v3",
+			"github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3",
+		}, grpcModules...),
 	},
 	{
 		packages: []string{"sidecar", "sidecar/..."},

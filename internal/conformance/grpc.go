@@ -166,9 +166,7 @@ func arrival(ctx context.Context, path string) Arrival {
 // Call implements World.
 func (w *grpcWorld) Call(ctx context.Context, request Request) Response {
 	cc := w.conn(request.Target)
-	for name, value := range request.Headers {
-		ctx = metadata.AppendToOutgoingContext(ctx, name, value)
-	}
+	ctx = metadata.NewOutgoingContext(ctx, metadata.New(request.Headers))
 	var header, trailer metadata.MD
 	opts := []grpc.CallOption{grpc.Header(&header), grpc.Trailer(&trailer)}
 	var body string
