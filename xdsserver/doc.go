@@ -7,8 +7,8 @@
 //	registrations ────────────────▶
 //
 // A Server owns the way. It translates a resource when the first client asks for it, for the view that the client has
-// (its type, its namespace and those of its labels that a rule reads), remembers what the translation looked at, and
-// translates it again only when that changes. The Cache holds the encoded results and delivers each change to those who
+// (its type, its namespace and what a rule reads of its labels, its locality and the services that it serves), remembers
+// what the translation looked at, and translates it again only when that changes. The Cache holds the encoded results and delivers each change to those who
 // subscribe to it; it can be used alone.
 //
 // Embedded in a process, a Server needs no socket:
@@ -19,8 +19,9 @@
 // # Clients
 //
 // A node says who it is in Istio's terms: the metadata NAMESPACE and LABELS, else the namespace in its id. What a client
-// type cannot do is left out or made to fail, is logged once, and is listed in /debug/config. Clients ask for listeners
-// by name, "reviews:9080", short names meaning the client's own namespace, and follow from there.
+// type cannot do is left out or made to fail. It is logged once, and listed in /debug/support for every type of client and
+// in /debug/clients for each that is connected. Clients ask for listeners by name, "reviews:9080", short names meaning the
+// client's own namespace, and follow from there. What the Sidecar for a client hides does not exist for it.
 //
 // # What does not exist
 //

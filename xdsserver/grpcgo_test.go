@@ -325,11 +325,13 @@ spec:
   timeouts: {idle: 1s, maxStreamDuration: 10s, maxGRPCTimeout: 10s}
   fault: {maxActive: 10, byHeader: true}
 `)
-		eventually(t, client, func(name string, _ error) bool { return name == "v2" })
-		if _, err := call(t, client, "x-envoy-fault-abort-grpc-request", "15"); status.Code(err) != codes.DataLoss {
-			t.Errorf("a fault by header: %v", err)
+		eventually(t, client, func(name string, _ error) bool {
+			_, err := call(t, client, "x-envoy-fault-abort-grpc-request", "15")
+			return name == "v2" && status.Code(err) == codes.DataLoss
+		})
+		var clients []struct {
+			Types []struct{ Type, Error string }
 		}
-		var clients []struct{ Types []struct{ Type, Error string } }
 		get(t, s, "/debug/clients", &clients)
 		for _, c := range clients {
 			for _, e := range c.Types {

@@ -64,6 +64,15 @@ func TestSidecarScope(t *testing.T) {
 		apply(t, s, reviews("10.0.1.1", ""))
 		c.expect("LDS +" + name)
 		other.expect()
+
+		// One of the root namespace is for all namespaces without one.
+		root := strings.Replace(sidecar("./ratings.default.svc.cluster.local"), "{name: scope}", "{name: scope, namespace: istio-system}", 1)
+		apply(t, s, reviews("10.0.1.1", ""), root)
+		for _, c := range []*ads{c, other} {
+			if m := c.got(); len(m) != 1 {
+				t.Errorf("got %v", m)
+			}
+		}
 	})
 }
 

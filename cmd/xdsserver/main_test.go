@@ -91,7 +91,7 @@ spec:
 				}
 			}
 		}
-		for _, path := range []string{"/healthz", "/readyz", "/metrics", "/debug/config", "/debug/clients"} {
+		for _, path := range []string{"/healthz", "/readyz", "/metrics", "/debug/config", "/debug/clients", "/debug/support"} {
 			resp, err := http.Get("http://" + addresses["admin"] + path)
 			if err != nil {
 				t.Fatal(err)

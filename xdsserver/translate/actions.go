@@ -103,8 +103,8 @@ func mirrorFraction(h *networking.HTTPRoute) *typev3.FractionalPercent {
 	switch {
 	case h.GetMirrorPercentage() != nil:
 		return percentage(h.GetMirrorPercentage())
-	case h.GetMirrorPercent() != nil: //nolint:staticcheck // deprecated by Istio, still read
-		return hundred(h.GetMirrorPercent().GetValue()) //nolint:staticcheck // as above
+	case h.GetMirrorPercent() != nil:
+		return hundred(h.GetMirrorPercent().GetValue())
 	default:
 		return hundred(100)
 	}

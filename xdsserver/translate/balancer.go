@@ -62,7 +62,7 @@ func (t *translation) policy(p trafficPolicy) clusterv3.Cluster_LbPolicy {
 	switch p.balancer.value.GetSimple() {
 	case networking.LoadBalancerSettings_ROUND_ROBIN:
 		return clusterv3.Cluster_ROUND_ROBIN
-	case networking.LoadBalancerSettings_LEAST_REQUEST, networking.LoadBalancerSettings_LEAST_CONN: //nolint:staticcheck // the old name
+	case networking.LoadBalancerSettings_LEAST_REQUEST, networking.LoadBalancerSettings_LEAST_CONN:
 		return t.ownPolicy(config.LeastRequest)
 	case networking.LoadBalancerSettings_RANDOM:
 		return t.ownPolicy(config.Random)
@@ -109,7 +109,7 @@ func ringSize(h *networking.LoadBalancerSettings_ConsistentHashLB) uint64 {
 	size := uint64(defaultRingSize)
 	if n := h.GetRingHash().GetMinimumRingSize(); n > 0 {
 		size = n
-	} else if n := h.GetMinimumRingSize(); n > 0 { //nolint:staticcheck // deprecated by Istio, still read
+	} else if n := h.GetMinimumRingSize(); n > 0 {
 		size = n
 	}
 	return min(size, maxRingSize)
@@ -143,7 +143,7 @@ func (p *trafficPolicy) slowStart() *warmup {
 		return &warmup{own.SlowStart.Window, own.SlowStart.Aggression, own.SlowStart.MinimumPercent, false}
 	}
 	out := &warmup{aggression: 1, minimumPercent: 10, standard: true}
-	out.window = p.balancer.value.GetWarmupDurationSecs().AsDuration() //nolint:staticcheck // deprecated by Istio, still read
+	out.window = p.balancer.value.GetWarmupDurationSecs().AsDuration()
 	if w := p.balancer.value.GetWarmup(); w != nil {
 		out.window = w.GetDuration().AsDuration()
 		if w.GetAggression() != nil {

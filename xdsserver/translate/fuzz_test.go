@@ -22,7 +22,7 @@ func FuzzNames(f *testing.F) {
 		f.Add(name, "default", false)
 	}
 	var files []config.File
-	for _, name := range []string{"outside", "policies", "tls"} {
+	for _, name := range []string{"outside", "policies", "tls", "localities", "sidecars"} {
 		data, err := os.ReadFile("testdata/" + name + ".yaml")
 		if err != nil {
 			f.Fatal(err)
@@ -42,7 +42,7 @@ func FuzzNames(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name, namespace string, ours bool) {
 		c := translate.Client{Type: support.GRPCGo, Namespace: namespace}
 		if ours {
-			c = translate.Client{Type: support.Meshframe, Namespace: namespace, Locality: "r/z"}
+			c = translate.Client{Type: support.Meshframe, Namespace: namespace, Locality: "eu/eu-1", Serves: []translate.Served{{Host: name, Port: 80}}}
 		}
 		for _, w := range worlds {
 			for _, ask := range []func(translate.Client, string) translate.Result{w.Listener, w.Route, w.Cluster, w.Endpoints} {

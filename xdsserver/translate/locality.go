@@ -40,7 +40,15 @@ func (t *translation) preference(p trafficPolicy) func(*registry.Endpoint) place
 	}
 	far := func(*registry.Endpoint) int { return 0 }
 	if t.client.Locality != "" && (len(setting.GetFailoverPriority()) == 0 || len(setting.GetFailover()) > 0) {
-		far = func(e *registry.Endpoint) int { return distance(t.client.Locality, e.Locality, setting.GetFailover()) }
+		known := map[string]int{}
+		far = func(e *registry.Endpoint) int {
+			d, ok := known[e.Locality]
+			if !ok {
+				d = distance(t.client.Locality, e.Locality, setting.GetFailover())
+				known[e.Locality] = d
+			}
+			return d
+		}
 	}
 	labels := setting.GetFailoverPriority()
 	return func(e *registry.Endpoint) place {
@@ -126,7 +134,15 @@ func protoLocality(s string) *corev3.Locality {
 func contiguous(groups []*endpointv3.LocalityLbEndpoints) {
 	used := map[uint32]bool{}
 	for _, g := range groups {
-		used[g.GetPriority()] = true
+		if g.GetPriority() != groups[0].GetPriority() {
+			used[groups[0].GetPriority()], used[g.GetPriority()] = true, true
+		}
+	}
+	if len(used) == 0 { // all are alike
+		for _, g := range groups {
+			g.Priority = 0
+		}
+		return
 	}
 	order := slices.Sorted(maps.Keys(used))
 	for _, g := range groups {

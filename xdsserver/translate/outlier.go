@@ -54,7 +54,7 @@ func consecutive(out *clusterv3.OutlierDetection, v *networking.OutlierDetection
 		out.Consecutive_5Xx, out.EnforcingConsecutive_5Xx = n, enforce(n)
 	}
 	gateway := v.GetConsecutiveGatewayErrors()
-	if n := v.GetConsecutiveErrors(); gateway == nil && n > 0 { //nolint:staticcheck // deprecated by Istio, still read
+	if n := v.GetConsecutiveErrors(); gateway == nil && n > 0 {
 		gateway = wrapperspb.UInt32(uint32(n))
 	}
 	if gateway != nil {

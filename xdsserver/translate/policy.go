@@ -137,6 +137,9 @@ func (t *translation) policyFor(s *registry.Service, d *destination, port uint32
 	return p
 }
 
+// noPolicy says nothing. It is not written to.
+var noPolicy = &config.Policy{}
+
 // meshPolicy returns what the MeshPolicies say about a port of a service, or a subset of it. Without a namespace of a
 // client it is what they say about its servers.
 func (t *translation) meshPolicy(s *registry.Service, port uint32, subset, client string) *config.Policy {
@@ -145,7 +148,7 @@ func (t *translation) meshPolicy(s *registry.Service, port uint32, subset, clien
 		Host: s.Host, Subset: subset, Port: port, Namespace: s.Namespace, Client: client, Root: t.opts.RootNamespace,
 	})
 	if p == nil {
-		return &config.Policy{}
+		return noPolicy
 	}
 	for _, o := range []*config.Meta{
 		p.Breaker.Policy, p.Fallback.Policy, p.ClientRateLimit.Policy, p.ServerRateLimit.Policy, p.MaxConcurrentRequests.Policy,

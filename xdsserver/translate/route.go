@@ -229,7 +229,7 @@ func (r *router) destinations(out *routev3.Route, action *routev3.RouteAction, h
 func (r *router) send(action *routev3.RouteAction, d *networking.Destination) trafficPolicy {
 	n, s := r.target(d, r.port.Number)
 	name := n.String()
-	p := trafficPolicy{own: &config.Policy{}}
+	p := trafficPolicy{own: noPolicy}
 	if s != nil {
 		dest := r.destination(s)
 		_, sub, _ := dest.subsetLabels(n.Subset)
