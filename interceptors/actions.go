@@ -21,7 +21,7 @@ func (c *call) answer(a *snapshot.Actions, method string) error {
 	if a.RateLimit != nil {
 		r := c.request(c.client.target.Name(), method)
 		if !c.client.engine.Admit(&c.Decision, &r, time.Now()) {
-			return status.Errorf(codeOfHTTP(a.RateLimit.Policy().Status), "%s: rate limited", c.client.target.Name())
+			return status.Errorf(codeOfRefusal(a.RateLimit.Policy().Status), "%s: rate limited", c.client.target.Name())
 		}
 	}
 	if d := a.DirectResponse; d != nil {
@@ -53,6 +53,16 @@ func abortCode(a fault.Abort) codes.Code {
 		return codes.Code(a.GRPC)
 	}
 	return codeOfHTTP(a.HTTP)
+}
+
+// codeOfRefusal is the status of a call that a rate limit refused: for the usual
+// 429 one that says so and is not tried again, as Envoy has it with
+// rate_limited_as_resource_exhausted.
+func codeOfRefusal(httpStatus int) codes.Code {
+	if httpStatus == 429 {
+		return codes.ResourceExhausted
+	}
+	return codeOfHTTP(httpStatus)
 }
 
 // codeOfHTTP is the status that gRPC gives to an HTTP response without one of
@@ -302,29 +312,33 @@ type idleTimer struct {
 	d    time.Duration
 	t    *time.Timer
 	over atomic.Bool
+
+	cancel context.CancelFunc
+	ended  atomic.Bool
 }
 
 func withIdleTimeout(ctx context.Context, d time.Duration) (context.Context, *idleTimer) {
 	ctx, cancel := context.WithCancel(ctx)
-	i := &idleTimer{d: d}
+	i := &idleTimer{d: d, cancel: cancel}
 	i.t = time.AfterFunc(d, func() {
 		i.over.Store(true)
 		cancel()
 	})
-	context.AfterFunc(ctx, cancel)
 	return ctx, i
 }
 
 func (i *idleTimer) fired() bool { return i != nil && i.over.Load() }
 
 func (i *idleTimer) touch() {
-	if i != nil {
+	if i != nil && !i.ended.Load() {
 		i.t.Reset(i.d)
 	}
 }
 
 func (i *idleTimer) stop() {
 	if i != nil {
+		i.ended.Store(true)
 		i.t.Stop()
+		i.cancel()
 	}
 }

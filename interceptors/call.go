@@ -31,6 +31,7 @@ type call struct {
 
 	mu    sync.Mutex
 	first func() // what to run when the context ends; timer.more has the others
+	turn  uint32 // counts what was first
 	end   end
 
 	mdRead   bool
@@ -111,7 +112,9 @@ func (c *call) AfterFunc(f func()) (stop func() bool) {
 		return func() bool { return false }
 	case c.first == nil:
 		c.first = f
-		return c.stopFirst
+		c.turn++
+		turn := c.turn
+		return func() bool { return c.stopFirst(turn) }
 	}
 	return c.after(f)
 }
@@ -135,12 +138,15 @@ func (c *call) after(f func()) (stop func() bool) {
 	}
 }
 
-func (c *call) stopFirst() bool {
+// stopFirst takes the first function back, unless another is first by now.
+func (c *call) stopFirst(turn uint32) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ok := c.first != nil
+	if c.first == nil || c.turn != turn {
+		return false
+	}
 	c.first = nil
-	return ok
+	return true
 }
 
 // limit gives the call a deadline of its own, d from now, unless the caller's
@@ -153,13 +159,18 @@ func (c *call) limit(d time.Duration) {
 	c.deadline, c.done = deadline, make(chan struct{})
 	c.timer = c.client.timer()
 	if c.Context.Done() != nil {
-		c.timer.unfollow = context.AfterFunc(c.Context, c.callerDone)
+		c.timer.unfollow = follow(c.Context, c)
 	}
 	c.timer.start(c, d)
 }
 
-func (c *call) callerDone() {
-	if errors.Is(c.Context.Err(), context.DeadlineExceeded) {
+// follow binds ctx itself: the route's edits replace c.Context.
+func follow(ctx context.Context, c *call) func() bool {
+	return context.AfterFunc(ctx, func() { c.callerDone(ctx) })
+}
+
+func (c *call) callerDone(ctx context.Context) {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		c.cancel(deadlineExceeded)
 		return
 	}
@@ -189,10 +200,7 @@ func (c *call) cancel(why end) {
 // release gives back what the call holds: its cluster, its place among the
 // pending requests, its fault, its timer.
 func (c *call) release() {
-	if c.Pending {
-		c.Pending = false
-		c.Decision.Upstream.State.Breaker.DonePending()
-	}
+	c.donePending()
 	if c.acquired {
 		c.acquired = false
 		c.Decision.Upstream.State.Release()
@@ -205,6 +213,13 @@ func (c *call) release() {
 	c.cancel(canceled)
 	if reusable {
 		c.client.timers.Put(c.timer)
+	}
+}
+
+func (c *call) donePending() {
+	if c.Pending {
+		c.Pending = false
+		c.Decision.Upstream.State.Breaker.DonePending()
 	}
 }
 

@@ -45,6 +45,13 @@ func TestCallIsAContext(t *testing.T) {
 				if !stop() || stop() {
 					t.Error("stop works once, before the end")
 				}
+				_, twice := context.WithTimeout(c, time.Hour)
+				twice()
+				again := context.AfterFunc(c, func() {})
+				twice() // must not take back what came after it
+				if !again() {
+					t.Error("a context that was cancelled twice took another's function back")
+				}
 
 				want, _ := std.Deadline()
 				if got, ok := c.Deadline(); !ok || got.Sub(want).Abs() > time.Millisecond {

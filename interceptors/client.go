@@ -305,11 +305,17 @@ func (c *Client) Unary(ctx context.Context, method string, req, reply any, cc *g
 	}
 	if plain {
 		u := unary{call: k, method: method, req: req, reply: reply, cc: cc, invoker: invoker, opts: opts}
-		return u.run()
+		err := u.run()
+		if u.out != nil {
+			finish(opts, err)
+		}
+		return err
 	}
 	// A variable of its own: this one moves to the heap.
-	u := &unary{call: k, method: method, req: req, reply: reply, cc: cc, invoker: invoker, opts: opts}
-	return u.act()
+	u := &unary{call: k, method: method, req: req, message: req, reply: reply, cc: cc, invoker: invoker, opts: opts}
+	err = u.act()
+	finish(opts, err)
+	return err
 }
 
 // Stream is a grpc.StreamClientInterceptor.
@@ -337,12 +343,19 @@ func (c *call) open(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientC
 	if c.Decision.Retry != nil {
 		return c.newRetriedStream(ctx, permit, desc, cc, method, streamer, opts)
 	}
-	ended := grpc.OnFinish(func(err error) {
-		c.settle(err)
-		c.passed(permit)
-		c.release()
-	})
-	return streamer(c.counted(ctx), desc, cc, method, append([]grpc.CallOption{ended}, opts...)...)
+	var once sync.Once
+	end := func(err error) {
+		once.Do(func() {
+			c.settle(err)
+			c.passed(permit)
+			c.release()
+		})
+	}
+	st, err := streamer(c.counted(ctx), desc, cc, method, append([]grpc.CallOption{grpc.OnFinish(end)}, opts...)...)
+	if err != nil {
+		end(err) // gRPC has said so, unless an interceptor further in refused
+	}
+	return st, err
 }
 
 // settle reports the attempt that ended with err, if the balancer did not.

@@ -23,3 +23,10 @@ func (c *Client) Control(f func(context.Context)) {
 		return nil
 	}
 }
+
+// Frames is how many messages a stream keeps to send them again.
+func (s *retriedStream) Frames() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sent)
+}

@@ -64,6 +64,8 @@ func codecOf(opts []grpc.CallOption) (frameCodec, error) {
 			chosen = o.CodecV2
 		case grpc.ForceCodecCallOption:
 			chosen = codecV1{o.Codec}
+		case grpc.CustomCodecCallOption: //nolint:staticcheck // callers still use it
+			chosen = codecV1{customCodec{o.Codec}}
 		case grpc.ContentSubtypeCallOption:
 			subtype = strings.ToLower(o.ContentSubtype)
 			name = subtype
@@ -85,6 +87,12 @@ func codecOf(opts []grpc.CallOption) (frameCodec, error) {
 	}
 	return frameCodec{inner: chosen, name: name}, nil
 }
+
+// customCodec lets a codec from before there were names stand for one.
+type customCodec struct{ grpc.Codec }
+
+// Name is empty, as gRPC has it.
+func (customCodec) Name() string { return "" }
 
 // codecV1 lets an older codec stand for a newer one.
 type codecV1 struct{ encoding.Codec }

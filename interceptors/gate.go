@@ -1,6 +1,9 @@
 package interceptors
 
 import (
+	"context"
+	"errors"
+
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -28,6 +31,12 @@ func (c *call) pass() (breaker.Permit, error) {
 func (c *call) passed(p breaker.Permit) {
 	switch {
 	case c.Decision.Upstream.Gate == nil:
+	case c.Picked == nil && c.Last == (outcome.Attempt{}): // no connection in time
+		if errors.Is(c.Err(), context.Canceled) {
+			p.Abandon()
+		} else {
+			p.Done(false)
+		}
 	case codes.Code(c.Last.GRPCStatus) == codes.Canceled && c.Err() != nil:
 		p.Abandon()
 	default:
@@ -65,7 +74,7 @@ func (u *unary) fallBack(err error) error {
 		if answer == nil {
 			return status.Errorf(codes.Unavailable, "%v; the fallback function %q is not registered", err, f.Func)
 		}
-		return answer(u.Context, u.method, u.req, u.reply)
+		return answer(u.call, u.method, u.message, u.reply)
 	}
 	if !u.divert() {
 		return err
@@ -80,13 +89,21 @@ func (c *call) passStream() (breaker.Permit, error) {
 	if err == nil && len(c.Decision.Upstream.Hosts) > 0 {
 		return permit, nil
 	}
+	if err == nil && c.fixedFallback(nil) == nil && !c.canDivert() {
+		return permit, nil // the balancer says why
+	}
+	permit.Abandon() // the zero permit, if it was refused
 	if c.divert() {
 		return c.pass()
 	}
-	if err == nil && c.fixedFallback(nil) == nil {
-		return permit, nil // the balancer says why
-	}
-	return permit, c.fixedFallback(err)
+	return breaker.Permit{}, c.fixedFallback(err)
+}
+
+// canDivert reports whether divert would.
+func (c *call) canDivert() bool {
+	s := c.client.target.Snapshot()
+	var d mesh.Decision
+	return s != nil && c.client.engine.DecideFallback(s, &c.Decision, &d)
 }
 
 // divert sends the call to its fallback cluster.

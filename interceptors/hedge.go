@@ -20,6 +20,7 @@ type hedge struct {
 	codec    frameCodec
 	req      *frame
 	finished chan *hedgedAttempt
+	backoff  *time.Timer // of the attempt that follows one that failed; nil is none
 	running  []*hedgedAttempt
 	admitted int // retries that the breaker counts
 }
@@ -52,7 +53,6 @@ func (u *unary) runHedged() error {
 		}
 	}
 	winner.out.copyOut(u.opts, u.responseEdits())
-	finish(u.opts, err)
 	return err
 }
 
@@ -63,6 +63,8 @@ func (h *hedge) race() *hedgedAttempt {
 	h.start()
 	perTry := time.NewTimer(h.Decision.Retry.PerTryTimeout)
 	defer perTry.Stop()
+	var due <-chan time.Time
+	var failed *hedgedAttempt
 	for {
 		select {
 		case a := <-h.finished:
@@ -72,17 +74,30 @@ func (h *hedge) race() *hedgedAttempt {
 			}
 			h.Last, h.Pushback, h.Picked, h.PickedHost = a.Last, a.Pushback, a.Picked, a.PickedHost
 			wait, again := h.nextRetry(rand.Uint64)
-			if again {
-				h.admitted++
-				again = h.sleep(wait) == nil
-			}
+			failed = a
 			switch {
-			case again:
+			case again && due == nil:
+				h.admitted++
+				h.backoff = time.NewTimer(wait)
+				due = h.backoff.C
+			case again: // one waits already
+				h.admitted++
 				h.start()
-				perTry.Reset(h.Decision.Retry.PerTryTimeout)
-			case len(h.running) == 0:
+			case len(h.running) == 0 && due == nil:
 				return a
 			}
+		case <-due:
+			due = nil
+			h.start()
+			perTry.Reset(h.Decision.Retry.PerTryTimeout)
+		case <-h.Done():
+			if len(h.running) == 0 { // it waited for a backoff
+				return failed
+			}
+			due = nil
+			a := <-h.finished
+			h.running = slices.DeleteFunc(h.running, func(r *hedgedAttempt) bool { return r == a })
+			return a
 		case <-perTry.C:
 			if h.admitRetry() {
 				h.admitted++
@@ -103,15 +118,25 @@ func (h *hedge) start() {
 	ctx := h.counted(&a.call)
 	a.out.replace(h.opts)
 	h.running = append(h.running, a)
+	permit, err := a.pass()
 	go func() {
+		if a.err = err; err != nil {
+			h.finished <- a
+			return
+		}
 		a.err = h.invoker(ctx, h.method, h.req, &a.reply, h.cc, append(a.out.opts, grpc.ForceCodecV2(h.codec))...)
 		a.settle(a.err)
+		a.donePending()
+		a.passed(permit)
 		h.finished <- a
 	}()
 }
 
 // stop ends the attempts that lost and waits for them: they hold the request.
 func (h *hedge) stop() {
+	if h.backoff != nil {
+		h.backoff.Stop()
+	}
 	for _, a := range h.running {
 		a.cancel()
 	}

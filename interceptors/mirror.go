@@ -20,9 +20,10 @@ const (
 	maxMirrors = 256
 	// mirrorTimeout ends copies of calls that have no deadline of their own.
 	mirrorTimeout = 30 * time.Second
-	// mirrorQueue is how many messages of a stream wait for its copy; a copy that
-	// falls behind further is given up.
+	// mirrorQueue and mirrorBytes bound the messages of a stream that wait for its
+	// copy; a copy that falls behind further is given up.
 	mirrorQueue = 64
+	mirrorBytes = 256 << 10
 )
 
 // comparison waits for the status of a call and of its copy.
@@ -125,8 +126,10 @@ func (s *shadow) unary(method string, req *frame, cc *grpc.ClientConn, invoker g
 type shadowStream struct {
 	*shadow
 	queue  chan *frame
-	closed sync.Once
+	mu     sync.Mutex
+	closed bool // guarded by mu, as is sending to queue
 	lost   atomic.Bool
+	bytes  atomic.Int64 // waiting
 }
 
 // stream opens the copy of a stream.
@@ -157,6 +160,7 @@ func (s *shadowStream) run(desc *grpc.StreamDesc, method string, cc *grpc.Client
 				_ = st.CloseSend() // how the copy ended is all that matters
 				return <-ended
 			}
+			s.bytes.Add(-int64(len(f.data)))
 			_ = st.SendMsg(f)
 		}
 	}
@@ -167,13 +171,28 @@ func (s *shadowStream) send(f *frame) {
 	if s.lost.Load() {
 		return
 	}
-	select {
-	case s.queue <- f:
-	default:
-		s.lost.Store(true)
-		s.cancel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
 	}
+	if s.bytes.Add(int64(len(f.data))) <= mirrorBytes {
+		select {
+		case s.queue <- f:
+			return
+		default:
+		}
+	}
+	s.lost.Store(true)
+	s.cancel()
 }
 
 // closeSend ends what is sent to the copy.
-func (s *shadowStream) closeSend() { s.closed.Do(func() { close(s.queue) }) }
+func (s *shadowStream) closeSend() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.closed = true
+		close(s.queue)
+	}
+}

@@ -89,7 +89,7 @@ func (s *Server) admit(ctx context.Context, method string) (done func(), _ error
 func (s *Server) apply(ctx context.Context, p *serverPolicy, method string) (done func(), _ error) {
 	h := incoming{ctx: ctx, method: method}
 	if p.limiter != nil && !p.limiter.Allow(h, h.source(), time.Now()) {
-		return nil, status.Error(codeOfHTTP(p.limiter.Policy().Status), "rate limited by the server")
+		return nil, status.Error(codeOfRefusal(p.limiter.Policy().Status), "rate limited by the server")
 	}
 	if p.limits != nil {
 		if !s.active.TryRequest(p.limits) {

@@ -56,7 +56,7 @@ func TestServerRateLimit(t *testing.T) {
 		}
 	}
 	s.Configure(&snapshot.Listener{RateLimit: l.RateLimit, MaxConcurrent: 5}) // keeps the bucket
-	wantCode(t, serve(t.Context(), s, ok), codes.Unavailable, "rate limited")
+	wantCode(t, serve(t.Context(), s, ok), codes.ResourceExhausted, "rate limited")
 	s.Configure(nil)
 	if err := serve(t.Context(), s, ok); err != nil {
 		t.Error(err)

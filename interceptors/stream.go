@@ -22,6 +22,9 @@ import (
 // A stream that sends more before it hears from the server is not retried.
 const replayLimit = 256 << 10
 
+// frameOverhead is what a kept message costs beside its bytes.
+const frameOverhead = 64
+
 // retriedStream is a stream whose attempts are replaced until one answers. Only
 // the receiving side learns how an attempt ended, and replaces it; what was sent
 // is kept, encoded, until then.
@@ -36,7 +39,9 @@ type retriedStream struct {
 	codec    frameCodec
 	caller   []grpc.CallOption
 	out      results
-	once     sync.Once // ends the call
+	once     sync.Once     // ends the call
+	over     chan struct{} // closed when the call has ended; err says how
+	err      error
 
 	mu        sync.Mutex
 	current   *streamAttempt
@@ -54,6 +59,10 @@ type streamAttempt struct {
 	cancel    context.CancelFunc
 	perTry    *time.Timer
 	ended     chan struct{} // closed when gRPC has reported how the attempt ended
+	endOnce   sync.Once
+	unwatch   func() bool // set before ended is closed; nil without a watch
+	sending   sync.Mutex  // messages reach the attempt in order
+	receiving sync.Mutex  // Header may ask for the status beside RecvMsg
 	committed atomic.Bool
 	timedOut  atomic.Bool // by the per-try timeout
 }
@@ -63,15 +72,17 @@ func (c *call) newRetriedStream(ctx context.Context, permit breaker.Permit, desc
 	codec, err := codecOf(opts)
 	if err != nil {
 		err = status.Error(codes.Internal, err.Error())
+		permit.Abandon()
 		c.release()
 		finish(opts, err)
 		return nil, err
 	}
-	s := &retriedStream{call: c, ctx: ctx, permit: permit, desc: desc, method: method, cc: cc, streamer: streamer, codec: codec, caller: opts}
+	s := &retriedStream{call: c, ctx: ctx, permit: permit, desc: desc, method: method, cc: cc, streamer: streamer, codec: codec, caller: opts, over: make(chan struct{})}
 	s.out.replace(opts)
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.open(); err != nil {
+	err = s.open()
+	s.mu.Unlock()
+	if err != nil {
 		s.end(err)
 		return nil, err
 	}
@@ -92,6 +103,7 @@ func (s *retriedStream) open() error {
 // attempt opens one stream and sends it what was sent before.
 func (s *retriedStream) attempt() error {
 	s.Last, s.Picked = outcome.Attempt{}, nil
+	s.out.clear()
 	a := &streamAttempt{s: s, ended: make(chan struct{})}
 	var ctx context.Context
 	ctx, a.cancel = context.WithCancel(s.counted(s.ctx))
@@ -103,18 +115,49 @@ func (s *retriedStream) attempt() error {
 	if a.ClientStream, err = s.streamer(ctx, s.desc, s.cc, s.method, opts...); err != nil {
 		a.stop()
 		a.cancel()
+		a.endOnce.Do(func() { close(a.ended) }) // an interceptor refused: gRPC never saw it
+		a.forget()
 		return a.outcome(err)
 	}
 	s.current = a
-	for _, f := range s.sent {
-		if a.SendMsg(f) != nil {
-			return nil // the receiving side will hear why
+	if len(s.sent) == 0 && !s.closed {
+		return nil
+	}
+	// Beside the receiving side, which must go on or the server may stop reading.
+	a.sending.Lock()
+	go a.replay(s.sent[:len(s.sent):len(s.sent)], s.closed)
+	return nil
+}
+
+// replay sends what was sent before; it holds a.sending.
+func (a *streamAttempt) replay(sent []*frame, closed bool) {
+	defer a.sending.Unlock()
+	for _, f := range sent {
+		if a.ClientStream.SendMsg(f) != nil {
+			return // the receiving side will hear why
 		}
 	}
-	if s.closed {
-		return a.CloseSend()
+	if closed {
+		_ = a.ClientStream.CloseSend() // always nil
 	}
-	return nil
+}
+
+func (a *streamAttempt) SendMsg(m any) error {
+	a.sending.Lock()
+	defer a.sending.Unlock()
+	return a.ClientStream.SendMsg(m)
+}
+
+func (a *streamAttempt) RecvMsg(m any) error {
+	a.receiving.Lock()
+	defer a.receiving.Unlock()
+	return a.ClientStream.RecvMsg(m)
+}
+
+func (a *streamAttempt) CloseSend() error {
+	a.sending.Lock()
+	defer a.sending.Unlock()
+	return a.ClientStream.CloseSend()
 }
 
 // timeOut ends an attempt that has not been answered in time.
@@ -134,7 +177,8 @@ func (a *streamAttempt) stop() {
 
 // outcome settles how the attempt ended and returns what the caller should see.
 func (a *streamAttempt) outcome(err error) error {
-	<-a.ended // the balancer has written down what it saw
+	a.cancel() // if it was not gRPC that ended it
+	<-a.ended  // the balancer has written down what it saw
 	a.s.settle(err)
 	if !a.timedOut.Load() || a.s.Err() != nil {
 		return err
@@ -147,11 +191,40 @@ func (a *streamAttempt) outcome(err error) error {
 // anybody receiving: then the call has ended with it.
 func (a *streamAttempt) finished(err error) {
 	a.stop()
-	if a.committed.Load() || a.s.Err() != nil {
+	switch {
+	case err == nil, a.committed.Load(), a.s.ctx.Err() != nil, errors.Is(err, grpc.ErrClientConnClosing):
 		a.s.end(err)
+	default:
+		// The receiving side replaces it; if nobody receives, the call ends with
+		// its context.
+		a.unwatch = context.AfterFunc(a.s.ctx, func() { a.s.abandoned(a) })
 	}
-	close(a.ended)
+	a.endOnce.Do(func() { close(a.ended) })
 	a.cancel() // lets go of the caller's context, which may live on
+}
+
+// forget stops watching the context for an attempt that somebody looked at.
+func (a *streamAttempt) forget() {
+	select {
+	case <-a.ended:
+		if a.unwatch != nil {
+			a.unwatch()
+		}
+	default: // it was cancelled: the call ends with it
+	}
+}
+
+// abandoned ends the call if its context ended while nobody replaced a.
+func (s *retriedStream) abandoned(a *streamAttempt) {
+	s.mu.Lock()
+	current := s.current == a && !s.committed
+	if current {
+		s.commitLocked() // RecvMsg replaces it no more
+	}
+	s.mu.Unlock()
+	if current {
+		s.end(status.FromContextError(s.ctx.Err()).Err())
+	}
 }
 
 // commit makes a the last attempt.
@@ -175,13 +248,30 @@ func (s *retriedStream) commitLocked() {
 // the call has ended with the error it returns.
 func (s *retriedStream) replace(a *streamAttempt, err error) (again bool, _ error) {
 	a.stop()
+	defer a.forget()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.committed {
-		s.end(err)
+	again, err = s.replaceLocked(a, err)
+	s.mu.Unlock() // the caller's OnFinish may use the stream
+	if again {
+		return true, nil
+	}
+	s.end(err)
+	return false, s.result(err)
+}
+
+func (s *retriedStream) replaceLocked(a *streamAttempt, err error) (again bool, _ error) {
+	switch {
+	case a != s.current:
+		return true, nil // somebody else did
+	case s.committed:
 		return false, err
 	}
+	md, _ := a.ClientStream.Header()
 	err = a.outcome(err)
+	if md != nil && !s.readHeader(md) { // it had been answered
+		s.commitLocked()
+		return false, err
+	}
 	if s.again() {
 		a.cancel()
 		if err = s.open(); err == nil {
@@ -189,14 +279,28 @@ func (s *retriedStream) replace(a *streamAttempt, err error) (again bool, _ erro
 		}
 	}
 	s.commitLocked()
-	s.end(err)
 	return false, err
+}
+
+// result is how the call ended, which every later RecvMsg repeats.
+func (s *retriedStream) result(err error) error {
+	select {
+	case <-s.over:
+		if s.err != nil {
+			return s.err
+		}
+	default: // OnFinish of this very call receives
+	}
+	return err
 }
 
 // again decides whether the attempt is followed by another, and waits for its
 // backoff.
 func (s *retriedStream) again() bool {
 	s.endRetry()
+	if s.ctx.Err() != nil { // also where the stream stood still for too long
+		return false
+	}
 	wait, ok := s.nextRetry(rand.Uint64)
 	if !ok {
 		return false
@@ -218,6 +322,8 @@ func (s *retriedStream) end(err error) {
 		if errors.Is(err, io.EOF) {
 			err = nil
 		}
+		s.err = err
+		close(s.over)
 		s.settle(err)
 		s.passed(s.permit)
 		s.endRetry()
@@ -237,13 +343,28 @@ func (s *retriedStream) attemptNow() *streamAttempt {
 func (s *retriedStream) SendMsg(m any) error {
 	a, v, err := s.keep(m)
 	if err != nil {
+		s.fail(s.attemptNow(), err)
 		return err
 	}
 	err = a.SendMsg(v)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.fail(a, err)
+	}
 	if errors.Is(err, io.EOF) && !a.committed.Load() {
 		return nil // the receiving side replaces the attempt, or says why not
 	}
 	return err
+}
+
+// fail ends the call with an error of this side's making.
+func (s *retriedStream) fail(a *streamAttempt, err error) {
+	s.mu.Lock()
+	s.commitLocked()
+	current := s.current
+	s.mu.Unlock()
+	s.end(err)
+	current.cancel()
+	a.forget()
 }
 
 // keep notes a message to be sent and returns the attempt to send it to.
@@ -257,7 +378,7 @@ func (s *retriedStream) keep(m any) (*streamAttempt, any, error) {
 	if err != nil {
 		return nil, nil, status.Errorf(codes.Internal, "encoding the message: %v", err)
 	}
-	if s.size += len(f.data); s.size > replayLimit {
+	if s.size += len(f.data) + frameOverhead; s.size > replayLimit {
 		s.commitLocked()
 	} else {
 		s.sent = append(s.sent, f)

@@ -17,6 +17,7 @@ type unary struct {
 	*call
 	method     string
 	req, reply any
+	message    any // req as the caller gave it
 	cc         *grpc.ClientConn
 	invoker    grpc.UnaryInvoker
 	opts       []grpc.CallOption
@@ -34,9 +35,12 @@ type results struct {
 }
 
 func (u *unary) run() error {
-	if reports(u.opts) {
+	if reads := u.readsHeaders(); reads || reports(u.opts) {
 		u.out = &results{}
 		u.out.replace(u.opts)
+		if reads {
+			u.out.opts = append(u.out.opts, grpc.Header(&u.out.header))
+		}
 	}
 	err := u.attempt()
 	for err != nil && u.again() {
@@ -45,7 +49,6 @@ func (u *unary) run() error {
 	u.endRetry()
 	if u.out != nil {
 		u.out.copyOut(u.opts, u.responseEdits())
-		finish(u.opts, err)
 	}
 	return err
 }
@@ -68,6 +71,7 @@ func (u *unary) attempt() error {
 func (u *unary) try() error {
 	opts := u.opts
 	if u.out != nil {
+		u.out.clear()
 		opts = u.out.opts
 	}
 	if u.Decision.Retry == nil || u.Decision.Retry.PerTryTimeout == 0 {
@@ -89,12 +93,39 @@ func (u *unary) try() error {
 // backoff.
 func (u *unary) again() bool {
 	u.endRetry()
+	if u.out != nil {
+		u.readHeader(u.out.header)
+	}
 	wait, ok := u.nextRetry(rand.Uint64)
 	if !ok {
 		return false
 	}
 	u.retrying = true
 	return u.sleep(wait) == nil
+}
+
+// readsHeaders reports whether response headers say something about retries.
+func (c *call) readsHeaders() bool {
+	p := c.Decision.Retry
+	return p != nil && (len(p.Headers) > 0 || len(p.ResetHeaders) > 0)
+}
+
+// readHeader notes what the headers of a failed attempt say about trying again,
+// and reports whether they say anything. The balancer has read the trailers.
+func (c *call) readHeader(md metadata.MD) bool {
+	if len(md) == 0 || !c.readsHeaders() {
+		return false
+	}
+	p, lookup := c.Decision.Retry, headers(md).Header
+	retriable := p.RetriableResponse(lookup)
+	if retriable {
+		c.Last.Conditions |= outcome.RetriableHeaders
+	}
+	after, waits := p.ResetAfter(lookup, time.Now())
+	if waits && c.Pushback == 0 {
+		c.Pushback = max(after, 1)
+	}
+	return retriable || waits
 }
 
 // nextRetry counts another attempt, if the policy, the server and the cluster's
@@ -160,6 +191,9 @@ func (r *results) replace(opts []grpc.CallOption) {
 		r.opts = append(r.opts, o)
 	}
 }
+
+// clear forgets what an attempt before wrote.
+func (r *results) clear() { r.header, r.trailer, r.peer = nil, nil, peer.Peer{} }
 
 // copyOut gives the caller what the last attempt wrote, with the route's edits
 // of the headers; nil edits are none.
