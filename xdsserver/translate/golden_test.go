@@ -148,9 +148,9 @@ func runCase(t *testing.T, name string, data []byte) []byte {
 		if _, twice := out[key]; twice {
 			t.Fatalf("client %s twice", key)
 		}
-		resources, results := follow(t, w, w.Restrict(c), d.ask)
-		resources["notes"] = notesOf(w, c, results)
-		out[key] = resources
+		answers := follow(t, w, w.Restrict(c), d.ask)
+		out[key] = shown(t, answers)
+		out[key]["notes"] = notesOf(w, c, answers)
 	}
 	b, err := json.MarshalIndent(out, "", " ")
 	if err != nil {
@@ -159,29 +159,23 @@ func runCase(t *testing.T, name string, data []byte) []byte {
 	return append(b, '\n')
 }
 
+// answer is one resource that a client is given.
+type answer struct {
+	section, name string
+	translate.Result
+}
+
 // follow asks for listeners and for everything that they lead to.
-func follow(t *testing.T, w *translate.World, c translate.Client, listeners []string) (resources map[string]any, results []translate.Result) {
+func follow(t *testing.T, w *translate.World, c translate.Client, listeners []string) (all []answer) {
 	t.Helper()
-	out := map[string]any{}
 	ask := func(section string, names []string, get func(translate.Client, string) translate.Result, next func(proto.Message) []string) (more []string) {
-		if len(names) == 0 {
-			return nil
-		}
-		list := map[string]any{}
 		for _, n := range names {
 			r := get(c, n)
-			results = append(results, r)
-			if r.Message == nil {
-				list[n] = "does not exist"
-				if r.Instead != nil {
-					list[n] = map[string]any{"instead": asJSON(t, r.Instead)}
-				}
-				continue
+			all = append(all, answer{section, n, r})
+			if r.Message != nil {
+				more = append(more, next(r.Message)...)
 			}
-			list[n] = asJSON(t, r.Message)
-			more = append(more, next(r.Message)...)
 		}
-		out[section] = list
 		slices.Sort(more)
 		return slices.Compact(more)
 	}
@@ -194,13 +188,33 @@ func follow(t *testing.T, w *translate.World, c translate.Client, listeners []st
 		return nil
 	})
 	ask("endpoints", assignments, w.Endpoints, func(proto.Message) []string { return nil })
-	return out, results
+	return all
+}
+
+// shown writes answers by section and name.
+func shown(t *testing.T, all []answer) map[string]any {
+	t.Helper()
+	out := map[string]any{}
+	for _, a := range all {
+		if out[a.section] == nil {
+			out[a.section] = map[string]any{}
+		}
+		var text any = "does not exist"
+		switch {
+		case a.Message != nil:
+			text = asJSON(t, a.Message)
+		case a.Instead != nil:
+			text = map[string]any{"instead": asJSON(t, a.Instead)}
+		}
+		out[a.section].(map[string]any)[a.name] = text
+	}
+	return out
 }
 
 // notesOf is everything that is said about resources.
-func notesOf(w *translate.World, c translate.Client, results []translate.Result) (notes []string) {
+func notesOf(w *translate.World, c translate.Client, answers []answer) (notes []string) {
 	used := map[*config.Meta]bool{}
-	for _, r := range results {
+	for _, r := range answers {
 		for _, o := range r.Objects {
 			used[o] = true
 		}

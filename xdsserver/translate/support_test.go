@@ -2,7 +2,7 @@ package translate_test
 
 import (
 	"bytes"
-	"encoding/json"
+	"fmt"
 	"iter"
 	"maps"
 	"os"
@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/meshframe/meshframe/xdsserver/config"
 	"github.com/meshframe/meshframe/xdsserver/support"
@@ -108,15 +109,20 @@ func ablate(t *testing.T, file string, data []byte, known seen) {
 		}
 		docs = append(docs, doc)
 	}
-	before := sent(t, d, docs)
+	all := make([]config.File, len(docs)) // one document each
+	for i, doc := range docs {
+		all[i] = parsed(t, i, doc)
+	}
+	before := sent(t, d, all)
 	for i, o := range config.Parse(file, data).Objects {
 		if !slices.Contains(rules, o.Kind) {
 			continue
 		}
 		for field := range support.Fields(o, support.Meshframe) {
-			whole := remove(t, docs, i, field.Field)
-			after := sent(t, d, docs)
-			docs[i] = whole
+			whole := all[i]
+			all[i] = parsed(t, i, copied(t, docs[i], field.Field))
+			after := sent(t, d, all)
+			all[i] = whole
 			for c, e := range entries(o, field.Field, d.clients) {
 				known.note(e, before[c], after[c])
 			}
@@ -178,11 +184,19 @@ func rowOf(field string) string {
 	return field
 }
 
-// remove takes a field out of a document and returns the document as it was.
-func remove(t *testing.T, docs []map[string]any, doc int, field string) map[string]any {
+func parsed(t *testing.T, i int, doc map[string]any) config.File {
 	t.Helper()
-	before := docs[doc]
-	text, err := yaml.Marshal(before)
+	text, err := yaml.Marshal(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config.Parse(fmt.Sprintf("%d.yaml", i), text)
+}
+
+// copied returns a document without a field.
+func copied(t *testing.T, doc map[string]any, field string) map[string]any {
+	t.Helper()
+	text, err := yaml.Marshal(doc)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,8 +204,7 @@ func remove(t *testing.T, docs []map[string]any, doc int, field string) map[stri
 	if err := yaml.Unmarshal(text, &fresh); err != nil {
 		t.Fatal(err)
 	}
-	docs[doc] = without(fresh, segments(field)).(map[string]any)
-	return before
+	return without(fresh, segments(field)).(map[string]any)
 }
 
 func segments(field string) []string {
@@ -224,26 +237,27 @@ func without(at any, path []string) any {
 }
 
 // sent is all that each client is sent; nil when the configuration is not valid.
-func sent(t *testing.T, d directives, docs []map[string]any) [][]byte {
+func sent(t *testing.T, d directives, files []config.File) [][]byte {
 	t.Helper()
-	var all bytes.Buffer
-	enc := yaml.NewEncoder(&all)
-	for _, doc := range docs {
-		if err := enc.Encode(doc); err != nil {
-			t.Fatal(err)
-		}
-	}
 	out := make([][]byte, len(d.clients))
-	m, problems := config.Build([]config.File{config.Parse("case.yaml", all.Bytes())}, config.Options{})
+	m, problems := config.Build(files, config.Options{})
 	if config.HasErrors(problems) {
 		return out
 	}
 	w := worldOfModel(t, d.options, m)
+	var err error
 	for i, c := range d.clients {
-		resources, _ := follow(t, w, w.Restrict(c), d.ask)
-		text, err := json.Marshal(resources)
-		if err != nil {
-			t.Fatal(err)
+		text := []byte{}
+		for _, a := range follow(t, w, w.Restrict(c), d.ask) {
+			text = append(text, a.name...)
+			for _, m := range []proto.Message{a.Message, a.Instead} {
+				if m == nil {
+					continue
+				}
+				if text, err = (proto.MarshalOptions{Deterministic: true}).MarshalAppend(text, m); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
 		out[i] = text
 	}
