@@ -53,7 +53,7 @@ func withPerTry(on string, n uint32, d time.Duration) func(*routev3.Route) {
 
 func hang(_ any, ss grpc.ServerStream) error { <-ss.Context().Done(); return ss.Context().Err() }
 
-// client-streaming RPC with retry policy
+// Client-streaming RPC with retry policy.
 func TestEdgeClientStreaming(t *testing.T) {
 	s := xdstest.NewServer(t, xdstest.Echo)
 	f := newFixture(t, nil)
@@ -71,7 +71,7 @@ func TestEdgeClientStreaming(t *testing.T) {
 	settle(t, f, n)
 }
 
-// zero-message OK stream
+// Zero-message OK stream.
 func TestEdgeEmptyStream(t *testing.T) {
 	s := xdstest.NewServer(t, func(any, grpc.ServerStream) error { return nil })
 	f := newFixture(t, nil)
@@ -87,7 +87,7 @@ func TestEdgeEmptyStream(t *testing.T) {
 	settle(t, f, n)
 }
 
-// send on mirrored stream after end
+// Send on mirrored stream after end.
 func TestEdgeMirrorPanic(t *testing.T) {
 	s := xdstest.NewServer(t, func(any, grpc.ServerStream) error { return status.Error(codes.NotFound, "x") })
 	f := newFixture(t, nil)
@@ -109,7 +109,7 @@ func TestEdgeMirrorPanic(t *testing.T) {
 	}
 }
 
-// abandoned stream: per-try timeout, then cancel
+// Abandoned stream: per-try timeout, then cancel.
 func TestEdgeAbandonedPerTry(t *testing.T) {
 	s := xdstest.NewServer(t, hang)
 	f := newFixture(t, nil)
@@ -124,7 +124,7 @@ func TestEdgeAbandonedPerTry(t *testing.T) {
 	settle(t, f, n)
 }
 
-// abandoned stream: ClientConn closed
+// Abandoned stream: ClientConn closed.
 func TestEdgeAbandonedClose(t *testing.T) {
 	s := xdstest.NewServer(t, hang)
 	f := newFixture(t, nil)
@@ -137,7 +137,7 @@ func TestEdgeAbandonedClose(t *testing.T) {
 	settle(t, f, n)
 }
 
-// SendMsg fails locally (too large)
+// SendMsg fails locally (too large).
 func TestEdgeTooLarge(t *testing.T) {
 	s := xdstest.NewServer(t, hang)
 	f := newFixture(t, nil)
@@ -151,7 +151,7 @@ func TestEdgeTooLarge(t *testing.T) {
 	settle(t, f, n)
 }
 
-// encode failure
+// Encode failure.
 func TestA6bEncode(t *testing.T) {
 	s := xdstest.NewServer(t, hang)
 	f := newFixture(t, nil)
@@ -165,7 +165,7 @@ func TestA6bEncode(t *testing.T) {
 	settle(t, f, n)
 }
 
-// OnFinish uses the stream
+// OnFinish uses the stream.
 func TestEdgeOnFinishUsesStream(t *testing.T) {
 	s := xdstest.NewServer(t, func(any, grpc.ServerStream) error { return status.Error(codes.NotFound, "x") })
 	f := newFixture(t, nil)
@@ -184,7 +184,7 @@ func TestEdgeOnFinishUsesStream(t *testing.T) {
 	}
 }
 
-// hedged attempts leak pending
+// Hedged attempts leak pending.
 func TestEdgeHedgePending(t *testing.T) {
 	lis, _ := net.Listen("tcp", "127.0.0.1:0")
 	defer lis.Close()
@@ -206,7 +206,7 @@ func gated(t *testing.T, openFor string, probes int) *corev3.Metadata {
 	return extension(t, map[string]any{"half_open": map[string]any{"minVolume": 10, "errorPercent": 10, "window": "10s", "openFor": openFor, "probes": probes}})
 }
 
-// gate counts calls that never got a connection as successes
+// Gate counts calls that never got a connection as successes.
 func TestEdgeGateNoConnection(t *testing.T) {
 	lis, _ := net.Listen("tcp", "127.0.0.1:0")
 	defer lis.Close()
@@ -225,7 +225,7 @@ func TestEdgeGateNoConnection(t *testing.T) {
 	}
 }
 
-// hedge bypasses the gate
+// Hedge bypasses the gate.
 func TestEdgeHedgeGate(t *testing.T) {
 	bad := xdstest.NewServer(t, func(any, grpc.ServerStream) error { return status.Error(codes.Internal, "broken") })
 	f := newFixture(t, nil)
@@ -244,7 +244,7 @@ func TestEdgeHedgeGate(t *testing.T) {
 	}
 }
 
-// stream permit leaks when half-open and no hosts
+// Stream permit leaks when half-open and no hosts.
 func TestEdgeGatePermitLeak(t *testing.T) {
 	var broken atomic.Bool
 	broken.Store(true)
@@ -292,7 +292,7 @@ func TestEdgeGatePermitLeak(t *testing.T) {
 	t.Error("the cluster recovered and the gate never closes again")
 }
 
-// fallback to a cluster calls OnFinish twice
+// Fallback to a cluster calls OnFinish twice.
 func TestEdgeFallbackOnFinish(t *testing.T) {
 	f := newFixture(t, nil)
 	f.serve(map[string][]string{"c": nil, "spare": {server(t, "spare").Addr}}, xdstest.Route(func(r *routev3.Route) {
@@ -305,7 +305,7 @@ func TestEdgeFallbackOnFinish(t *testing.T) {
 	}
 }
 
-// fallback function with a mirror
+// Fallback function with a mirror.
 func TestEdgeFallbackFuncMirror(t *testing.T) {
 	f := newFixture(t, nil)
 	f.serve(map[string][]string{"c": nil, "m": {server(t, "m").Addr}}, xdstest.Route(func(r *routev3.Route) {
@@ -332,7 +332,7 @@ func TestEdgeFallbackFuncMirror(t *testing.T) {
 	}
 }
 
-// OnFinish never, when the message cannot be encoded
+// OnFinish never, when the message cannot be encoded.
 func TestEdgeEncodeOnFinish(t *testing.T) {
 	f := newFixture(t, nil)
 	f.serve(map[string][]string{"c": {server(t, "c").Addr}, "m": {server(t, "m").Addr}}, xdstest.Route(func(r *routev3.Route) {
@@ -344,7 +344,7 @@ func TestEdgeEncodeOnFinish(t *testing.T) {
 	settle(t, f, n)
 }
 
-// winner of a hedge waits for the loser's backoff
+// Winner of a hedge waits for the loser's backoff.
 func TestEdgeHedgeBackoff(t *testing.T) {
 	var calls atomic.Int32
 	s := xdstest.NewServer(t, func(srv any, ss grpc.ServerStream) error {
@@ -368,7 +368,7 @@ func TestEdgeHedgeBackoff(t *testing.T) {
 	}
 }
 
-// header edit vs cancel race
+// Header edit vs cancel race.
 func TestEdgeRace(t *testing.T) {
 	s := xdstest.NewServer(t, hang)
 	f := newFixture(t, nil)
@@ -384,7 +384,7 @@ func TestEdgeRace(t *testing.T) {
 	}
 }
 
-// status after Header with per-try timeout
+// Status after Header with per-try timeout.
 func TestEdgeHeaderStatus(t *testing.T) {
 	s := xdstest.NewServer(t, hang)
 	f := newFixture(t, nil)
@@ -397,7 +397,7 @@ func TestEdgeHeaderStatus(t *testing.T) {
 	wantCode(t, st.RecvMsg(&wrapperspb.StringValue{}), codes.DeadlineExceeded)
 }
 
-// empty messages are not bounded
+// Empty messages are not bounded.
 func TestEdgeEmptyMessages(t *testing.T) {
 	s := xdstest.NewServer(t, func(_ any, ss grpc.ServerStream) error {
 		for {
@@ -424,7 +424,7 @@ func TestEdgeEmptyMessages(t *testing.T) {
 	}
 }
 
-// idle timeout context stays registered
+// Idle timeout context stays registered.
 func TestEdgeIdleRegistered(t *testing.T) {
 	s := xdstest.NewServer(t, xdstest.Echo)
 	f := newFixture(t, nil)
@@ -451,7 +451,7 @@ func TestEdgeIdleRegistered(t *testing.T) {
 	}
 }
 
-// CallCustomCodec
+// CallCustomCodec is the oldest way to name a codec.
 type rawV0 struct{}
 
 func (rawV0) Marshal(v any) ([]byte, error)   { return *(v.(*[]byte)), nil }
@@ -471,7 +471,7 @@ func TestEdgeCustomCodec(t *testing.T) {
 	}
 }
 
-// an inner interceptor that refuses
+// An inner interceptor that refuses.
 func TestEdgeInnerInterceptor(t *testing.T) {
 	s := xdstest.NewServer(t, xdstest.Echo)
 	f := newFixture(t, nil, grpc.WithChainStreamInterceptor(func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, grpc.Streamer, ...grpc.CallOption) (grpc.ClientStream, error) {
@@ -490,7 +490,7 @@ func TestEdgeInnerInterceptor(t *testing.T) {
 	}
 }
 
-// Header and RecvMsg side by side
+// Header and RecvMsg side by side.
 func TestEdgeHeaderBesideRecv(t *testing.T) {
 	var calls atomic.Int32
 	s := xdstest.NewServer(t, func(_ any, ss grpc.ServerStream) error {
@@ -519,7 +519,7 @@ func TestEdgeHeaderBesideRecv(t *testing.T) {
 	<-done
 }
 
-// replay deadlock with flow control: the second attempt's server greets before it reads
+// Replay deadlock with flow control: the second attempt's server greets before it reads.
 func TestEdgeReplayFlowControl(t *testing.T) {
 	var calls atomic.Int32
 	lis, _ := net.Listen("tcp", "127.0.0.1:0")
@@ -567,7 +567,7 @@ func TestEdgeReplayFlowControl(t *testing.T) {
 	}
 }
 
-// retried after headers
+// Retried after headers.
 func TestEdgeRetryAfterHeaders(t *testing.T) {
 	s := xdstest.NewServer(t, func(_ any, ss grpc.ServerStream) error {
 		ss.SendHeader(metadata.Pairs("a", "b"))
@@ -587,7 +587,7 @@ func TestEdgeRetryAfterHeaders(t *testing.T) {
 
 var _ = watch.ErrClosed
 
-// retried streams leave nothing on the caller's context (guards the proposed fix)
+// Retried streams leave nothing on the caller's context (without it each attempt would stay there).
 func TestEdgeRetriedLeaveNothing(t *testing.T) {
 	var n atomic.Int32
 	s := xdstest.NewServer(t, func(srv any, ss grpc.ServerStream) error {

@@ -64,7 +64,7 @@ func codecOf(opts []grpc.CallOption) (frameCodec, error) {
 			chosen = o.CodecV2
 		case grpc.ForceCodecCallOption:
 			chosen = codecV1{o.Codec}
-		case grpc.CustomCodecCallOption: //nolint:staticcheck // callers still use it
+		case grpc.CustomCodecCallOption:
 			chosen = codecV1{customCodec{o.Codec}}
 		case grpc.ContentSubtypeCallOption:
 			subtype = strings.ToLower(o.ContentSubtype)

@@ -94,7 +94,6 @@ func (h *hedge) race() *hedgedAttempt {
 			if len(h.running) == 0 { // it waited for a backoff
 				return failed
 			}
-			due = nil
 			a := <-h.finished
 			h.running = slices.DeleteFunc(h.running, func(r *hedgedAttempt) bool { return r == a })
 			return a

@@ -192,7 +192,8 @@ func (a *streamAttempt) outcome(err error) error {
 func (a *streamAttempt) finished(err error) {
 	a.stop()
 	switch {
-	case err == nil, a.committed.Load(), a.s.ctx.Err() != nil, errors.Is(err, grpc.ErrClientConnClosing):
+	case err == nil, a.committed.Load(), a.s.ctx.Err() != nil,
+		errors.Is(err, grpc.ErrClientConnClosing): //nolint:staticcheck // CANCELLED may be the server's, and is retried
 		a.s.end(err)
 	default:
 		// The receiving side replaces it; if nobody receives, the call ends with
