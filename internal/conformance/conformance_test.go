@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 
 	"github.com/meshframe/meshframe/internal/conformance"
+	"github.com/meshframe/meshframe/xdsserver/support"
 )
 
 // roads are those that the library has.
@@ -42,6 +43,48 @@ func TestConformance(t *testing.T) {
 		if !slices.ContainsFunc(rows, func(row *conformance.Row) bool { return row.Name == p.Row }) {
 			t.Errorf("pending: there is no row %q", p.Row)
 		}
+	}
+}
+
+// unplayed are supported fields without a row, with the reason.
+var unplayed = map[string]string{
+	"DestinationRule.host": "every row with a rule shows it",
+	"DestinationRule.trafficPolicy.outlierDetection.consecutiveLocalOriginFailures": "gRPC leaves out a server that cannot be reached by itself",
+	"DestinationRule.trafficPolicy.outlierDetection.splitExternalLocalOriginErrors": "gRPC leaves out a server that cannot be reached by itself",
+}
+
+// TestSupportedFieldsHaveRows holds that what is said to be supported is played,
+// and that rows show fields that there are.
+func TestSupportedFieldsHaveRows(t *testing.T) {
+	rows, err := conformance.Rows()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var shown, fields []string
+	for _, row := range rows {
+		shown = append(shown, row.Shows...)
+	}
+	for _, field := range support.Rows() {
+		name := strings.Trim(field.Kind+"."+strings.ReplaceAll(field.Field, "[]", ""), ".")
+		fields = append(fields, name)
+		if !slices.Contains([]string{"VirtualService", "DestinationRule", "MeshPolicy"}, field.Kind) || unplayed[name] != "" {
+			continue
+		}
+		if field.Verdict(support.Meshframe).Outcome == support.Supported && !slices.ContainsFunc(shown, about(name)) {
+			t.Errorf("no row shows %s", name)
+		}
+	}
+	for _, name := range shown {
+		if !slices.ContainsFunc(fields, about(name)) {
+			t.Errorf("a row shows %s, which is not there", name)
+		}
+	}
+}
+
+// about tells whether one of two fields is within the other, or they are the same.
+func about(one string) func(other string) bool {
+	return func(other string) bool {
+		return one == other || strings.HasPrefix(one, other+".") || strings.HasPrefix(other, one+".")
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -49,7 +50,7 @@ func (r grpcRoad) Open(t testing.TB, client Client) World {
 		}
 	}
 	return &grpcWorld{
-		road: r, mesh: mesh, conns: map[string]*grpc.ClientConn{},
+		road: r, mesh: mesh, connecting: client.Connecting, conns: map[string]*grpc.ClientConn{},
 		client: mesh.Member(srvframe.Options{
 			Namespace: client.Namespace, Labels: client.Labels, Locality: client.Locality, Fallbacks: fallbacks,
 		}),
@@ -60,6 +61,8 @@ type grpcWorld struct {
 	road   grpcRoad
 	mesh   *meshtest.Mesh
 	client *meshtest.Member
+
+	connecting time.Duration
 
 	mu    sync.Mutex
 	conns map[string]*grpc.ClientConn // by target
@@ -188,9 +191,21 @@ func (w *grpcWorld) conn(target string) *grpc.ClientConn {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.conns[target] == nil {
-		w.conns[target] = w.client.Client(target)
+		w.conns[target] = w.client.Client(target, srvframe.WithContextDialer(w.dial))
 	}
 	return w.conns[target]
+}
+
+// dial connects to a server in the time that this takes.
+func (w *grpcWorld) dial(ctx context.Context, address string) (net.Conn, error) {
+	timer := time.NewTimer(w.connecting)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return w.mesh.Dial(ctx, address)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // pings is how many messages a stream has in either direction.

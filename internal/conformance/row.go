@@ -53,6 +53,8 @@ type Client struct {
 	Namespace string            `yaml:"namespace"`
 	Labels    map[string]string `yaml:"labels"`
 	Locality  string            `yaml:"locality"`
+	// Connecting is how long it takes to connect to a server.
+	Connecting time.Duration `yaml:"connecting"`
 	// Functions are names of fallback functions; one answers as "function NAME".
 	Functions []string `yaml:"functions"`
 }
@@ -226,10 +228,17 @@ func load(file string, into any) error {
 	}
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
-	if err := d.Decode(into); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%s: %w", file, err)
+	err = d.Decode(into)
+	if err == nil { // there is one document, to the end of the file
+		err = d.Decode(new(any))
 	}
-	return nil
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err == nil:
+		return fmt.Errorf("%s: there is more than one document", file)
+	}
+	return fmt.Errorf("%s: %w", file, err)
 }
 
 // complete fills in what the row leaves out.

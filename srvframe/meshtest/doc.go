@@ -40,5 +40,6 @@
 // Nothing in such a test waits for time to pass: New, Apply and Server return
 // when what they did is in force, so that the next call sees it. Control plane
 // and members talk in memory; servers listen on loopback, on a port of their own
-// each. Everything ends with the test.
+// each, or in memory too (InMemory), where a bubble of testing/synctest makes
+// timeouts and ejections pass at once. Everything ends with the test.
 package meshtest

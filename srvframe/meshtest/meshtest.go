@@ -1,6 +1,7 @@
 package meshtest
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net"
@@ -118,6 +119,16 @@ func (m *Mesh) Sync() {
 
 // ControlPlane returns the embedded control plane.
 func (m *Mesh) ControlPlane() *xdsserver.Server { return m.control }
+
+// Dial connects to the address of a server, in the network that the mesh has: for
+// clients with a dialer of their own, and those outside the mesh.
+func (m *Mesh) Dial(ctx context.Context, address string) (net.Conn, error) {
+	if m.memory != nil {
+		return m.memory.dial(ctx, address)
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", address)
+}
 
 // Client returns a client for the target, such as "reviews:9080", that is a
 // member of the mesh without labels. It is closed with the test.
@@ -303,7 +314,7 @@ func (p *Member) newClient(target string, opts ...grpc.DialOption) (*grpc.Client
 		scheme, target = "mesh", "mesh:///"+target
 	}
 	if scheme == "mesh" || scheme == "xds" {
-		opts = append(slices.Clone(opts), srvframe.WithContextDialer(p.of.memory.dial))
+		opts = append([]grpc.DialOption{srvframe.WithContextDialer(p.of.memory.dial)}, opts...)
 	}
 	return p.mesh.NewClient(target, opts...)
 }
