@@ -374,9 +374,15 @@ func TestStateDir(t *testing.T) {
 	cp.Stop()
 
 	second, _ := join(t, options)
-	got, err := xdstest.Call(t.Context(), client(t, second, target), method, grpc.WaitForReady(true))
-	if err != nil || got != "v1" {
-		t.Errorf("call = %q, %v; want %q", got, err, "v1")
+	cc := client(t, second, target)
+	// Until all of it is there a call may hear of the control plane instead.
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for got := ""; got != "v1"; {
+		var err error
+		if got, err = xdstest.Call(ctx, cc, method, grpc.WaitForReady(true)); ctx.Err() != nil {
+			t.Fatalf("call = %q, %v; want %q", got, err, "v1")
+		}
 	}
 	options.StateDir = ""
 	third, _ := join(t, options)
