@@ -59,7 +59,6 @@ type meshBalancer struct {
 	closed  bool
 	engine  *mesh.Engine
 	snap    *snapshot.Snapshot
-	err     error            // the resolver's, while there is no snapshot
 	conns   map[string]*conn // by address
 	retired []*snapshot.Upstream
 	timer   *time.Timer
@@ -78,7 +77,7 @@ func (b *meshBalancer) UpdateClientConnState(s grpcbalancer.ClientConnState) err
 		return nil
 	}
 	b.retire(p.Snapshot)
-	b.engine, b.snap, b.err = p.Engine, p.Snapshot, nil
+	b.engine, b.snap = p.Engine, p.Snapshot
 	b.rebuild()
 	return nil
 }
@@ -91,7 +90,6 @@ func (b *meshBalancer) ResolverError(err error) {
 	if b.closed || b.snap != nil {
 		return
 	}
-	b.err = err
 	b.cc.UpdateState(grpcbalancer.State{ConnectivityState: connectivity.TransientFailure, Picker: errorPicker{err}})
 }
 

@@ -48,7 +48,7 @@ func (p *picker) pickUndecided(info grpcbalancer.PickInfo) (grpcbalancer.PickRes
 	var call mesh.Call
 	p.engine.Decide(p.snap, &mesh.Request{Authority: p.snap.Authority, Path: info.FullMethodName, Method: "POST", Scheme: "http", IsGRPC: true}, &call.Decision)
 	if call.Decision.Err != nil || call.Decision.Upstream == nil {
-		return grpcbalancer.PickResult{}, errors.Join(errUndecided, call.Decision.Err)
+		return grpcbalancer.PickResult{}, plain(errors.Join(errUndecided, call.Decision.Err))
 	}
 	cp := p.clusters[call.Decision.Upstream.State]
 	if cp == nil {
@@ -84,13 +84,17 @@ type clusterPicker struct {
 func (p *clusterPicker) setErrors(last error) {
 	p.errNoHosts = fmt.Errorf("cluster %q has no endpoints", p.up.Name)
 	if p.up.Err != nil {
-		p.errNoHosts = fmt.Errorf("cluster %q: %w", p.up.Name, p.up.Err)
+		p.errNoHosts = plain(fmt.Errorf("cluster %q: %w", p.up.Name, p.up.Err))
 	}
 	p.errUnavailable = fmt.Errorf("cluster %q: no endpoint can be reached", p.up.Name)
 	if last != nil {
-		p.errUnavailable = fmt.Errorf("cluster %q: no endpoint can be reached; last error: %w", p.up.Name, last)
+		p.errUnavailable = plain(fmt.Errorf("cluster %q: no endpoint can be reached; last error: %w", p.up.Name, last))
 	}
 }
+
+// plain is the text of err. To gRPC an error that wraps a status ends a call, even
+// one that would wait for ready.
+func plain(err error) error { return errors.New(err.Error()) }
 
 func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
 	d := &call.Decision

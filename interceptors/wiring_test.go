@@ -556,6 +556,38 @@ func TestWaitForReadyWaitsForACluster(t *testing.T) {
 	}
 }
 
+// TestWaitForReadyOutlivesErrors checks that no error of a connection, which may
+// wrap a status, ends a call that waits: neither the control plane's nor an
+// endpoint's.
+func TestWaitForReadyOutlivesErrors(t *testing.T) {
+	t.Parallel()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lis.Close()
+	cp := xdstest.NewControlPlane(t)
+	cp.Stop()
+	f := newFixtureFor(t, cp, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	plain, err := grpc.NewClient("mesh:///"+target, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithResolvers(resolver.NewBuilder(f.manager.Target(target))), grpc.WithDefaultServiceConfig(balancer.ServiceConfig))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	_, err = xdstest.Call(ctx, plain, "/a.B/C", grpc.WaitForReady(true)) // no interceptor: the picker says it
+	wantCode(t, err, codes.DeadlineExceeded)
+
+	f = newFixture(t, nil)
+	f.serve(map[string][]string{"c": {lis.Addr().String()}}, xdstest.Route(nil, "c"))
+	ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err = f.call(ctx, grpc.WaitForReady(true))
+	wantCode(t, err, codes.DeadlineExceeded)
+}
+
 func TestCloseEndsCallsThatWait(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil)

@@ -8,6 +8,7 @@ package resolver
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"google.golang.org/grpc/attributes"
@@ -55,7 +56,9 @@ func (r *meshResolver) run(ctx context.Context) {
 			// subscription.
 			_ = r.cc.UpdateState(grpcresolver.State{Attributes: attributes.New(watch.PublishedKey{}, p)})
 		case p.Snapshot == nil && err != nil:
-			r.cc.ReportError(err)
+			// Only its text: to gRPC an error that wraps a status ends calls, even
+			// those that would wait for ready.
+			r.cc.ReportError(errors.New(err.Error()))
 		}
 		select {
 		case <-changed:
