@@ -214,7 +214,7 @@ func TestRetryAvoidsThePreviousHost(t *testing.T) {
 	f.serve(map[string][]string{"c": {bad.Addr, good.Addr}}, xdstest.Route(retry("unavailable", 3), "c"))
 	// A host that is not connected yet cannot be the other one.
 	f.until(t, func(got string, _ error) bool { return got == "good" })
-	for range 50 {
+	for n := 0; n < 50 || bad.Calls.Load() == 0 && n < 10_000; n++ {
 		var finished atomic.Int32
 		var header, trailer metadata.MD
 		var p peer.Peer

@@ -375,14 +375,8 @@ func TestStateDir(t *testing.T) {
 
 	second, _ := join(t, options)
 	cc := client(t, second, target)
-	// Until all of it is there a call may hear of the control plane instead.
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	for got := ""; got != "v1"; {
-		var err error
-		if got, err = xdstest.Call(ctx, cc, method, grpc.WaitForReady(true)); ctx.Err() != nil {
-			t.Fatalf("call = %q, %v; want %q", got, err, "v1")
-		}
+	if got, err := xdstest.Call(t.Context(), cc, method); err != nil || got != "v1" {
+		t.Errorf("call = %q, %v; want %q", got, err, "v1")
 	}
 	options.StateDir = ""
 	third, _ := join(t, options)

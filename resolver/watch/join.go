@@ -99,6 +99,9 @@ func (w subscriber[T]) Error(_ string, err error, done func()) {
 			w.t.join.evaluate()
 			return
 		}
+		if w.s.known && w.t.current.Load() == nil {
+			return // what was kept from before is on its way
+		}
 		w.t.setError(err)
 	})
 }
