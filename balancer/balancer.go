@@ -63,6 +63,8 @@ type meshBalancer struct {
 	retired []*snapshot.Upstream
 	timer   *time.Timer
 	pickers map[*snapshot.ClusterState]*clusterPicker
+
+	observers sync.Pool
 }
 
 // UpdateClientConnState takes the snapshot that the resolver published.
@@ -288,7 +290,7 @@ func (b *meshBalancer) connectivity() connectivity.State {
 }
 
 func (b *meshBalancer) newClusterPicker(u *snapshot.Upstream) *clusterPicker {
-	p := &clusterPicker{engine: b.engine, up: u, hosts: make([]host, len(u.Hosts))}
+	p := &clusterPicker{engine: b.engine, up: u, hosts: make([]host, len(u.Hosts)), observers: &b.observers}
 	states := make([]pick.ConnState, len(u.Hosts))
 	var failures []error
 	for i := range u.Hosts {

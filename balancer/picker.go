@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	grpcbalancer "google.golang.org/grpc/balancer"
@@ -75,6 +76,8 @@ type clusterPicker struct {
 	picker *pick.Picker
 	hosts  []host
 	timed  bool // picks need the time
+
+	observers *sync.Pool // of the channel
 	// measures says that the end of each attempt needs its beginning.
 	measures bool
 
@@ -162,10 +165,7 @@ func (p *clusterPicker) picked(call *mesh.Call, i int, now time.Time) (grpcbalan
 			p.observe(call, i, info)
 		}
 	case call.Observe:
-		r.Done = func(info grpcbalancer.DoneInfo) {
-			p.picker.Done(i)
-			p.observe(call, i, info)
-		}
+		r.Done = p.observer(call, i)
 	}
 	return r, nil
 }
@@ -182,6 +182,33 @@ func (p *clusterPicker) admit(i int) bool {
 	}
 	p.up.State.Breaker.DoneRequest()
 	return false
+}
+
+// observer is the end of one attempt that its call wants to hear of. Observers
+// are used again: gRPC calls Done once.
+type observer struct {
+	p    *clusterPicker
+	call *mesh.Call
+	i    int
+	done func(grpcbalancer.DoneInfo) // of this observer, made once
+}
+
+func (p *clusterPicker) observer(call *mesh.Call, i int) func(grpcbalancer.DoneInfo) {
+	o, _ := p.observers.Get().(*observer)
+	if o == nil {
+		o = &observer{}
+		o.done = o.ended
+	}
+	o.p, o.call, o.i = p, call, i
+	return o.done
+}
+
+func (o *observer) ended(info grpcbalancer.DoneInfo) {
+	p, call, i := o.p, o.call, o.i
+	o.p, o.call = nil, nil
+	p.observers.Put(o)
+	p.picker.Done(i)
+	p.observe(call, i, info)
 }
 
 // overflow is the error of a call that a circuit breaker refuses. It is a
