@@ -99,8 +99,8 @@ func (w subscriber[T]) Error(_ string, err error, done func()) {
 			w.t.join.evaluate()
 			return
 		}
-		if w.s.known && w.t.current.Load() == nil {
-			return // what was kept from before is on its way
+		if w.t.join.listener.known && w.t.current.Load() == nil {
+			return // the rest of what was kept from before is on its way
 		}
 		w.t.setError(err)
 	})
