@@ -216,6 +216,7 @@ func (c *call) release() {
 	}
 }
 
+// donePending gives back the place among the pending requests.
 func (c *call) donePending() {
 	if c.Pending {
 		c.Pending = false

@@ -114,10 +114,7 @@ func (c *call) divert() bool {
 		return false
 	}
 	d.Upstream.State.Acquire()
-	if c.Pending {
-		c.Pending = false
-		c.Decision.Upstream.State.Breaker.DonePending()
-	}
+	c.donePending()
 	c.Decision.Upstream.State.Release()
 	c.Decision, c.Retries, c.Tried = d, 0, nil
 	return true
