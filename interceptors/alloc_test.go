@@ -48,8 +48,8 @@ func TestAllocationsOfACall(t *testing.T) {
 	}
 	defer plain.Close()
 
-	ctx, req, reply := context.Background(), wrapperspb.String("hello"), &wrapperspb.StringValue{}
-	count := func(cc *grpc.ClientConn) float64 {
+	req, reply := wrapperspb.String("hello"), &wrapperspb.StringValue{}
+	count := func(ctx context.Context, cc *grpc.ClientConn) float64 {
 		call := func() {
 			if err := cc.Invoke(ctx, "/a.B/C", req, reply, grpc.WaitForReady(true)); err != nil {
 				t.Fatal(err)
@@ -60,10 +60,14 @@ func TestAllocationsOfACall(t *testing.T) {
 		}
 		return testing.AllocsPerRun(1000, call)
 	}
-	base := count(plain)
-	if extra := count(f.cc) - base; extra > maxAllocations {
-		t.Errorf("a call through the mesh allocates %v times more than the %v of plain gRPC; want at most %d", extra, base, maxAllocations)
-	} else {
-		t.Logf("%v allocations more than the %v of plain gRPC", extra, base)
+	cancellable, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for name, ctx := range map[string]context.Context{"background": context.Background(), "cancellable": cancellable} {
+		base := count(ctx, plain)
+		if extra := count(ctx, f.cc) - base; extra > maxAllocations {
+			t.Errorf("%s: a call through the mesh allocates %v times more than the %v of plain gRPC; want at most %d", name, extra, base, maxAllocations)
+		} else {
+			t.Logf("%s: %v allocations more than the %v of plain gRPC", name, extra, base)
+		}
 	}
 }

@@ -38,7 +38,7 @@ type Client struct {
 	source    string
 	channel   uint64
 	fallbacks map[string]Fallback
-	timers    sync.Pool
+	deadlines sync.Pool
 	mirrors   atomic.Int64 // copies of calls under way
 	dialer    net.Dialer
 }
@@ -89,7 +89,7 @@ func (c *Client) begin(ctx context.Context, cc *grpc.ClientConn, method string, 
 	}
 	d := &k.Decision
 	if t := c.timeout(ctx, d); t > 0 {
-		k.limit(t)
+		k.endAfter(t)
 	}
 	if d.Actions != nil {
 		if err := k.answer(d.Actions, method); err != nil {
@@ -325,6 +325,7 @@ func (c *Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cli
 		finish(opts, err)
 		return nil, err
 	}
+	k.streams = true
 	if !k.plain() {
 		return k.stream(desc, cc, method, streamer, opts)
 	}

@@ -74,7 +74,9 @@ func (u *unary) fallBack(err error) error {
 		if answer == nil {
 			return status.Errorf(codes.Unavailable, "%v; the fallback function %q is not registered", err, f.Func)
 		}
-		return answer(u.call, u.method, u.message, u.reply)
+		ctx, cancel := context.WithCancel(u.call) // of its own: it may outlive the call
+		defer cancel()
+		return answer(ctx, u.method, u.message, u.reply)
 	}
 	if !u.divert() {
 		return err
