@@ -20,8 +20,9 @@ type call struct {
 	client *Client
 	md     metadata.MD // outgoing metadata, read when the first header matcher asks
 
-	// The deadline of the route, if it ends before the caller's own. One of the
-	// two is set: limit where the caller cannot cancel the call, else cancel.
+	// The deadline of the route, if it ends before the caller's own. At most one
+	// of the two is set: limit for unary calls that the caller cannot cancel, else
+	// cancel.
 	limit  *deadline
 	at     time.Duration // since epoch: when limit ends the call
 	cancel context.CancelFunc
@@ -29,14 +30,18 @@ type call struct {
 	mdRead   bool
 	acquired bool // the call holds its cluster
 	fault    bool // a fault of this call is active
-	streams  bool // its context may be looked at when it has ended
-	released bool
 }
 
-// Value answers the engine's question for the call.
+// Value answers the engine's question for the call, and the context package's
+// for what derived contexts are linked to.
 func (c *call) Value(key any) any {
 	if mesh.IsCallKey(key) {
 		return &c.Call
+	}
+	if c.limit != nil {
+		if v := c.limit.ctx.Value(key); v != nil {
+			return v
+		}
 	}
 	return c.Context.Value(key)
 }
@@ -49,40 +54,35 @@ func (c *call) Deadline() (time.Time, bool) {
 	return epoch.Add(c.at), true
 }
 
-// Done is closed at the deadline and when the caller gives up; derived contexts
-// end with the call, too.
-func (c *call) Done() <-chan struct{} {
-	if c.limit == nil {
-		return c.Context.Done()
-	}
-	return c.limit.done
-}
+// Done is closed at the deadline and when the caller gives up. It need not be
+// closed when the call has ended: what is derived from its context has been
+// cancelled by then.
+func (c *call) Done() <-chan struct{} { return c.ends().Done() }
 
 // Err says why Done is closed.
-func (c *call) Err() error {
-	if c.limit == nil {
-		return c.Context.Err()
-	}
-	return c.limit.ended()
-}
+func (c *call) Err() error { return c.ends().Err() }
 
-// AfterFunc runs f in its own goroutine once the context has ended. The
-// context package calls it instead of starting a goroutine for each context
-// that is derived from this one.
-func (c *call) AfterFunc(f func()) (stop func() bool) {
+// AfterFunc runs f in its own goroutine once the context has ended. The context
+// package would start a goroutine for each context derived from this one if the
+// caller's is none of the standard ones.
+func (c *call) AfterFunc(f func()) (stop func() bool) { return context.AfterFunc(c.ends(), f) }
+
+// ends is the context that says when the call ends.
+func (c *call) ends() context.Context {
 	if c.limit == nil {
-		return context.AfterFunc(c.Context, f)
+		return c.Context
 	}
-	return c.limit.afterFunc(f)
+	return c.limit.ctx
 }
 
 // endAfter gives the call a deadline of its own, d from now, unless the caller's
-// comes first.
-func (c *call) endAfter(d time.Duration) {
+// comes first. The context of a stream may be looked at when the stream has
+// ended.
+func (c *call) endAfter(d time.Duration, stream bool) {
 	at := time.Since(epoch) + d
 	switch own, ok := c.Context.Deadline(); {
 	case ok && own.Sub(epoch) < at:
-	case c.Context.Done() != nil:
+	case stream || c.Context.Done() != nil:
 		c.Context, c.cancel = context.WithTimeout(c.Context, d)
 	default:
 		c.at, c.limit = at, c.client.deadline(at, d)
@@ -101,10 +101,9 @@ func (c *call) release() {
 	if c.cancel != nil {
 		c.cancel()
 	}
-	if c.limit != nil && !c.released && c.limit.release(!c.streams) {
+	if c.limit != nil && c.limit.release() {
 		c.client.deadlines.Put(c.limit)
 	}
-	c.released = true
 }
 
 // donePending gives back the place among the pending requests.

@@ -3,7 +3,7 @@ package interceptors
 import (
 	"context"
 	"errors"
-	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -20,81 +20,86 @@ func newCall(ctx context.Context) *call { return &call{Context: ctx, client: &Cl
 // promises, beside a standard one with the same deadline.
 func TestCallIsAContext(t *testing.T) {
 	const d = time.Second
-	for name, end := range map[string]func(cancel func(), c *call){
-		"deadline":         func(func(), *call) { time.Sleep(2 * d) },
-		"caller gives up":  func(cancel func(), _ *call) { cancel() },
-		"call has ended":   func(_ func(), c *call) { c.release() },
-		"ended, then late": func(cancel func(), c *call) { c.release(); cancel(); time.Sleep(2 * d) },
+	for _, test := range []struct {
+		name    string
+		cancels bool // the caller's context can be cancelled
+		stream  bool
+		end     func(cancel func(), c *call)
+	}{
+		{"deadline", true, false, func(func(), *call) { time.Sleep(2 * d) }},
+		{"deadline of a call that nobody can cancel", false, false, func(func(), *call) { time.Sleep(2 * d) }},
+		{"deadline of a stream", false, true, func(func(), *call) { time.Sleep(2 * d) }},
+		{"caller gives up", true, false, func(cancel func(), _ *call) { cancel() }},
+		{"call has ended", true, false, func(_ func(), c *call) { c.release() }},
+		{"stream has ended", false, true, func(_ func(), c *call) { c.release() }},
+		{"ended, then late", true, false, func(cancel func(), c *call) { c.release(); cancel(); time.Sleep(2 * d) }},
 	} {
-		for _, cancels := range []bool{true, false} {
-			if !cancels && name == "caller gives up" {
-				continue
-			}
-			t.Run(fmt.Sprintf("%s, cancellable %v", name, cancels), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) { testContext(t, d, name, cancels, end) })
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				parent, cancel := context.Background(), func() {}
+				if test.cancels {
+					parent, cancel = context.WithCancel(parent)
+				}
+				defer cancel()
+				c := newCall(parent)
+				c.endAfter(d, test.stream)
+				std, stdCancel := context.WithTimeout(parent, d)
+				defer stdCancel()
+				ends := []context.Context{c}
+				for range 3 {
+					child, childCancel := context.WithCancel(c)
+					defer childCancel()
+					ends = append(ends, child)
+				}
+				var ran atomic.Int32
+				stop := context.AfterFunc(c, func() { ran.Add(1) })
+				context.AfterFunc(c, func() { ran.Add(1) })
+				if !stop() || stop() {
+					t.Error("stop works once, before the end")
+				}
+
+				want, _ := std.Deadline()
+				if got, ok := c.Deadline(); !ok || got.Sub(want).Abs() > time.Millisecond {
+					t.Errorf("deadline %v, want %v", got, want)
+				}
+				if c.Err() != nil {
+					t.Fatal("ended before its time")
+				}
+				test.end(cancel, c)
+				if strings.Contains(test.name, "ended") {
+					stdCancel()
+				}
+				for _, ctx := range ends {
+					<-ctx.Done() // without waiting for anybody
+					if !errors.Is(ctx.Err(), std.Err()) {
+						t.Errorf("Err is %v, want %v", ctx.Err(), std.Err())
+					}
+				}
+				synctest.Wait()
+				if ran.Load() != 1 {
+					t.Errorf("AfterFunc ran %d functions, want 1", ran.Load())
+				}
+				late := make(chan struct{})
+				context.AfterFunc(c, func() { close(late) })
+				<-late
 			})
-		}
+		})
 	}
 }
 
-func testContext(t *testing.T, d time.Duration, name string, cancels bool, end func(cancel func(), c *call)) {
-	parent, cancel := context.Background(), func() {}
-	if cancels {
-		parent, cancel = context.WithCancel(parent)
-	}
-	defer cancel()
+// TestCancellationIsImmediate checks that what is derived from a call has ended
+// when the caller's cancel returns.
+func TestCancellationIsImmediate(t *testing.T) {
+	parent, cancel := context.WithCancel(t.Context())
 	c := newCall(parent)
-	c.endAfter(d)
-	std, stdCancel := context.WithTimeout(parent, d)
-	defer stdCancel()
+	c.endAfter(time.Hour, false)
+	defer c.release()
 	child, childCancel := context.WithCancel(c)
 	defer childCancel()
-	second, secondCancel := context.WithCancel(c)
-	defer secondCancel()
-	gone, goneCancel := context.WithCancel(c)
-	goneCancel()
-	var ran atomic.Int32
-	stop := context.AfterFunc(c, func() { ran.Add(1) })
-	context.AfterFunc(c, func() { ran.Add(1) })
-	if !stop() || stop() {
-		t.Error("stop works once, before the end")
+	cancel()
+	if child.Err() == nil {
+		t.Error("the derived context goes on for a moment")
 	}
-	_, twice := context.WithTimeout(c, time.Hour)
-	twice()
-	again := context.AfterFunc(c, func() {})
-	twice() // must not take back what came after it
-	if !again() {
-		t.Error("a context that was cancelled twice took another's function back")
-	}
-
-	want, _ := std.Deadline()
-	if got, ok := c.Deadline(); !ok || got.Sub(want).Abs() > time.Millisecond {
-		t.Errorf("deadline %v, want %v", got, want)
-	}
-	if c.Err() != nil || child.Err() != nil {
-		t.Fatal("ended before its time")
-	}
-	end(cancel, c)
-	synctest.Wait()
-	if name == "call has ended" || name == "ended, then late" {
-		stdCancel()
-	} else if !errors.Is(c.Err(), std.Err()) {
-		t.Errorf("Err is %v, want %v", c.Err(), std.Err())
-	}
-	for _, ctx := range []context.Context{c, child, second, gone} {
-		select {
-		case <-ctx.Done():
-		default:
-			t.Errorf("%v is not done", ctx)
-		}
-	}
-	if ran.Load() != 1 {
-		t.Errorf("AfterFunc ran %d functions, want 1", ran.Load())
-	}
-	late := make(chan struct{})
-	context.AfterFunc(c, func() { close(late) })
-	<-late
-	c.release()
 }
 
 // opaqueContext hides what it is made of.
@@ -116,7 +121,7 @@ func TestCallersDeadlineComesFirst(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c := newCall(ctx)
-	c.endAfter(time.Hour)
+	c.endAfter(time.Hour, false)
 	defer c.release()
 	want, _ := ctx.Deadline()
 	if got, ok := c.Deadline(); !ok || got != want {
@@ -134,7 +139,7 @@ func TestTimerIsUsedAgain(t *testing.T) {
 		client := &Client{}
 		for range 100 {
 			c := &call{Context: context.Background(), client: client}
-			c.endAfter(time.Second)
+			c.endAfter(time.Second, false)
 			time.Sleep(900 * time.Millisecond)
 			if c.Err() != nil {
 				t.Fatal("a timer of an earlier call ended this one")
@@ -142,10 +147,10 @@ func TestTimerIsUsedAgain(t *testing.T) {
 			c.release()
 		}
 		long := &call{Context: context.Background(), client: client}
-		long.endAfter(time.Hour)
+		long.endAfter(time.Hour, false)
 		long.release() // leaves the timer at an hour from now
 		c := &call{Context: context.Background(), client: client}
-		c.endAfter(time.Second)
+		c.endAfter(time.Second, false)
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if !errors.Is(c.Err(), context.DeadlineExceeded) {
@@ -155,29 +160,44 @@ func TestTimerIsUsedAgain(t *testing.T) {
 	})
 }
 
-// TestDeadlineIsNotUsedAgainWhileLookedAt checks that what was derived from a
-// call ends with it, and does not hang on the next.
-func TestDeadlineIsNotUsedAgainWhileLookedAt(t *testing.T) {
+// TestDeadlineIsUsedAgain plays calls one after the other whose derived contexts
+// are cancelled late and twice: they must not end a later call, nor be missed
+// by its deadline.
+func TestDeadlineIsUsedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &Client{}
-		first := &call{Context: context.Background(), client: client}
-		first.endAfter(time.Second)
-		child, cancel := context.WithCancel(first)
+		var last context.CancelFunc
+		for range 100 {
+			c := &call{Context: context.Background(), client: client}
+			c.endAfter(time.Second, false)
+			child, cancel := context.WithTimeout(c, 500*time.Millisecond)
+			if last != nil {
+				last() // of the call before
+			}
+			if child.Err() != nil {
+				t.Fatal("another call's context ended this one")
+			}
+			cancel()
+			last = cancel
+			c.release()
+		}
+		c := &call{Context: context.Background(), client: client}
+		c.endAfter(time.Second, false)
+		child, cancel := context.WithCancel(c)
 		defer cancel()
-		first.release()
+		last()
+		time.Sleep(time.Second)
 		synctest.Wait()
-		if child.Err() == nil {
-			t.Error("a derived context goes on after its call")
+		if !errors.Is(child.Err(), context.DeadlineExceeded) {
+			t.Errorf("Err is %v at the deadline", child.Err())
 		}
-		second := &call{Context: context.Background(), client: client}
-		second.endAfter(time.Second)
-		defer second.release()
-		if second.Err() != nil || second.Done() == first.Done() {
-			t.Error("the next call uses a deadline that is looked at")
+		c.release()
+		next := &call{Context: context.Background(), client: client}
+		next.endAfter(time.Second, false)
+		if next.Err() != nil {
+			t.Error("a deadline that has passed is used again")
 		}
-		if first.release(); second.Err() != nil {
-			t.Error("a call that was released twice ended another")
-		}
+		next.release()
 	})
 }
 

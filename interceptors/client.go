@@ -82,14 +82,14 @@ func NewClient(t *watch.Target, o ClientOptions) *Client {
 
 // begin decides a call: it waits for configuration, draws route and cluster,
 // sets the deadline and injects faults. An error is what the caller gets.
-func (c *Client) begin(ctx context.Context, cc *grpc.ClientConn, method string, opts []grpc.CallOption) (*call, error) {
+func (c *Client) begin(ctx context.Context, cc *grpc.ClientConn, method string, stream bool, opts []grpc.CallOption) (*call, error) {
 	k := &call{Context: ctx, client: c}
 	if err := k.decide(cc, method, opts); err != nil {
 		return nil, err
 	}
 	d := &k.Decision
 	if t := c.timeout(ctx, d); t > 0 {
-		k.endAfter(t)
+		k.endAfter(t, stream)
 	}
 	if d.Actions != nil {
 		if err := k.answer(d.Actions, method); err != nil {
@@ -291,7 +291,7 @@ func (c *call) counted(ctx context.Context) context.Context {
 
 // Unary is a grpc.UnaryClientInterceptor.
 func (c *Client) Unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	k, err := c.begin(ctx, cc, method, opts)
+	k, err := c.begin(ctx, cc, method, false, opts)
 	if err != nil {
 		finish(opts, err)
 		return err
@@ -303,29 +303,26 @@ func (c *Client) Unary(ctx context.Context, method string, req, reply any, cc *g
 		k.settle(err)
 		return err
 	}
-	if plain {
-		u := unary{call: k, method: method, req: req, reply: reply, cc: cc, invoker: invoker, opts: opts}
-		err := u.run()
-		if u.out != nil {
-			finish(opts, err)
-		}
+	u := unary{call: k, method: method, req: req, message: req, reply: reply, cc: cc, invoker: invoker, opts: opts}
+	if !plain {
+		err := u.act()
+		finish(opts, err)
 		return err
 	}
-	// A variable of its own: this one moves to the heap.
-	u := &unary{call: k, method: method, req: req, message: req, reply: reply, cc: cc, invoker: invoker, opts: opts}
-	err = u.act()
-	finish(opts, err)
+	err = u.run()
+	if u.out != nil {
+		finish(opts, err)
+	}
 	return err
 }
 
 // Stream is a grpc.StreamClientInterceptor.
 func (c *Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	k, err := c.begin(ctx, cc, method, opts)
+	k, err := c.begin(ctx, cc, method, true, opts)
 	if err != nil {
 		finish(opts, err)
 		return nil, err
 	}
-	k.streams = true
 	if !k.plain() {
 		return k.stream(desc, cc, method, streamer, opts)
 	}

@@ -10,21 +10,26 @@ import (
 // of a time, and keeps its monotonic reading.
 var epoch = time.Now()
 
-// deadline ends a call whose caller cannot cancel it at the time that the route
-// sets. One call after another uses it, with its channel and its timer: making
-// both for each is a good part of what a deadline costs. The timer is not
-// stopped between calls either; when it finds that the present call has time
-// left, it is set anew.
+// deadline ends a unary call, whose caller cannot cancel it, at the time that
+// the route sets. It is used by one call after another: making a timer, a
+// channel and what links derived contexts for each is most of what a deadline
+// costs. The timer is not stopped between calls either; when it finds that the
+// present call has time left, it is set anew.
+//
+// deadline is a context by itself, with one context derived from it: ctx, in
+// whose place the calls stand for what is derived from them. So those end with
+// the error of deadline, and are linked by the context package's own means.
 type deadline struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	end    func() // ends ctx with the error of deadline
+
 	mu    sync.Mutex
 	timer *time.Timer
 	armed time.Duration // since epoch: when timer fires; 0: not at all
 	at    time.Duration // since epoch: when the present call ends; 0: there is none
-	done  chan struct{} // closed only once the deadline is of no more use
-	err   error
-	first func() // what to run at the end; more has the others
-	turn  uint32 // counts what was first, in all calls
-	more  map[*func()]struct{}
+	done  chan struct{}
+	over  bool
 }
 
 // deadline returns one that ends at a time, which is d from now.
@@ -32,6 +37,7 @@ func (c *Client) deadline(at, d time.Duration) *deadline {
 	l, _ := c.deadlines.Get().(*deadline)
 	if l == nil {
 		l = &deadline{done: make(chan struct{})}
+		l.ctx, l.cancel = context.WithCancel(l)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -53,97 +59,59 @@ func (l *deadline) arm(at, d time.Duration) {
 }
 
 func (l *deadline) fire() {
+	if l.due() {
+		l.end()
+		l.cancel() // there is nothing left of it
+	}
+}
+
+// due reports whether the present call has come to its end, and ends l then.
+func (l *deadline) due() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.armed = 0
 	if l.at == 0 {
-		return
+		return false
 	}
 	if left := l.at - time.Since(epoch); left > 0 {
 		l.arm(l.at, left)
-		return
+		return false
 	}
-	l.end(context.DeadlineExceeded)
-}
-
-// end ends the context, once. The caller holds mu.
-func (l *deadline) end(err error) {
-	if l.err != nil {
-		return
-	}
-	l.err = err
+	l.over = true
 	close(l.done)
-	if l.first != nil {
-		go l.first()
-	}
-	for f := range l.more {
-		go (*f)()
-	}
-	l.first, l.more = nil, nil
+	return true
 }
 
-// release ends the call's use of the deadline. If nothing hangs on it any more,
-// and nobody will look at it (the caller says so with unseen), it reports that
-// another call may use it; else it ends what hangs on it.
-func (l *deadline) release(unseen bool) (reusable bool) {
+// release ends the call's use of the deadline and reports whether another may
+// use it.
+func (l *deadline) release() (reusable bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.at = 0
-	if unseen && l.err == nil && l.first == nil && len(l.more) == 0 {
-		return true
-	}
-	l.timer.Stop()
-	l.end(context.Canceled)
-	return false
+	return !l.over
 }
 
-func (l *deadline) ended() error {
+// Deadline is not known to l: calls say theirs.
+func (l *deadline) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+// Done is closed when a call has come to its deadline.
+func (l *deadline) Done() <-chan struct{} { return l.done }
+
+// Err is DeadlineExceeded once Done is closed.
+func (l *deadline) Err() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.err
+	if l.over {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
-// afterFunc runs f in its own goroutine once the context has ended.
-func (l *deadline) afterFunc(f func()) (stop func() bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case l.err != nil:
-		go f()
-		return func() bool { return false }
-	case l.first == nil:
-		l.first = f
-		l.turn++
-		turn := l.turn
-		return func() bool { return l.stopFirst(turn) }
-	}
-	return l.after(f)
-}
+// Value has none.
+func (l *deadline) Value(any) any { return nil }
 
-// after is afterFunc for all but the first function. It is a function of its
-// own because here f moves to the heap.
-func (l *deadline) after(f func()) (stop func() bool) {
-	if l.more == nil {
-		l.more = map[*func()]struct{}{}
-	}
-	l.more[&f] = struct{}{}
-	return func() bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		_, ok := l.more[&f]
-		delete(l.more, &f)
-		return ok
-	}
-}
-
-// stopFirst takes the first function back, unless another is first by now: the
-// contexts of the standard library may ask twice, and late.
-func (l *deadline) stopFirst(turn uint32) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.first == nil || l.turn != turn {
-		return false
-	}
-	l.first = nil
-	return true
+// AfterFunc is how ctx is derived.
+func (l *deadline) AfterFunc(f func()) (stop func() bool) {
+	l.end = f
+	return func() bool { return false } // ctx is never cancelled otherwise
 }

@@ -44,7 +44,8 @@ func (u *unary) runHedged() error {
 	if err != nil {
 		return status.Errorf(codes.Internal, "encoding the message: %v", err)
 	}
-	h := &hedge{unary: u, codec: codec, req: req, finished: make(chan *hedgedAttempt)}
+	own := *u // on the heap, not the caller's
+	h := &hedge{unary: &own, codec: codec, req: req, finished: make(chan *hedgedAttempt)}
 	winner := h.race()
 	err = winner.err
 	if err == nil {

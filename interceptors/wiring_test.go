@@ -52,12 +52,12 @@ type fixture struct {
 	cc      *grpc.ClientConn
 }
 
-func newFixture(t *testing.T, edit func(*watch.Config), opts ...grpc.DialOption) *fixture {
+func newFixture(t testing.TB, edit func(*watch.Config), opts ...grpc.DialOption) *fixture {
 	t.Helper()
 	return newFixtureFor(t, xdstest.NewControlPlane(t), edit, opts...)
 }
 
-func newFixtureFor(t *testing.T, cp *xdstest.ControlPlane, edit func(*watch.Config), opts ...grpc.DialOption) *fixture {
+func newFixtureFor(t testing.TB, cp *xdstest.ControlPlane, edit func(*watch.Config), opts ...grpc.DialOption) *fixture {
 	t.Helper()
 	client, err := xdsclient.New(xdsclient.Config{
 		Servers: []xdsclient.Server{{URI: cp.Addr(), Credentials: insecure.NewCredentials()}},
