@@ -2,11 +2,12 @@ package xdsclient
 
 import "time"
 
-// expiry is when a set of names, asked for together, counts as unanswered.
+// expiry is when resources, asked for together, count as unanswered. One that is
+// given up and asked for again meanwhile is another subscription, with a time of
+// its own.
 type expiry struct {
-	at    time.Time
-	entry *typeEntry
-	names []string
+	at   time.Time
+	subs []*subscription
 }
 
 // expect starts the time in which the server has to answer for new names.
@@ -17,11 +18,16 @@ func (st *stream) expect(batch []*request) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	at := time.Now().Add(c.cfg.WatchExpiry)
+	x := expiry{at: time.Now().Add(c.cfg.WatchExpiry)}
 	for _, r := range batch {
-		if len(r.fresh) > 0 {
-			st.expiries = append(st.expiries, expiry{at, c.types[r.typeURL], r.fresh})
+		for _, n := range r.fresh {
+			if sub := c.types[r.typeURL].subs[n]; sub != nil {
+				x.subs = append(x.subs, sub)
+			}
 		}
+	}
+	if len(x.subs) > 0 {
+		st.expiries = append(st.expiries, x)
 	}
 	st.startExpiry()
 }
@@ -58,7 +64,7 @@ func (st *stream) expire() {
 	for len(st.expiries) > 0 && !st.expiries[0].at.After(now) {
 		x := st.expiries[0]
 		st.expiries = st.expiries[1:]
-		if x.names = st.expireNames(x); len(x.names) > 0 {
+		if x.subs = st.expireAll(x.subs); len(x.subs) > 0 {
 			x.at = now.Add(c.cfg.WatchExpiry)
 			st.expiries = append(st.expiries, x)
 		}
@@ -74,22 +80,21 @@ func (st *stream) postpone() {
 	}
 }
 
-// expireNames reports those of the names that were never answered, and returns
+// expireAll reports those of the resources that were never answered, and returns
 // those that get more time. A server that has not said a word takes nothing away
 // that was heard elsewhere, and a saved copy can stand in for it.
-func (st *stream) expireNames(x expiry) (later []string) {
-	for _, n := range x.names {
-		sub := x.entry.subs[n]
+func (st *stream) expireAll(subs []*subscription) (later []*subscription) {
+	for _, sub := range subs {
 		switch {
-		case sub == nil || sub.heard == st.number:
+		case sub.entry.subs[sub.name] != sub || sub.heard == st.number:
 		case !st.answered && (sub.hasValue || sub.state != Requested):
-			later = append(later, n)
+			later = append(later, sub)
 		case !st.answered && st.s.c.keeper.has(sub):
 			sub.lapsed = true
-			later = append(later, n)
+			later = append(later, sub)
 			st.s.c.keeper.standIn()
 		default:
-			st.lose(sub, &MissingError{Type: x.entry.name, Resource: n, Server: st.s.cfg.URI, Expired: true}, nil)
+			st.lose(sub, &MissingError{Type: sub.entry.name, Resource: sub.name, Server: st.s.cfg.URI, Expired: true}, nil)
 		}
 	}
 	return later
