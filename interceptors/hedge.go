@@ -42,15 +42,13 @@ func (u *unary) runHedged() error {
 	}
 	req, err := codec.encode(u.req)
 	if err != nil {
-		return status.Errorf(codes.Internal, "encoding the message: %v", err)
+		return err
 	}
 	h := &hedge{unary: u, codec: codec, req: req, finished: make(chan *hedgedAttempt)}
 	winner := h.race()
 	err = winner.err
 	if err == nil {
-		if err = codec.decode(&winner.reply, u.reply); err != nil {
-			err = status.Errorf(codes.Internal, "decoding the message: %v", err)
-		}
+		err = codec.decode(&winner.reply, u.reply)
 	}
 	winner.out.copyOut(u.opts, u.responseEdits())
 	return err

@@ -263,6 +263,70 @@ func TestCallersServiceConfig(t *testing.T) {
 	}
 }
 
+// TestMethodConfig shows that a service config's waitForReady holds while there is no
+// configuration, by gRPC's rules: the most precise name counts, and the call's own
+// options before it.
+func TestMethodConfig(t *testing.T) {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	away := lis.Addr().String()
+	if err := lis.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m, _ := join(t, srvframe.Options{XDS: away})
+	cc := client(t, m, target, srvframe.WithDefaultServiceConfig(`{"methodConfig":[
+		{"name":[{}],"timeout":"3s","WaitForReady":true},
+		{"name":[{"service":"a.Fails"}],"waitForReady":false},
+		{"name":[{"service":"a.Fails","method":"Waits"},{"service":"a.B"}],"waitForReady":true},
+		{"name":[{"service":"a.B","method":"SaysNothing"}],"timeout":"1s"}]}`))
+	for _, test := range []struct {
+		method string
+		opts   []grpc.CallOption
+		want   codes.Code
+	}{
+		{"/any.Other/Method", nil, codes.DeadlineExceeded},
+		{"/a.Fails/Method", nil, codes.Unavailable},
+		{"/a.Fails/Waits", nil, codes.DeadlineExceeded},
+		{"/a.B/Method", nil, codes.DeadlineExceeded},
+		{"/a.B/SaysNothing", nil, codes.Unavailable},
+		{"/a.B/Method", []grpc.CallOption{grpc.WaitForReady(false)}, codes.Unavailable},
+		{"/a.Fails/Method", []grpc.CallOption{grpc.WaitForReady(false), grpc.WaitForReady(true)}, codes.DeadlineExceeded},
+	} {
+		t.Run(test.method, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			if _, err := xdstest.Call(ctx, cc, test.method, test.opts...); status.Code(err) != test.want {
+				t.Errorf("unary: %v, want %v", err, test.want)
+			}
+			if _, err := cc.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, test.method, test.opts...); status.Code(err) != test.want {
+				t.Errorf("stream: %v, want %v", err, test.want)
+			}
+		})
+	}
+}
+
+// TestMethodTimeout shows that a service config's timeout is that of the call with
+// all its attempts, as in gRPC.
+func TestMethodTimeout(t *testing.T) {
+	cp := xdstest.NewControlPlane(t)
+	failing := xdstest.NewServer(t, func(any, grpc.ServerStream) error { return status.Error(codes.Unavailable, "not now") })
+	serve(cp, func(r *routev3.Route) {
+		r.GetRoute().RetryPolicy = &routev3.RetryPolicy{
+			RetryOn: "unavailable", NumRetries: wrapperspb.UInt32(50),
+			RetryBackOff: &routev3.RetryPolicy_RetryBackOff{BaseInterval: durationpb.New(time.Hour), MaxInterval: durationpb.New(time.Hour)},
+		}
+	}, failing.Addr)
+	m, _ := join(t, srvframe.Options{XDS: cp.Addr()})
+	cc := client(t, m, target, srvframe.WithDefaultServiceConfig(`{"methodConfig":[{"name":[{}],"timeout":"0.1s"}]}`))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := xdstest.Call(ctx, cc, method); err == nil || ctx.Err() != nil {
+		t.Errorf("call: %v, and its own context: %v; want an error well before it ends", err, ctx.Err())
+	}
+}
+
 // TestTwoMeshes shows that two meshes in a process know nothing of each other.
 func TestTwoMeshes(t *testing.T) {
 	for _, name := range []string{"one", "two"} {

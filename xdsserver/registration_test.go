@@ -92,7 +92,8 @@ func TestRegistrationIsALease(t *testing.T) {
 
 func TestRegistrationComesBack(t *testing.T) {
 	bothProtocols(t, func(t *testing.T, protocol string) {
-		s := embedded(t, xdsserver.Options{})
+		log := &strings.Builder{}
+		s := embedded(t, xdsserver.Options{Logger: slog.New(slog.NewTextHandler(log, nil))})
 		f := follow(t, s, protocol, rcName)
 		serve := func() *ads {
 			server := connect(t, dial(t, s.Dialer()), protocol, serverNode("s1", "reviews:9080"))
@@ -105,9 +106,17 @@ func TestRegistrationComesBack(t *testing.T) {
 		f.sees("10.0.8.1:7000")
 		first.cancel()
 		pass(5 * time.Second)
-		serve()
+		second := serve()
 		pass(time.Minute)
 		f.sees("10.0.8.1:7000")
+		if gone := "server deregistered"; strings.Contains(log.String(), gone) {
+			t.Errorf("the log says that it is gone:\n%s", log)
+		}
+		second.cancel()
+		pass(time.Minute)
+		if gone := `msg="server deregistered" service=reviews.default.svc.cluster.local port=9080 address=10.0.8.1:7000`; !strings.Contains(log.String(), gone) {
+			t.Errorf("the log does not have %s:\n%s", gone, log)
+		}
 	})
 }
 

@@ -301,12 +301,12 @@ func (r *Registry) held(l *Lease) *registration {
 	return nil
 }
 
-func (r *Registry) release(l *Lease) {
+func (r *Registry) release(l *Lease) (removed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	g := r.held(l)
 	if g == nil || r.closed {
-		return
+		return false
 	}
 	r.restored = slices.DeleteFunc(r.restored, func(o *Lease) bool { return o == l })
 	touched := map[string]bool{}
@@ -322,6 +322,7 @@ func (r *Registry) release(l *Lease) {
 	}
 	r.publish(touched)
 	r.saveLater()
+	return len(g.leases) == 0
 }
 
 func (r *Registry) saveLater() {
