@@ -105,14 +105,17 @@ func (s *Server) debugConfig() configDump {
 	state := s.loader.current()
 	out := configDump{
 		Domain: state.model.Domain, OutboundPolicy: s.opts.OutboundPolicy.String(), Registration: s.opts.Registration.String(),
-		Loaded: state.loaded.UTC(), Restored: state.restored, Refused: orEmpty(state.model.Kept),
+		Loaded: state.loaded.UTC(), Restored: state.restored, Refused: orEmpty(config.Refused(state.problems)),
 		Problems: []problemDump{}, Objects: dumpObjects(state.model), Services: dumpServices(s.builder.current().Index()),
 		Registrations: orEmpty(s.registry.Registrations()),
 	}
 	for _, p := range state.problems {
 		d := problemDump{Severity: p.Severity.String(), File: p.File, Line: p.Line, Field: p.Field, Message: p.Message}
 		if p.Kind != "" {
-			d.Object = p.Kind + " " + p.Namespace + "/" + p.Name
+			d.Object = p.Kind
+		}
+		if p.Name != "" {
+			d.Object += " " + p.Namespace + "/" + p.Name
 		}
 		out.Problems = append(out.Problems, d)
 	}
