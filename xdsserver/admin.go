@@ -61,16 +61,16 @@ func (s *Server) writeJSON(w http.ResponseWriter, v any) {
 
 // configDump is /debug/config.
 type configDump struct {
-	Domain         string              `json:"domain"`
-	OutboundPolicy string              `json:"outboundPolicy"`
-	Registration   string              `json:"registration"`
-	Loaded         time.Time           `json:"loaded"`
-	Restored       bool                `json:"restored,omitempty"` // some files are bad and served as before a restart
-	Refused        []string            `json:"refused"`            // files whose present content is not in force
-	Problems       []problemDump       `json:"problems"`
-	Objects        []objectDump        `json:"objects"`
-	Services       []serviceDump       `json:"services"`
-	Registrations  []registry.Instance `json:"registrations"`
+	Domain         string                  `json:"domain"`
+	OutboundPolicy string                  `json:"outboundPolicy"`
+	Registration   string                  `json:"registration"`
+	Loaded         time.Time               `json:"loaded"`
+	Restored       bool                    `json:"restored,omitempty"` // some files are bad and served as before a restart
+	Refused        []string                `json:"refused"`            // files whose present content is not in force
+	Problems       []problemDump           `json:"problems"`
+	Objects        []objectDump            `json:"objects"`
+	Services       []serviceDump           `json:"services"`
+	Registrations  []registry.Registration `json:"registrations"`
 }
 
 type problemDump struct {
@@ -119,7 +119,7 @@ func (s *Server) debugConfig() configDump {
 		}
 		out.Problems = append(out.Problems, d)
 	}
-	slices.SortFunc(out.Registrations, func(a, b registry.Instance) int {
+	slices.SortFunc(out.Registrations, func(a, b registry.Registration) int {
 		return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Address, b.Address))
 	})
 	return out

@@ -172,6 +172,14 @@ func TestRegistrationKeptBack(t *testing.T) {
 		if got := log.String(); strings.Count(got, "server registered") != 1 || strings.Count(got, kept) != 1 || strings.Contains(got, admitted) {
 			t.Error(got)
 		}
+		var dump struct {
+			Registrations []struct{ Host, Service, KeptBack string }
+		}
+		get(t, s, "/debug/config", &dump)
+		if got, want := fmt.Sprint(dump.Registrations), "[{ratings ratings.default.svc.cluster.local the configuration declares no service ratings.default.svc.cluster.local}"+
+			" {reviews reviews.default.svc.cluster.local }]"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
 		apply(t, s, reviews("10.0.1.1", ""), strings.ReplaceAll(reviews("10.0.3.1", ""), "reviews", "ratings"))
 		if got := log.String(); strings.Count(got, kept) != 1 || strings.Count(got, admitted) != 1 {
 			t.Error(got)
