@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -373,6 +374,44 @@ func TestControlPlaneIsAway(t *testing.T) {
 	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), away) || !strings.Contains(err.Error(), target) {
 		t.Errorf("error %v, want UNAVAILABLE that names %s and %s", err, away, target)
 	}
+}
+
+// several is a bootstrap of control planes in order of preference.
+func several(t *testing.T, planes ...*xdstest.ControlPlane) []byte {
+	t.Helper()
+	var servers []string
+	for _, cp := range planes {
+		servers = append(servers, fmt.Sprintf(`{"server_uri":%q,"channel_creds":[{"type":"insecure"}]}`, cp.Addr()))
+	}
+	return fmt.Appendf(nil, `{"xds_servers":[%s],"node":{"id":"test"}}`, strings.Join(servers, ","))
+}
+
+// TestFallbackOfOneTarget shows that a target that has what it needs stays with it
+// when another one has to go to the next control plane (gRFC A71), also after a
+// start from what was kept.
+func TestFallbackOfOneTarget(t *testing.T) {
+	const other = "ratings:9080"
+	first, next := xdstest.NewControlPlane(t), xdstest.NewControlPlane(t)
+	serve(first, nil, xdstest.NewServer(t, xdstest.Answer("first", nil)).Addr)
+	serve(next, nil, xdstest.NewServer(t, xdstest.Answer("next", nil)).Addr)
+	next.Set(xdstest.Listener(other), xdstest.Routes(other, xdstest.Route(nil, "d")), xdstest.Cluster("d"),
+		xdstest.Endpoints("d", xdstest.NewServer(t, xdstest.Answer("other", nil)).Addr))
+	dir := t.TempDir()
+	m, _ := join(t, srvframe.Options{Bootstrap: several(t, first, next), StateDir: dir})
+	cc := client(t, m, target)
+	answers(t, cc, "first")
+	first.Stop()
+	answers(t, client(t, m, other), "other")
+	answers(t, cc, "first")
+	answers(t, client(t, m, target), "first")
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	next.Stop()
+	again, _ := join(t, srvframe.Options{Bootstrap: several(t, first, next), StateDir: dir})
+	answers(t, client(t, again, target), "first")
+	answers(t, client(t, again, other), "other")
 }
 
 // TestClose shows that Close may be called by many and often, and what is left
