@@ -23,7 +23,7 @@ type Target struct {
 	mu      sync.Mutex
 	leases  int
 	linger  *time.Timer
-	overdue *time.Timer   // while there is no configuration
+	overdue *time.Timer // while there is no configuration
 	client  *xdsclient.Client
 	join    *join         // nil while there is no subscription
 	err     error         // why there is no snapshot, or why it may be stale
