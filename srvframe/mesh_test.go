@@ -296,12 +296,18 @@ func TestMethodConfig(t *testing.T) {
 		{"/a.Fails/Method", []grpc.CallOption{grpc.WaitForReady(false), grpc.WaitForReady(true)}, codes.DeadlineExceeded},
 	} {
 		t.Run(test.method, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			timeout := time.Minute
+			if test.want == codes.DeadlineExceeded {
+				timeout = 50 * time.Millisecond
+			}
+			unary, cancel := context.WithTimeout(t.Context(), timeout)
 			defer cancel()
-			if _, err := xdstest.Call(ctx, cc, test.method, test.opts...); status.Code(err) != test.want {
+			if _, err := xdstest.Call(unary, cc, test.method, test.opts...); status.Code(err) != test.want {
 				t.Errorf("unary: %v, want %v", err, test.want)
 			}
-			if _, err := cc.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, test.method, test.opts...); status.Code(err) != test.want {
+			stream, cancel := context.WithTimeout(t.Context(), timeout)
+			defer cancel()
+			if _, err := cc.NewStream(stream, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, test.method, test.opts...); status.Code(err) != test.want {
 				t.Errorf("stream: %v, want %v", err, test.want)
 			}
 		})

@@ -230,7 +230,7 @@ func listen(flag, address string) (net.Listener, error) {
 		reason = sys.Err
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%s %s: the port is in use by another process", flag, address)
+		return nil, fmt.Errorf("%s %s: the port is in use", flag, address)
 	}
 	return nil, fmt.Errorf("%s %s: cannot listen: %w", flag, address, reason)
 }
