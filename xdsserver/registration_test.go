@@ -109,11 +109,13 @@ func TestRegistrationComesBack(t *testing.T) {
 		second := serve()
 		pass(time.Minute)
 		f.sees("10.0.8.1:7000")
+		synctest.Wait()
 		if gone := "server deregistered"; strings.Contains(log.String(), gone) {
 			t.Errorf("the log says that it is gone:\n%s", log)
 		}
 		second.cancel()
 		pass(time.Minute)
+		synctest.Wait()
 		if gone := `msg="server deregistered" service=reviews.default.svc.cluster.local port=9080 address=10.0.8.1:7000`; !strings.Contains(log.String(), gone) {
 			t.Errorf("the log does not have %s:\n%s", gone, log)
 		}
