@@ -181,9 +181,7 @@ func (u *unary) mirror(authority string) ([]*shadow, error) {
 		return nil, nil
 	}
 	req, err := codec.encode(u.req)
-	if err != nil {
-		err = status.Errorf(codes.Internal, "encoding the message: %v", err)
-	} else {
+	if err == nil {
 		u.req = req
 		u.opts = append(u.opts[:len(u.opts):len(u.opts)], grpc.ForceCodecV2(codec))
 	}
@@ -270,7 +268,7 @@ func (s *actionStream) SendMsg(m any) error {
 	if !ok {
 		var err error
 		if f, err = s.codec.encode(m); err != nil {
-			return status.Errorf(codes.Internal, "encoding the message: %v", err)
+			return err
 		}
 	}
 	for _, c := range s.copies {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,7 @@ type Client struct {
 	source    string
 	channel   uint64
 	fallbacks map[string]Fallback
+	methods   func(method string) MethodConfig // nil: nothing for any
 	deadlines sync.Pool
 	mirrors   atomic.Int64 // copies of calls under way
 	dialer    net.Dialer
@@ -56,6 +58,17 @@ type ClientOptions struct {
 	// Fallbacks are the functions that fallbacks of the configuration name, for
 	// unary calls that find no host. nil is none.
 	Fallbacks map[string]Fallback
+	// MethodConfig is what the channel's service config says about a method, which
+	// gRPC sees in each attempt only. nil says nothing. Calls run it at the same
+	// time as each other.
+	MethodConfig func(method string) MethodConfig
+}
+
+// MethodConfig is the part of a service config's methodConfig that concerns whole
+// calls.
+type MethodConfig struct {
+	WaitForReady bool          // unless the call's own options say otherwise
+	Timeout      time.Duration // of the whole call, attempts and pauses; zero is none
 }
 
 // Fallback answers a unary call in place of a server: it fills reply or returns
@@ -67,6 +80,7 @@ func NewClient(t *watch.Target, o ClientOptions) *Client {
 	c := &Client{
 		target: t, engine: t.Engine(), scheme: o.Scheme, userAgent: o.UserAgent,
 		source: o.Source, channel: rand.Uint64() | 1, fallbacks: o.Fallbacks,
+		methods: o.MethodConfig,
 	}
 	if c.source == "" {
 		c.source, _ = os.Hostname() // unknown is as constant as any other
@@ -88,7 +102,7 @@ func (c *Client) begin(ctx context.Context, cc *grpc.ClientConn, method string, 
 		return nil, err
 	}
 	d := &k.Decision
-	if t := c.timeout(ctx, d); t > 0 {
+	if t := c.timeout(ctx, d, method); t > 0 {
 		k.endAfter(t, stream)
 	}
 	if d.Actions != nil {
@@ -113,9 +127,23 @@ func (c *call) plain() bool {
 		d.Upstream.Cluster.Session == nil && d.Upstream.Cluster.Fallback == nil
 }
 
-// timeout is the deadline that the route sets: its own, or the caller's
+// timeout is the time that the call has: the route's, or the method's in the
+// service config if that is shorter. Zero is no limit.
+func (c *Client) timeout(ctx context.Context, d *mesh.Decision, method string) time.Duration {
+	t := routeTimeout(ctx, d)
+	if c.methods == nil {
+		return t
+	}
+	own := c.methods(method).Timeout
+	if t <= 0 || own > 0 && own < t {
+		return own
+	}
+	return t
+}
+
+// routeTimeout is the deadline that the route sets: its own, or the caller's
 // bounded by the greatest that the route admits (gRFC A31).
-func (c *Client) timeout(ctx context.Context, d *mesh.Decision) time.Duration {
+func routeTimeout(ctx context.Context, d *mesh.Decision) time.Duration {
 	t := d.Timeout
 	if !d.HasMaxGRPCTimeout {
 		return t
@@ -138,7 +166,7 @@ func (c *call) decide(cc *grpc.ClientConn, method string, opts []grpc.CallOption
 	for {
 		s := t.Snapshot()
 		if s == nil {
-			if err := c.await(cc, opts); err != nil {
+			if err := c.await(cc, c.client.waitsForReady(method, opts)); err != nil {
 				return err
 			}
 			continue
@@ -146,7 +174,7 @@ func (c *call) decide(cc *grpc.ClientConn, method string, opts []grpc.CallOption
 		r := c.request(s.Authority, method)
 		c.client.engine.Decide(s, &r, &c.Decision)
 		if err := c.Decision.Err; err != nil {
-			if again, err := c.undecided(s, cc, opts, err); !again {
+			if again, err := c.undecided(s, cc, c.client.waitsForReady(method, opts), err); !again {
 				return err
 			}
 			continue
@@ -182,9 +210,9 @@ func (c *call) SourceIP() string { return c.client.source }
 // undecided turns a failed decision, made on s, into the call's error. A target
 // or a cluster that does not exist may appear yet: calls that wait for ready wait
 // for it.
-func (c *call) undecided(s *snapshot.Snapshot, cc *grpc.ClientConn, opts []grpc.CallOption, err error) (again bool, _ error) {
+func (c *call) undecided(s *snapshot.Snapshot, cc *grpc.ClientConn, wait bool, err error) (again bool, _ error) {
 	var re *mesh.RouteError
-	if !errors.As(err, &re) || re.Kind != mesh.NoConfig && re.Kind != mesh.ClusterMissing || !waitsForReady(opts) {
+	if !errors.As(err, &re) || re.Kind != mesh.NoConfig && re.Kind != mesh.ClusterMissing || !wait {
 		return false, status.Error(codes.Unavailable, err.Error())
 	}
 	cc.Connect()
@@ -205,10 +233,9 @@ func (c *call) undecided(s *snapshot.Snapshot, cc *grpc.ClientConn, opts []grpc.
 
 // await waits until there is a snapshot. Fail-fast calls fail as soon as it is
 // known that there is none to be had for now.
-func (c *call) await(cc *grpc.ClientConn, opts []grpc.CallOption) error {
+func (c *call) await(cc *grpc.ClientConn, wait bool) error {
 	// An idle channel has no resolver, and without one nobody subscribes.
 	cc.Connect()
-	wait := waitsForReady(opts)
 	for {
 		p, err, changed := c.client.target.Current()
 		switch {
@@ -238,14 +265,15 @@ func (c *call) gaveUp(why error) error {
 	return status.Errorf(code, "%v; %v", c.Context.Err(), why)
 }
 
-func waitsForReady(opts []grpc.CallOption) bool {
-	wait := false
-	for _, o := range opts {
+// waitsForReady reports whether a call waits where others fail: the last of its
+// options says so, and the service config where there is none.
+func (c *Client) waitsForReady(method string, opts []grpc.CallOption) bool {
+	for _, o := range slices.Backward(opts) {
 		if f, ok := o.(grpc.FailFastCallOption); ok {
-			wait = !f.FailFast
+			return !f.FailFast
 		}
 	}
-	return wait
+	return c.methods != nil && c.methods(method).WaitForReady
 }
 
 // inject draws the route's fault. It precedes the first attempt and is not

@@ -344,6 +344,45 @@ func TestEdgeEncodeOnFinish(t *testing.T) {
 	settle(t, f, n)
 }
 
+// TestNoMessage shows that no message at all is sent as an empty one, and that
+// what cannot be encoded or decoded is said in gRPC's words, on every route.
+func TestNoMessage(t *testing.T) {
+	echo := xdstest.NewServer(t, xdstest.Echo)
+	mirror := func(r *routev3.Route) {
+		r.GetRoute().RequestMirrorPolicies = []*routev3.RouteAction_RequestMirrorPolicy{{Cluster: "m"}}
+	}
+	hedge := func(r *routev3.Route) {
+		withPerTry("unavailable", 1, time.Minute)(r)
+		r.GetRoute().HedgePolicy = &routev3.HedgePolicy{HedgeOnPerTryTimeout: true}
+	}
+	for name, edit := range map[string]func(*routev3.Route){"plain": nil, "retry": retry("unavailable", 1), "mirror": mirror, "hedge": hedge} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, nil)
+			f.serve(map[string][]string{"c": {echo.Addr}, "m": {echo.Addr}}, xdstest.Route(edit, "c"))
+			got := wrapperspb.String("before")
+			if err := f.cc.Invoke(t.Context(), "/a.B/C", nil, got); err != nil || got.GetValue() != "" {
+				t.Errorf("unary: %q, %v; want an empty message", got.GetValue(), err)
+			}
+			wantCode(t, f.cc.Invoke(t.Context(), "/a.B/C", "x", got), codes.Internal, "grpc: error while marshaling: ")
+			wantCode(t, f.cc.Invoke(t.Context(), "/a.B/C", nil, nil), codes.Internal, "grpc: failed to unmarshal the received message: ")
+
+			st, err := f.cc.NewStream(t.Context(), bidi, "/a.B/C")
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = wrapperspb.String("before")
+			if err := st.SendMsg(nil); err != nil {
+				t.Fatal(err)
+			}
+			if err := st.RecvMsg(got); err != nil || got.GetValue() != "" {
+				t.Errorf("stream: %q, %v; want an empty message", got.GetValue(), err)
+			}
+			wantCode(t, st.SendMsg("x"), codes.Internal, "grpc: error while marshaling: ")
+			f.cc.Close()
+		})
+	}
+}
+
 // Winner of a hedge waits for the loser's backoff.
 func TestEdgeHedgeBackoff(t *testing.T) {
 	var calls atomic.Int32

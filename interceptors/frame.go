@@ -5,9 +5,11 @@ import (
 	"strings"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
 )
 
 // frame is an encoded message: what is sent more than once is encoded once,
@@ -39,19 +41,26 @@ func (c frameCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	return c.inner.Unmarshal(data, v)
 }
 
-// encode returns v as a frame.
+// encode returns v as a frame, or the error that gRPC would end the call with.
+// No message at all is an empty one, as gRPC has it.
 func (c frameCodec) encode(v any) (*frame, error) {
+	if v == nil {
+		return &frame{}, nil
+	}
 	data, err := c.inner.Marshal(v)
 	if err != nil {
-		return nil, err
+		return nil, status.Errorf(codes.Internal, "grpc: error while marshaling: %v", err)
 	}
 	defer data.Free()
 	return &frame{data: data.Materialize()}, nil
 }
 
-// decode reads v from a frame.
+// decode reads v from a frame. Its error is the one of gRPC.
 func (c frameCodec) decode(f *frame, v any) error {
-	return c.inner.Unmarshal(mem.BufferSlice{mem.SliceBuffer(f.data)}, v)
+	if err := c.inner.Unmarshal(mem.BufferSlice{mem.SliceBuffer(f.data)}, v); err != nil {
+		return status.Errorf(codes.Internal, "grpc: failed to unmarshal the received message: %v", err)
+	}
+	return nil
 }
 
 // codecOf returns the codec that gRPC would choose for a call with opts.

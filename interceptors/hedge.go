@@ -42,16 +42,14 @@ func (u *unary) runHedged() error {
 	}
 	req, err := codec.encode(u.req)
 	if err != nil {
-		return status.Errorf(codes.Internal, "encoding the message: %v", err)
+		return err
 	}
 	own := *u // on the heap, not the caller's
 	h := &hedge{unary: &own, codec: codec, req: req, finished: make(chan *hedgedAttempt)}
 	winner := h.race()
 	err = winner.err
 	if err == nil {
-		if err = codec.decode(&winner.reply, u.reply); err != nil {
-			err = status.Errorf(codes.Internal, "decoding the message: %v", err)
-		}
+		err = codec.decode(&winner.reply, u.reply)
 	}
 	winner.out.copyOut(u.opts, u.responseEdits())
 	return err

@@ -377,7 +377,7 @@ func (s *retriedStream) keep(m any) (*streamAttempt, any, error) {
 	}
 	f, err := s.codec.encode(m)
 	if err != nil {
-		return nil, nil, status.Errorf(codes.Internal, "encoding the message: %v", err)
+		return nil, nil, err
 	}
 	if s.size += len(f.data) + frameOverhead; s.size > replayLimit {
 		s.commitLocked()

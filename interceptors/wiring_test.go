@@ -273,7 +273,7 @@ func TestPerTryTimeout(t *testing.T) {
 	f := newFixture(t, nil)
 	f.serve(map[string][]string{"c": {hang.Addr, good.Addr}}, xdstest.Route(func(r *routev3.Route) {
 		retry("5xx", 2)(r)
-		r.GetRoute().RetryPolicy.PerTryTimeout = durationpb.New(100 * time.Millisecond)
+		r.GetRoute().RetryPolicy.PerTryTimeout = durationpb.New(500 * time.Millisecond)
 	}, "c"))
 	for hang.Calls.Load() == 0 {
 		if got, err := f.call(t.Context()); err != nil || got != "good" {

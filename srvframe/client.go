@@ -117,8 +117,13 @@ func (m *Mesh) dialOptions(host string, options dialRecord, callers []grpc.DialO
 			m.logger.Warn("srvframe: the mesh takes the place of part of the default service config", "target", host, "ignored", dropped)
 		})
 	}
+	methods, err := methodConfigs(options.serviceConfig)
+	if err != nil {
+		return nil, err
+	}
 	target := m.watch.Target(host)
 	seen := options.clientOptions()
+	seen.MethodConfig = methods
 	seen.Fallbacks = m.fallbacks
 	if m.address.IsValid() {
 		seen.Source = m.address.String()

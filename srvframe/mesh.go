@@ -15,7 +15,6 @@ import (
 	"github.com/meshframe/meshframe/mesh"
 	"github.com/meshframe/meshframe/resolver/bootstrap"
 	"github.com/meshframe/meshframe/resolver/watch"
-	"github.com/meshframe/meshframe/resolver/xdsclient"
 )
 
 var (
@@ -89,12 +88,14 @@ type Options struct {
 type Fallback func(ctx context.Context, method string, req, reply any) error
 
 // Mesh is a membership in a mesh: clients and servers made from it share one
-// connection to the control plane and one engine. Several meshes in a process
+// connection to the control plane and one engine. Where the bootstrap names
+// several control planes each target has a connection of its own, so that one
+// that has to fall back leaves the others where they are (gRFC A71). Several meshes in a process
 // know nothing of each other. Its methods are safe for concurrent use.
 type Mesh struct {
 	setup // never written after Join
 
-	client      *xdsclient.Client
+	clients     *clients
 	watch       *watch.Manager
 	withdrawals *withdrawals
 	said        said
@@ -130,16 +131,16 @@ func join(o Options, given *bootstrap.Config) (*Mesh, error) {
 	for i := range setup.ads.Servers {
 		setup.ads.Servers[i].DialOptions = []grpc.DialOption{grpc.WithChainStreamInterceptor(leaving.intercept)}
 	}
-	client, err := xdsclient.New(setup.ads)
+	clients, err := newClients(setup.ads, setup.stateDir)
 	if err != nil {
 		return nil, err
 	}
 	return &Mesh{
 		setup:       *setup,
-		client:      client,
+		clients:     clients,
 		withdrawals: leaving,
 		watch: watch.New(watch.Config{
-			Client: client, Engine: mesh.New(mesh.Options{}), Logger: setup.logger,
+			Client: clients.first, ClientOf: clients.of, Engine: mesh.New(mesh.Options{}), Logger: setup.logger,
 			ListenerTemplate: setup.bootstrap.ClientDefaultListenerResourceNameTemplate,
 		}),
 	}, nil
@@ -154,7 +155,7 @@ func (m *Mesh) Close() error {
 	m.closeOnce.Do(func() {
 		m.done.Store(true)
 		m.watch.Close()
-		m.closeErr = m.client.Close()
+		m.closeErr = m.clients.close()
 	})
 	return m.closeErr
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -263,6 +264,76 @@ func TestCallersServiceConfig(t *testing.T) {
 	}
 }
 
+// TestMethodConfig shows that a service config's waitForReady holds while there is no
+// configuration, by gRPC's rules: the most precise name counts, and the call's own
+// options before it.
+func TestMethodConfig(t *testing.T) {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	away := lis.Addr().String()
+	if err := lis.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m, _ := join(t, srvframe.Options{XDS: away})
+	cc := client(t, m, target, srvframe.WithDefaultServiceConfig(`{"methodConfig":[
+		{"name":[{}],"timeout":"3s","WaitForReady":true},
+		{"name":[{"service":"a.Fails"}],"waitForReady":false},
+		{"name":[{"service":"a.Fails","method":"Waits"},{"service":"a.B"}],"waitForReady":true},
+		{"name":[{"service":"a.B","method":"SaysNothing"}],"timeout":"1s"}]}`))
+	for _, test := range []struct {
+		method string
+		opts   []grpc.CallOption
+		want   codes.Code
+	}{
+		{"/any.Other/Method", nil, codes.DeadlineExceeded},
+		{"/a.Fails/Method", nil, codes.Unavailable},
+		{"/a.Fails/Waits", nil, codes.DeadlineExceeded},
+		{"/a.B/Method", nil, codes.DeadlineExceeded},
+		{"/a.B/SaysNothing", nil, codes.Unavailable},
+		{"/a.B/Method", []grpc.CallOption{grpc.WaitForReady(false)}, codes.Unavailable},
+		{"/a.Fails/Method", []grpc.CallOption{grpc.WaitForReady(false), grpc.WaitForReady(true)}, codes.DeadlineExceeded},
+	} {
+		t.Run(test.method, func(t *testing.T) {
+			timeout := time.Minute
+			if test.want == codes.DeadlineExceeded {
+				timeout = 50 * time.Millisecond
+			}
+			unary, cancel := context.WithTimeout(t.Context(), timeout)
+			defer cancel()
+			if _, err := xdstest.Call(unary, cc, test.method, test.opts...); status.Code(err) != test.want {
+				t.Errorf("unary: %v, want %v", err, test.want)
+			}
+			stream, cancel := context.WithTimeout(t.Context(), timeout)
+			defer cancel()
+			if _, err := cc.NewStream(stream, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, test.method, test.opts...); status.Code(err) != test.want {
+				t.Errorf("stream: %v, want %v", err, test.want)
+			}
+		})
+	}
+}
+
+// TestMethodTimeout shows that a service config's timeout is that of the call with
+// all its attempts, as in gRPC.
+func TestMethodTimeout(t *testing.T) {
+	cp := xdstest.NewControlPlane(t)
+	failing := xdstest.NewServer(t, func(any, grpc.ServerStream) error { return status.Error(codes.Unavailable, "not now") })
+	serve(cp, func(r *routev3.Route) {
+		r.GetRoute().RetryPolicy = &routev3.RetryPolicy{
+			RetryOn: "unavailable", NumRetries: wrapperspb.UInt32(50),
+			RetryBackOff: &routev3.RetryPolicy_RetryBackOff{BaseInterval: durationpb.New(time.Hour), MaxInterval: durationpb.New(time.Hour)},
+		}
+	}, failing.Addr)
+	m, _ := join(t, srvframe.Options{XDS: cp.Addr()})
+	cc := client(t, m, target, srvframe.WithDefaultServiceConfig(`{"methodConfig":[{"name":[{}],"timeout":"0.1s"}]}`))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := xdstest.Call(ctx, cc, method); err == nil || ctx.Err() != nil {
+		t.Errorf("call: %v, and its own context: %v; want an error well before it ends", err, ctx.Err())
+	}
+}
+
 // TestTwoMeshes shows that two meshes in a process know nothing of each other.
 func TestTwoMeshes(t *testing.T) {
 	for _, name := range []string{"one", "two"} {
@@ -309,6 +380,44 @@ func TestControlPlaneIsAway(t *testing.T) {
 	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), away) || !strings.Contains(err.Error(), target) {
 		t.Errorf("error %v, want UNAVAILABLE that names %s and %s", err, away, target)
 	}
+}
+
+// several is a bootstrap of control planes in order of preference.
+func several(t *testing.T, planes ...*xdstest.ControlPlane) []byte {
+	t.Helper()
+	var servers []string
+	for _, cp := range planes {
+		servers = append(servers, fmt.Sprintf(`{"server_uri":%q,"channel_creds":[{"type":"insecure"}]}`, cp.Addr()))
+	}
+	return fmt.Appendf(nil, `{"xds_servers":[%s],"node":{"id":"test"}}`, strings.Join(servers, ","))
+}
+
+// TestFallbackOfOneTarget shows that a target that has what it needs stays with it
+// when another one has to go to the next control plane (gRFC A71), also after a
+// start from what was kept.
+func TestFallbackOfOneTarget(t *testing.T) {
+	const other = "ratings:9080"
+	first, next := xdstest.NewControlPlane(t), xdstest.NewControlPlane(t)
+	serve(first, nil, xdstest.NewServer(t, xdstest.Answer("first", nil)).Addr)
+	serve(next, nil, xdstest.NewServer(t, xdstest.Answer("next", nil)).Addr)
+	next.Set(xdstest.Listener(other), xdstest.Routes(other, xdstest.Route(nil, "d")), xdstest.Cluster("d"),
+		xdstest.Endpoints("d", xdstest.NewServer(t, xdstest.Answer("other", nil)).Addr))
+	dir := t.TempDir()
+	m, _ := join(t, srvframe.Options{Bootstrap: several(t, first, next), StateDir: dir})
+	cc := client(t, m, target)
+	answers(t, cc, "first")
+	first.Stop()
+	answers(t, client(t, m, other), "other")
+	answers(t, cc, "first")
+	answers(t, client(t, m, target), "first")
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	next.Stop()
+	again, _ := join(t, srvframe.Options{Bootstrap: several(t, first, next), StateDir: dir})
+	answers(t, client(t, again, target), "first")
+	answers(t, client(t, again, other), "other")
 }
 
 // TestClose shows that Close may be called by many and often, and what is left

@@ -32,6 +32,7 @@ type setup struct {
 	address    netip.Addr // of this process; may be unknown
 	fallbacks  map[string]interceptors.Fallback
 	drainDelay time.Duration
+	stateDir   string // empty keeps nothing
 }
 
 // optionError is what is wrong with one of the options.
@@ -63,6 +64,7 @@ func (o Options) setup(given *bootstrap.Config) (*setup, error) {
 	s := &setup{
 		logger: cmp.Or(o.Logger, slog.Default()), bootstrap: config,
 		address: address, fallbacks: o.fallbacks(), drainDelay: cmp.Or(o.DrainDelay, DefaultDrainDelay),
+		stateDir: o.StateDir,
 	}
 	s.ads = xdsclient.Config{Servers: o.servers(config), Node: config.Node, Logger: s.logger}
 	if o.StateDir != "" {

@@ -61,16 +61,16 @@ func (s *Server) writeJSON(w http.ResponseWriter, v any) {
 
 // configDump is /debug/config.
 type configDump struct {
-	Domain         string              `json:"domain"`
-	OutboundPolicy string              `json:"outboundPolicy"`
-	Registration   string              `json:"registration"`
-	Loaded         time.Time           `json:"loaded"`
-	Restored       bool                `json:"restored,omitempty"` // some files are bad and served as before a restart
-	Refused        []string            `json:"refused"`            // files whose present content is not in force
-	Problems       []problemDump       `json:"problems"`
-	Objects        []objectDump        `json:"objects"`
-	Services       []serviceDump       `json:"services"`
-	Registrations  []registry.Instance `json:"registrations"`
+	Domain         string                  `json:"domain"`
+	OutboundPolicy string                  `json:"outboundPolicy"`
+	Registration   string                  `json:"registration"`
+	Loaded         time.Time               `json:"loaded"`
+	Restored       bool                    `json:"restored,omitempty"` // some files are bad and served as before a restart
+	Refused        []string                `json:"refused"`            // files whose present content is not in force
+	Problems       []problemDump           `json:"problems"`
+	Objects        []objectDump            `json:"objects"`
+	Services       []serviceDump           `json:"services"`
+	Registrations  []registry.Registration `json:"registrations"`
 }
 
 type problemDump struct {
@@ -105,18 +105,21 @@ func (s *Server) debugConfig() configDump {
 	state := s.loader.current()
 	out := configDump{
 		Domain: state.model.Domain, OutboundPolicy: s.opts.OutboundPolicy.String(), Registration: s.opts.Registration.String(),
-		Loaded: state.loaded.UTC(), Restored: state.restored, Refused: orEmpty(state.model.Kept),
+		Loaded: state.loaded.UTC(), Restored: state.restored, Refused: orEmpty(config.Refused(state.problems)),
 		Problems: []problemDump{}, Objects: dumpObjects(state.model), Services: dumpServices(s.builder.current().Index()),
 		Registrations: orEmpty(s.registry.Registrations()),
 	}
 	for _, p := range state.problems {
 		d := problemDump{Severity: p.Severity.String(), File: p.File, Line: p.Line, Field: p.Field, Message: p.Message}
 		if p.Kind != "" {
-			d.Object = p.Kind + " " + p.Namespace + "/" + p.Name
+			d.Object = p.Kind
+		}
+		if p.Name != "" {
+			d.Object += " " + p.Namespace + "/" + p.Name
 		}
 		out.Problems = append(out.Problems, d)
 	}
-	slices.SortFunc(out.Registrations, func(a, b registry.Instance) int {
+	slices.SortFunc(out.Registrations, func(a, b registry.Registration) int {
 		return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Address, b.Address))
 	})
 	return out

@@ -72,6 +72,7 @@ func TestReloadFromDisk(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 	write(t, dir, "routes.yaml", "nonsense: [")
+	write(t, dir, "new.yaml", "nonsense: [")
 	write(t, dir, "reviews.yaml", reviews("10.0.1.3", ""))
 	if got := addresses(next().resources[rcName]); !slices.Equal(got, []string{"10.0.1.3:9080"}) {
 		t.Errorf("got %v", got)
@@ -82,7 +83,7 @@ func TestReloadFromDisk(t *testing.T) {
 	}
 	var dump struct{ Refused []string }
 	get(t, s, "/debug/config", &dump)
-	if !slices.Equal(dump.Refused, []string{filepath.Join(dir, "routes.yaml")}) {
+	if !slices.Equal(dump.Refused, []string{filepath.Join(dir, "new.yaml"), filepath.Join(dir, "routes.yaml")}) {
 		t.Errorf("got %v", dump.Refused)
 	}
 }

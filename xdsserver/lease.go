@@ -100,9 +100,11 @@ func (l *leases) later(held []*registry.Lease, after time.Duration) {
 
 func (l *leases) end(held []*registry.Lease, why string) {
 	for _, lease := range held {
-		lease.Release()
-		i := lease.Instance()
-		l.log.Info("server deregistered", "service", i.Host, "port", i.Port, "address", i.Address, "node", i.NodeID, "why", why)
+		service, i := lease.Host(), lease.Instance()
+		if !lease.Release() {
+			continue // its server came back on another stream, or another listens there now
+		}
+		l.log.Info("server deregistered", "service", service, "port", i.Port, "address", i.Address, "node", i.NodeID, "why", why)
 	}
 	l.metrics.leases.Sub(float64(len(held)))
 }

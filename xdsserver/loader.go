@@ -263,7 +263,7 @@ func (l *loader) report(before []config.Problem) {
 	l.metrics.reloads.WithLabelValues(result).Inc()
 	m := l.state.model
 	l.log.Info("configuration in force", "virtualServices", len(m.VirtualServices), "destinationRules", len(m.DestinationRules),
-		"serviceEntries", len(m.ServiceEntries), "services", len(m.Services), "refused", m.Kept)
+		"serviceEntries", len(m.ServiceEntries), "services", len(m.Services), "refused", config.Refused(l.state.problems))
 }
 
 // current returns the configuration in force.

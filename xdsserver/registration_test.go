@@ -92,7 +92,8 @@ func TestRegistrationIsALease(t *testing.T) {
 
 func TestRegistrationComesBack(t *testing.T) {
 	bothProtocols(t, func(t *testing.T, protocol string) {
-		s := embedded(t, xdsserver.Options{})
+		log := &strings.Builder{}
+		s := embedded(t, xdsserver.Options{Logger: slog.New(slog.NewTextHandler(log, nil))})
 		f := follow(t, s, protocol, rcName)
 		serve := func() *ads {
 			server := connect(t, dial(t, s.Dialer()), protocol, serverNode("s1", "reviews:9080"))
@@ -105,9 +106,19 @@ func TestRegistrationComesBack(t *testing.T) {
 		f.sees("10.0.8.1:7000")
 		first.cancel()
 		pass(5 * time.Second)
-		serve()
+		second := serve()
 		pass(time.Minute)
 		f.sees("10.0.8.1:7000")
+		synctest.Wait()
+		if gone := "server deregistered"; strings.Contains(log.String(), gone) {
+			t.Errorf("the log says that it is gone:\n%s", log)
+		}
+		second.cancel()
+		pass(time.Minute)
+		synctest.Wait()
+		if gone := `msg="server deregistered" service=reviews.default.svc.cluster.local port=9080 address=10.0.8.1:7000`; !strings.Contains(log.String(), gone) {
+			t.Errorf("the log does not have %s:\n%s", gone, log)
+		}
 	})
 }
 
@@ -162,6 +173,14 @@ func TestRegistrationKeptBack(t *testing.T) {
 		const kept, admitted = `msg="registration kept back" service=ratings.default.svc.cluster.local`, `msg="registration not kept back any more" service=ratings.`
 		if got := log.String(); strings.Count(got, "server registered") != 1 || strings.Count(got, kept) != 1 || strings.Contains(got, admitted) {
 			t.Error(got)
+		}
+		var dump struct {
+			Registrations []struct{ Host, Service, KeptBack string }
+		}
+		get(t, s, "/debug/config", &dump)
+		if got, want := fmt.Sprint(dump.Registrations), "[{ratings ratings.default.svc.cluster.local the configuration declares no service ratings.default.svc.cluster.local}"+
+			" {reviews reviews.default.svc.cluster.local }]"; got != want {
+			t.Errorf("got %s, want %s", got, want)
 		}
 		apply(t, s, reviews("10.0.1.1", ""), strings.ReplaceAll(reviews("10.0.3.1", ""), "reviews", "ratings"))
 		if got := log.String(); strings.Count(got, kept) != 1 || strings.Count(got, admitted) != 1 {

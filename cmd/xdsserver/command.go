@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -52,7 +53,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	if bad, ok := errors.AsType[*config.Errors](err); ok {
-		fmt.Fprintf(stderr, "xdsserver: the configuration has %d errors:\n%v\n", len(bad.Problems), bad)
+		plural := "s"
+		if len(bad.Problems) == 1 {
+			plural = ""
+		}
+		fmt.Fprintf(stderr, "xdsserver: the configuration has %d error%s:\n%v\n", len(bad.Problems), plural, bad)
 		return exitFailed
 	}
 	fmt.Fprintln(stderr, "xdsserver:", err)
@@ -131,6 +136,9 @@ func (f *flags) parse(stderr io.Writer) (*slog.Logger, error) {
 	}
 	if f.options.Registration, err = xdsserver.ParseRegistration(f.register); err != nil {
 		return nil, fmt.Errorf("--registration %q: want any, declared or off", f.register)
+	}
+	if slices.Contains(f.options.Config, "") {
+		return nil, errors.New(`--config "": want a file or a directory`)
 	}
 	for _, a := range []struct{ flag, address string }{{"--listen", f.listen}, {"--admin", f.admin}} {
 		if _, _, err := net.SplitHostPort(a.address); err != nil && (a.address != "" || a.flag == "--listen") {
@@ -222,7 +230,7 @@ func listen(flag, address string) (net.Listener, error) {
 		reason = sys.Err
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%s %s: the port is in use by another process", flag, address)
+		return nil, fmt.Errorf("%s %s: the port is in use", flag, address)
 	}
 	return nil, fmt.Errorf("%s %s: cannot listen: %w", flag, address, reason)
 }

@@ -149,6 +149,8 @@ spec: {}
 		want []string
 	}{
 		"bad configuration": {append(ephemeral, "--config", bad), exitFailed, []string{"bad.yaml:5: VirtualService default/reviews: ", "htttp", "bad.yaml:", "DestinationRule default/reviews: spec.host"}},
+		"no config":         {[]string{"--config", ""}, exitUsage, []string{`--config "": want a file or a directory`}},
+		"one error":         {append(ephemeral, "--config", bad+".not"), exitFailed, []string{"has 1 error:\n"}},
 		"no such file":      {append(ephemeral, "--config", bad+".not"), exitFailed, []string{"bad.yaml.not: cannot be read"}},
 		"port in use":       {[]string{"--listen", taken.Addr().String(), "--admin", ""}, exitFailed, []string{"--listen " + taken.Addr().String(), "in use"}},
 		"admin port in use": {[]string{"--listen", "127.0.0.1:0", "--admin", taken.Addr().String()}, exitFailed, []string{"--admin " + taken.Addr().String(), "in use"}},

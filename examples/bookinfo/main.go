@@ -124,6 +124,7 @@ func play(ctx context.Context, s settings, out *screen, stderr io.Writer) (passe
 	}
 	out.printf("\nServing on. Open  %s\nEdit a file in    %s   and load the page again.\nCtrl-C ends.\n", a.pageURL, a.config.dir)
 	<-ctx.Done()
+	out.printf("\nThe YAML stays in %s\n", a.config.dir)
 	return passed, nil
 }
 

@@ -163,7 +163,7 @@ func TestFlags(t *testing.T) {
 		{[]string{"-h"}, statusOK, "Usage: bookinfo"},
 		{[]string{"-bogus"}, statusUsage, "flag provided but not defined: -bogus"},
 		{[]string{"extra"}, statusUsage, `unexpected argument "extra"`},
-		{[]string{"-config", "does-not-exist"}, statusFailed, "-config does-not-exist: no *.yaml"},
+		{[]string{"-config", "does-not-exist"}, statusFailed, "-config: open does-not-exist: no such file"},
 	} {
 		var stderr bytes.Buffer
 		if status := run(t.Context(), tt.args, io.Discard, &stderr); status != tt.status || !strings.Contains(stderr.String(), tt.stderr) {

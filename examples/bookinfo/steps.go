@@ -92,6 +92,9 @@ func yamlFiles(dir string) (fs.FS, error) {
 	if dir == "" {
 		return fs.Sub(ownYAML, "config")
 	}
+	if _, err := os.ReadDir(dir); err != nil {
+		return nil, fmt.Errorf("-config: %w", err)
+	}
 	for _, below := range []string{"", "networking", "bookinfo/networking"} {
 		d := os.DirFS(filepath.Join(dir, filepath.FromSlash(below)))
 		if found, err := fs.Glob(d, "*.yaml"); err == nil && len(found) > 0 {

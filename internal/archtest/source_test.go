@@ -98,6 +98,9 @@ func walk(t *testing.T, visit func(path string)) {
 		if err != nil {
 			return err
 		}
+		if relative == ".git" && !entry.IsDir() { // a work tree beside the repository
+			return nil
+		}
 		if !entry.IsDir() {
 			visit(filepath.ToSlash(relative))
 			return nil

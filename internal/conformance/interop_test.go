@@ -83,9 +83,7 @@ var interopCases = map[string]func(context.Context, *grpc.ClientConn){
 }
 
 // interopPending are the cases that do not pass yet, with the reason.
-var interopPending = map[string]string{
-	"TestInterop/with_rules_at_work/unimplemented_method": "interceptors: a request that is nil cannot be encoded for a mirror, where gRPC takes it for an empty one",
-}
+var interopPending = map[string]string{}
 
 // interopUnsure are cases that fail once in many hundred times, with the reason.
 var interopUnsure = map[string]string{

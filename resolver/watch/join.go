@@ -59,7 +59,7 @@ type subscriber[T any] struct {
 
 func subscribe[T any](t *Target, rt *xdsclient.ResourceType[T], name string) *sub[T] {
 	s := &sub[T]{name: name}
-	s.cancel = xdsclient.Watch(t.m.cfg.Client, rt, name, subscriber[T]{t, s})
+	s.cancel = xdsclient.Watch(t.client, rt, name, subscriber[T]{t, s})
 	return s
 }
 

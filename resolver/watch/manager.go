@@ -29,6 +29,11 @@ var ErrClosed = errors.New("mesh is closed")
 type Config struct {
 	// Client delivers the resources. It is not closed by the Manager.
 	Client *xdsclient.Client
+	// ClientOf, if set, returns the client that delivers the resources of a target,
+	// in place of Client; that of inbound listeners is Client in any case. It is
+	// asked whenever a target is subscribed to, and returns the same client for the
+	// same target.
+	ClientOf func(target string) *xdsclient.Client
 	// Engine builds the snapshots.
 	Engine *mesh.Engine
 	// Logger; default slog.Default().

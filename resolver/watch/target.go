@@ -9,6 +9,7 @@ import (
 
 	"github.com/meshframe/meshframe/mesh"
 	"github.com/meshframe/meshframe/mesh/snapshot"
+	"github.com/meshframe/meshframe/resolver/xdsclient"
 )
 
 // Target is one name that calls go to. Its methods are safe for concurrent
@@ -22,7 +23,8 @@ type Target struct {
 	mu      sync.Mutex
 	leases  int
 	linger  *time.Timer
-	overdue *time.Timer   // while there is no configuration
+	overdue *time.Timer // while there is no configuration
+	client  *xdsclient.Client
 	join    *join         // nil while there is no subscription
 	err     error         // why there is no snapshot, or why it may be stale
 	changed chan struct{} // closed when current or err changes
@@ -99,6 +101,10 @@ func (t *Target) subscribe() {
 	name := strings.ReplaceAll(t.m.cfg.ListenerTemplate, "%s", t.name)
 	if t.current.Load() == nil {
 		t.overdue = time.AfterFunc(t.m.cfg.WarmTimeout, t.noteOverdue)
+	}
+	t.client = t.m.cfg.Client
+	if t.m.cfg.ClientOf != nil {
+		t.client = t.m.cfg.ClientOf(t.name)
 	}
 	t.join = newJoin(t, name)
 }

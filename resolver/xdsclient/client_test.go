@@ -16,7 +16,9 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	"github.com/meshframe/meshframe/resolver/xdsclient"
 )
@@ -214,6 +216,30 @@ func TestCloseAnyTime(t *testing.T) {
 			synctest.Wait()
 			c.Close()
 		})
+	})
+}
+
+// TestLongOutage: after however long an outage, a client is back before xdsserver
+// stops waiting for servers that were registered, 30 s after its start.
+func TestLongOutage(t *testing.T) {
+	inBubble(t, xdsclient.Auto, func(t *testing.T, c *xdsclient.Client, s *fakeServer, _, _ *events) {
+		t.Helper()
+		s.setDown("connection refused")
+		watchNothing(c)
+		elapse(24 * time.Hour)
+		for range 50 {
+			s.setDown("")
+			elapse(25 * time.Second)
+			if st := c.Status(); !st.Servers[0].Connected {
+				t.Fatalf("not connected after 25s: %+v", st.Servers[0])
+			}
+			s.setDown("connection refused")
+			s.current().end <- status.Error(codes.Unavailable, "down")
+			elapse(10 * time.Minute)
+			if st := c.Status(); st.Servers[0].Connected {
+				t.Fatal("still connected")
+			}
+		}
 	})
 }
 

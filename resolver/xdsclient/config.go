@@ -22,6 +22,12 @@ const DefaultWatchExpiry = 15 * time.Second
 // DefaultCacheBytes is the default of Config.CacheBytes.
 const DefaultCacheBytes = 64 << 20
 
+// DefaultMaxDelay is the longest pause between two attempts to reach a server,
+// before jitter. gRPC's 120 s would leave whoever comes through a long outage
+// without news, and a server without its registration, for two minutes after the
+// control plane is back; one attempt in 20 s costs neither side anything.
+const DefaultMaxDelay = 20 * time.Second
+
 // Config says whom to ask, and as whom. It is read once by New.
 type Config struct {
 	// Servers are the control planes in order of preference; at least one is
@@ -42,10 +48,10 @@ type Config struct {
 	// DefaultWatchExpiry; negative means never.
 	WatchExpiry time.Duration
 
-	// Backoff paces attempts to open a stream. The zero value means gRPC's
-	// default: 1 s, times 1.6 up to 120 s, with 20 % jitter; of other values,
-	// fields that are out of range are the default's. It starts over once a
-	// stream has brought headers or a response, or was open for BaseDelay.
+	// Backoff paces attempts to open a stream. The zero value means 1 s, times
+	// 1.6 up to DefaultMaxDelay, with 20 % jitter; of other values, fields that
+	// are out of range are the default's. It starts over once a stream has brought
+	// headers or a response, or was open for BaseDelay.
 	Backoff backoff.Config
 
 	// Cache, if set, keeps the resources that were accepted last. They are
@@ -145,6 +151,7 @@ func (c Config) withDefaults() (Config, error) {
 // withDefaultBackoff fills in what would make attempts follow without a pause.
 func withDefaultBackoff(b backoff.Config) backoff.Config {
 	d := backoff.DefaultConfig
+	d.MaxDelay = DefaultMaxDelay
 	if b == (backoff.Config{}) {
 		return d
 	}

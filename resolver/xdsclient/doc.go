@@ -50,7 +50,7 @@
 // or when it stays silent for Config.WatchExpiry on a live stream.
 //
 // Outages: last good values stay for ever, the stream is opened again with
-// jittered exponential backoff, and watchers are told when no server can be
+// jittered exponential backoff up to DefaultMaxDelay, and watchers are told when no server can be
 // reached. Delta streams resume where they stopped: the versions already
 // held are named in the first request.
 //
@@ -73,7 +73,8 @@
 // A71 leaves some things open, or has them otherwise in gRPC:
 //
 //   - gRPC keeps one client for each target, so that the fallback of one does not
-//     touch the others. Here whoever shares a Client shares its fallback.
+//     touch the others. Here whoever shares a Client shares its fallback; make one
+//     for each target where there are several servers, as srvframe does.
 //   - A watch that begins during an outage has the next server asked at once,
 //     without waiting for the next attempt to fail. Only the failure of the server
 //     in charge has the next one asked: those before it fail every time.

@@ -299,7 +299,8 @@ func (s *server) heed(err error) {
 	s.c.log.Info("xds server refuses frequent pings: a broken connection will be noticed later", "server", s.cfg.URI, "interval", s.ping)
 }
 
-// delay is the time before the next attempt, by gRPC's connection backoff.
+// delay is the time before the next attempt, by the algorithm of gRPC's
+// connection backoff.
 func (s *server) delay() time.Duration {
 	b := s.c.cfg.Backoff
 	d := float64(b.BaseDelay) * math.Pow(b.Multiplier, float64(s.attempt))

@@ -96,7 +96,7 @@ func (b *builder) unenforced(o *Object) []Problem {
 	if b.opts.AllowUnenforced {
 		r.warnf(at, "not enforced yet: %s", what)
 	} else {
-		r.errorf(at, "not enforced yet: %s. Remove it, or allow unenforced policies to get a warning instead", what)
+		r.errorf(at, "not enforced yet: %s. Remove it, or allow unenforced policies (--allow-unenforced) to get a warning instead", what)
 	}
 	return r.problems
 }

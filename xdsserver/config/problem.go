@@ -102,6 +102,18 @@ func HasErrors(problems []Problem) bool {
 	return slices.ContainsFunc(problems, func(p Problem) bool { return p.Severity == Error })
 }
 
+// Refused returns the files that have errors, whose present content is therefore not in force, in the order of the
+// problems.
+func Refused(problems []Problem) []string {
+	var out []string
+	for _, p := range problems {
+		if p.Severity == Error && !slices.Contains(out, p.File) {
+			out = append(out, p.File)
+		}
+	}
+	return out
+}
+
 // sortProblems puts problems into the order in which a person reads files.
 func sortProblems(problems []Problem) {
 	slices.SortStableFunc(problems, func(a, b Problem) int {

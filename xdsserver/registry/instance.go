@@ -117,8 +117,9 @@ func (l *Lease) Pending() string {
 	return ""
 }
 
-// Release gives the hold up; the last one to do so removes the endpoint. It may be called more than once.
-func (l *Lease) Release() { l.registry.release(l) }
+// Release gives the hold up and reports whether that removed the endpoint: the last one to do so does. It may be called
+// more than once.
+func (l *Lease) Release() (removed bool) { return l.registry.release(l) }
 
 // ErrOff is the error of Register under the policy Off.
 var ErrOff = errors.New("registration is off")

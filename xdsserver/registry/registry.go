@@ -301,12 +301,12 @@ func (r *Registry) held(l *Lease) *registration {
 	return nil
 }
 
-func (r *Registry) release(l *Lease) {
+func (r *Registry) release(l *Lease) (removed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	g := r.held(l)
 	if g == nil || r.closed {
-		return
+		return false
 	}
 	r.restored = slices.DeleteFunc(r.restored, func(o *Lease) bool { return o == l })
 	touched := map[string]bool{}
@@ -322,6 +322,7 @@ func (r *Registry) release(l *Lease) {
 	}
 	r.publish(touched)
 	r.saveLater()
+	return len(g.leases) == 0
 }
 
 func (r *Registry) saveLater() {
@@ -341,8 +342,23 @@ func (r *Registry) instances() []Instance {
 	return out
 }
 
+// Registration is what is registered, and what became of it.
+type Registration struct {
+	Instance
+	Service  string `json:"service"`            // fully qualified host of the service that it belongs to
+	KeptBack string `json:"keptBack,omitempty"` // why nobody is told of it; see Lease.Pending
+}
+
 // Registrations returns what is registered at present, also what is kept back, in no order.
-func (r *Registry) Registrations() []Instance { return r.instances() }
+func (r *Registry) Registrations() []Registration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]Registration, 0, len(r.registrations))
+	for _, g := range r.registrations {
+		out = append(out, Registration{Instance: *g.instance(), Service: g.home, KeptBack: g.kept})
+	}
+	return out
+}
 
 // Restored returns the leases for the registrations that New read from StateDir and that have not been released. The
 // caller releases them once it has waited long enough for their servers to come back.
