@@ -34,7 +34,13 @@ type findings struct {
 	// fields is what served clients do not do as it is written.
 	fields []support.Entry
 	// unserved are the clients that were asked for and are not served at all.
-	unserved []support.Client
+	unserved []refusal
+}
+
+// refusal is a client that is not served, and why.
+type refusal struct {
+	Client support.Client `json:"client"`
+	Reason string         `json:"reason"`
 }
 
 func newAnalyze() *cobra.Command {
@@ -47,7 +53,8 @@ func newAnalyze() *cobra.Command {
 - errors: xdsserver would refuse the file;
 - warnings: something will not do what its author may expect, such as a route that no request can reach, a subset that
   no rule defines or that has no endpoints, a host that nothing declares;
-- for each type of client, the fields that it does not do as they are written: degraded, rejected or not served yet.
+- for each type of client, the fields that it does not do as they are written: degraded or rejected. Of gRPC's own
+  clients a release can be named, as in grpc-core@1.51; without one it is the newest.
 
 It ends with status 1 if there are errors, with --strict also if there are warnings, and with 2 for a wrong command line.`,
 		Example: `  meshctl analyze samples/bookinfo
@@ -61,12 +68,8 @@ It ends with status 1 if there are errors, with --strict also if there are warni
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
-	names := make([]string, 0, len(support.Clients()))
-	for _, c := range support.Clients() {
-		names = append(names, c.String())
-	}
-	fs.StringSliceVar(&a.clients, "client", []string{support.Meshframe.String()}, "type of client: "+strings.Join(names, ", ")+" or all; repeatable")
-	fs.StringVar(&a.output, "output", "text", "text or json")
+	fs.StringSliceVar(&a.clients, "client", []string{support.Meshframe.String()}, clientUsage())
+	fs.StringVarP(&a.output, "output", "o", "text", "text or json")
 	fs.BoolVar(&a.strict, "strict", false, "end with status 1 for warnings too")
 	fs.StringVar(&a.domain, "domain", config.DefaultDomain, "domain that short service names are completed with")
 	fs.StringVar(&a.registration, "registration", "any", "which servers may register themselves, as xdsserver is told: any, declared or off")
@@ -118,7 +121,7 @@ func (a *analysis) find(paths []string, clients []support.Client, policy registr
 		if c.Served() {
 			f.fields = append(f.fields, support.Report(model, c)...)
 		} else {
-			f.unserved = append(f.unserved, c)
+			f.unserved = append(f.unserved, refusal{c, c.Refusal()})
 		}
 	}
 	return f
@@ -155,7 +158,7 @@ func (f *findings) text(out io.Writer) error {
 		fmt.Fprintf(&b, "%s [%s]\n", e.Reason, strings.Join(names, ", "))
 	}
 	for _, c := range f.unserved {
-		fmt.Fprintf(&b, "%s: clients of the type %s\n", support.NotServed, c)
+		fmt.Fprintf(&b, "%s: everything [%s]: %s\n", support.Rejected, c.Client, c.Reason)
 	}
 	fmt.Fprintf(&b, "\n%d files, %d objects: %d errors, %d warnings\n", len(f.files), f.objects, f.count(config.Error), f.count(config.Warning))
 	_, err := io.WriteString(out, strings.TrimLeft(b.String(), "\n"))
@@ -202,13 +205,13 @@ type problem struct {
 
 func (f *findings) json(out io.Writer) error {
 	result := struct {
-		Files    int              `json:"files"`
-		Objects  int              `json:"objects"`
-		Errors   int              `json:"errors"`
-		Warnings int              `json:"warnings"`
-		Problems []problem        `json:"problems"`
-		Support  []support.Entry  `json:"support"`
-		Unserved []support.Client `json:"unserved,omitempty"`
+		Files    int             `json:"files"`
+		Objects  int             `json:"objects"`
+		Errors   int             `json:"errors"`
+		Warnings int             `json:"warnings"`
+		Problems []problem       `json:"problems"`
+		Support  []support.Entry `json:"support"`
+		Unserved []refusal       `json:"unserved,omitempty"`
 	}{
 		Files: len(f.files), Objects: f.objects, Errors: f.count(config.Error), Warnings: f.count(config.Warning),
 		Problems: []problem{}, Support: append([]support.Entry{}, f.fields...), Unserved: f.unserved,
@@ -221,5 +224,6 @@ func (f *findings) json(out io.Writer) error {
 	}
 	enc := json.NewEncoder(out)
 	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
 	return enc.Encode(result)
 }

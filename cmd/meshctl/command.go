@@ -87,11 +87,20 @@ func parseClients(names []string) ([]support.Client, error) {
 		}
 		c, err := support.ParseClient(name)
 		if err != nil {
-			return nil, usageError{fmt.Errorf("--client: %w, %s", err, everyClient)}
+			return nil, usageError{fmt.Errorf("--client: %w; %s is all types", err, everyClient)}
 		}
 		out = append(out, c)
 	}
 	return out, nil
+}
+
+// clientUsage describes --client.
+func clientUsage() string {
+	var names []string
+	for _, c := range support.Clients() {
+		names = append(names, c.String())
+	}
+	return "type of client: " + strings.Join(names, ", ") + " or " + everyClient + "; of gRPC's own also a release, as in grpc-core@1.51; repeatable"
 }
 
 // completeClients offers the names of clients.

@@ -70,7 +70,7 @@ func TestSupportedFieldsHaveRows(t *testing.T) {
 		if !slices.Contains([]string{"VirtualService", "DestinationRule", "MeshPolicy"}, field.Kind) || unplayed[name] != "" {
 			continue
 		}
-		if field.Verdict(support.Meshframe).Outcome == support.Supported && !slices.ContainsFunc(shown, about(name)) {
+		if field.Verdict(support.Client{Type: support.Meshframe}).Outcome == support.Supported && !slices.ContainsFunc(shown, about(name)) {
 			t.Errorf("no row shows %s", name)
 		}
 	}
