@@ -48,10 +48,11 @@ func ParseRelease(s string) (r Release, ok bool) {
 }
 
 // ParseCoreRelease reads the version of the C core, such as "29.0.0", which has numbers of its own: 15 was released with
-// gRPC 1.37, 29 with 1.51. The numbers went up with each release until then; of later ones the release is that or newer.
+// gRPC 1.37, 29 with 1.51. The numbers went up with each release between; of later ones the release is that or newer, and of
+// older ones it is older than 1.37.
 func ParseCoreRelease(s string) (Release, bool) {
 	r, ok := ParseRelease(s)
-	if !ok || r.Major < 15 {
+	if !ok {
 		return Release{}, false
 	}
 	return Release{Major: 1, Minor: r.Major + 22}, true

@@ -10,12 +10,12 @@ func TestReleasesAreRead(t *testing.T) {
 			t.Errorf("%s: %v, %t", s, got, ok)
 		}
 	}
-	for s, want := range map[string]Release{"15.0.0": {1, 37, 0}, "29.0.0": {1, 51, 0}, "39.0.0": {1, 61, 0}} {
+	for s, want := range map[string]Release{"15.0.0": {1, 37, 0}, "29.0.0": {1, 51, 0}, "39.0.0": {1, 61, 0}, "14.0.0": {1, 36, 0}} {
 		if got, ok := ParseCoreRelease(s); !ok || got != want {
 			t.Errorf("core %s: %v, %t", s, got, ok)
 		}
 	}
-	for _, s := range []string{"", "9.0.0", "core"} {
+	for _, s := range []string{"", "core"} {
 		if got, ok := ParseCoreRelease(s); ok {
 			t.Errorf("core %s: %v", s, got)
 		}
