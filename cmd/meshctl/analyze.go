@@ -48,7 +48,7 @@ func newAnalyze() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "analyze PATH... [flags]",
 		Short: "Find what is wrong with configuration, and what clients make of it",
-		Long: `analyze reads files and directories (.yaml, .yml, .json, recursively) as xdsserver does, and lists
+		Long: `analyze reads files and directories (.yaml, .yml, .json, recursively) as xdsserver does, standard input for -, and lists
 
 - errors: xdsserver would refuse the file;
 - warnings: something will not do what its author may expect, such as a route that no request can reach, a subset that
@@ -59,12 +59,13 @@ func newAnalyze() *cobra.Command {
 It ends with status 1 if there are errors, with --strict also if there are warnings, and with 2 for a wrong command line.`,
 		Example: `  meshctl analyze samples/bookinfo
   meshctl analyze --client all --output json mesh.yaml
-  meshctl analyze --strict --registration off /etc/mesh`,
+  meshctl analyze --strict --registration off /etc/mesh
+  kubectl get virtualservices,destinationrules -o yaml | meshctl analyze -`,
 		Args: usage(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return []string{"yaml", "yml", "json"}, cobra.ShellCompDirectiveFilterFileExt
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return a.run(cmd.OutOrStdout(), args) },
+		RunE: func(cmd *cobra.Command, args []string) error { return a.run(cmd.InOrStdin(), cmd.OutOrStdout(), args) },
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
@@ -80,7 +81,7 @@ It ends with status 1 if there are errors, with --strict also if there are warni
 	return cmd
 }
 
-func (a *analysis) run(out io.Writer, paths []string) error {
+func (a *analysis) run(in io.Reader, out io.Writer, paths []string) error {
 	clients, err := parseClients(a.clients)
 	if err != nil {
 		return err
@@ -89,7 +90,11 @@ func (a *analysis) run(out io.Writer, paths []string) error {
 	if err != nil {
 		return usageError{fmt.Errorf("--%w", err)}
 	}
-	f := a.find(paths, clients, policy)
+	read, err := readAll(in, paths)
+	if err != nil {
+		return err
+	}
+	f := a.find(read, clients, policy)
 	switch a.output {
 	case "text":
 		err = f.text(out)
@@ -107,8 +112,25 @@ func (a *analysis) run(out io.Writer, paths []string) error {
 	return nil
 }
 
-func (a *analysis) find(paths []string, clients []support.Client, policy registry.Policy) *findings {
-	f := &findings{files: files.Read(paths...)}
+// readAll reads files and directories; "-" is what comes in.
+func readAll(in io.Reader, paths []string) ([]config.File, error) {
+	if !slices.Contains(paths, "-") {
+		return files.Read(paths...), nil
+	}
+	data, err := io.ReadAll(in)
+	if err != nil {
+		return nil, fmt.Errorf("reading standard input: %w", err)
+	}
+	paths = slices.DeleteFunc(slices.Clone(paths), func(p string) bool { return p == "-" })
+	out := []config.File{config.Parse("-", data)}
+	if len(paths) > 0 {
+		out = append(out, files.Read(paths...)...)
+	}
+	return out, nil
+}
+
+func (a *analysis) find(read []config.File, clients []support.Client, policy registry.Policy) *findings {
+	f := &findings{files: read}
 	model, problems := config.Build(f.files, config.Options{
 		Domain: a.domain, AllowUnenforced: a.allowUnenforced, OpenRegistration: policy == registry.Any,
 	})
@@ -117,6 +139,9 @@ func (a *analysis) find(paths []string, clients []support.Client, policy registr
 		return cmp.Or(strings.Compare(x.File, y.File), cmp.Compare(x.Line, y.Line), cmp.Compare(x.Severity, y.Severity))
 	})
 	f.objects = len(model.Objects())
+	if len(f.files) == 0 {
+		f.problems = append(f.problems, config.Problem{Severity: config.Warning, Message: "nothing was read: there is no file whose name ends in .yaml, .yml or .json"})
+	}
 	for _, c := range clients {
 		if c.Served() {
 			f.fields = append(f.fields, support.Report(model, c)...)

@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "write what is found into the golden fil
 // invoke runs the program and returns what it writes.
 func invoke(args ...string) (code int, stdout, stderr string) {
 	var out, bad bytes.Buffer
-	code = run(args, &out, &bad)
+	code = run(args, strings.NewReader("kind: VirtualService\nmetadata: {name: piped}\n"), &out, &bad)
 	return code, out.String(), bad.String()
 }
 
@@ -149,6 +149,11 @@ func TestCommandLine(t *testing.T) {
 		{"completion bash", 0, "bash completion", ""},
 		{"__complete analyze --client grpc-", 0, "grpc-core\n", ""},
 		{"__complete analyze --output ", 0, "json\n", ""},
+		{"analyze -", exitFailed, "error: -:1: VirtualService default/piped: apiVersion: missing", ""},
+		{"analyze -o json -", exitFailed, `"name": "piped"`, ""},
+		{"analyze testdata", 0, "warning: nothing was read", ""}, // its files end in .txt
+		{"analyze --strict testdata", exitFailed, "warning: nothing was read", ""},
+		{"analyze nothing.yaml", exitFailed, "error: nothing.yaml: cannot be read", ""},
 		{"analyze", exitUsage, "", "meshctl: requires at least 1 arg"},
 		{"analyze --client grpc x.yaml", exitUsage, "", `meshctl: --client: unknown client "grpc": want one of meshframe, `},
 		{"analyze --output xml x.yaml", exitUsage, "", `meshctl: --output "xml": want text or json`},

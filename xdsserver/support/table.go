@@ -3,6 +3,8 @@ package support
 import (
 	"slices"
 	"strings"
+
+	security "istio.io/api/security/v1beta1"
 )
 
 // row is what becomes of a field, or of a message with all that is in it.
@@ -90,7 +92,7 @@ var tables = index(
 	table{kind: "WorkloadGroup", below: "spec", rows: whole("no workload is registered or probed by it")},
 	table{kind: "ProxyConfig", below: "spec", rows: whole("it configures proxies, and there are none")},
 	table{kind: "AuthorizationPolicy", below: "spec", rows: unenforced("no request is denied by it")},
-	table{kind: "PeerAuthentication", below: "spec", rows: unenforced("connections are plaintext")},
+	table{kind: "PeerAuthentication", below: "spec", rows: peerAuthenticationRows},
 	table{kind: "RequestAuthentication", below: "spec", rows: unenforced("no token is checked by it")},
 	table{kind: "Telemetry", below: "spec", rows: whole("telemetry does not follow it")},
 	table{kind: "WasmPlugin", below: "spec", rows: whole("its plugin is not run")},
@@ -99,10 +101,34 @@ var tables = index(
 
 func whole(reason string) []row { return []row{both("", notServed(reason))} }
 
-// unenforced is the row of a kind of security policies. Where there is one, they are allowed.
+// unenforced is the row of a kind of security policies.
 func unenforced(then string) []row {
-	v := rejected("xdsserver does not start with it unless unenforced policies are allowed, and then " + then)
-	return []row{{field: "", library: v, grpc: v, judge: func(Client, Verdict, any) Verdict { return notServed(then) }}}
+	return []row{both("", rejected("xdsserver does not start with it unless unenforced policies are allowed, and then "+then))}
+}
+
+// peerAuthenticationRows: what does not ask for TLS is no reason not to start.
+var peerAuthenticationRows = []row{{
+	field:   "",
+	library: rejected(noTLSServer), grpc: rejected(noTLSServer),
+	judge: func(_ Client, table Verdict, value any) Verdict {
+		if p, ok := value.(*security.PeerAuthentication); ok && !asksForTLS(p) {
+			return notServed("connections are plaintext")
+		}
+		return table
+	},
+}}
+
+const noTLSServer = "xdsserver does not start with STRICT unless unenforced policies are allowed, and then, as with other modes, connections are plaintext"
+
+// asksForTLS reports whether the policy refuses plaintext somewhere.
+func asksForTLS(p *security.PeerAuthentication) bool {
+	const strict = security.PeerAuthentication_MutualTLS_STRICT
+	for _, m := range p.PortLevelMtls {
+		if m.GetMode() == strict {
+			return true
+		}
+	}
+	return p.GetMtls().GetMode() == strict
 }
 
 func index(all ...table) []*table {
