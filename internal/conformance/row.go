@@ -68,6 +68,9 @@ type Server struct {
 	Labels   map[string]string `yaml:"labels"` // default the version: its name
 	Locality string            `yaml:"locality"`
 	Later    bool              `yaml:"later"` // a step starts it
+	// Streams is how many calls it takes at once: more are refused by HTTP/2's
+	// REFUSED_STREAM, as of a client that did not know. 0 is any number.
+	Streams uint32 `yaml:"streams"`
 	// Behave is what it does with its requests in turn, the last with all the
 	// rest. Without any it answers.
 	Behave []Behaviour `yaml:"behave"`
