@@ -98,7 +98,7 @@ type Step struct {
 
 // Call is one call or many alike.
 type Call struct {
-	Target   string            `yaml:"target"`  // default reviews:9080
+	Target   string            `yaml:"target"`  // default reviews:9080; $NAME as in Config
 	Path     string            `yaml:"path"`    // default /shop.Reviews/Get
 	Headers  map[string]string `yaml:"headers"` // {i} stands for the number of the call within Cycle
 	Deadline time.Duration     `yaml:"deadline"`
