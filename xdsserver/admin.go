@@ -3,6 +3,7 @@ package xdsserver
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -206,7 +207,7 @@ func (s *Server) serveSupport(w http.ResponseWriter, r *http.Request) {
 	if name := r.URL.Query().Get("client"); name != "" {
 		c, err := support.ParseClient(name)
 		if err != nil {
-			writeText(w, http.StatusBadRequest, err.Error())
+			writeText(w, http.StatusBadRequest, fmt.Sprintf("no such client, there are %v; gRPC's own may name a release, as grpc-core@1.51", support.Clients()))
 			return
 		}
 		clients = []support.Client{c}

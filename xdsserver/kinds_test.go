@@ -110,10 +110,10 @@ spec: {hosts: [` + named + `], ports: [{number: 80, name: http, protocol: HTTP}]
 					t.Errorf("got %v", routes[0])
 				}
 				own := k.agent == "meshframe"
-				if h := routes[0].GetMatch().GetHeaders()[0]; (h.GetStringMatch() == nil) == own || (h.GetExactMatch() == "y") == own { //nolint:staticcheck // what older releases read
+				if h := routes[0].GetMatch().GetHeaders()[0]; (h.GetStringMatch() == nil) == own || (h.GetExactMatch() == "y") == own { // what older releases read
 					t.Errorf("got %v", h)
 				}
-				if sum := routes[0].GetRoute().GetWeightedClusters().GetTotalWeight().GetValue(); !own && sum != 4 { //nolint:staticcheck // what older releases read
+				if sum := routes[0].GetRoute().GetWeightedClusters().GetTotalWeight().GetValue(); !own && sum != 4 { // what older releases read
 					t.Errorf("the weights add up to %d", sum)
 				}
 				c.subscribe(cds, v1Cluster)

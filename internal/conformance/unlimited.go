@@ -38,12 +38,13 @@ func (c *unlimited) Read(p []byte) (int, error) {
 
 // readFirst reads the server's first frame, which has its settings.
 func (c *unlimited) readFirst() error {
-	frame := make([]byte, frameHeader)
-	if _, err := io.ReadFull(c.Conn, frame); err != nil {
+	head := make([]byte, frameHeader)
+	if _, err := io.ReadFull(c.Conn, head); err != nil {
 		return err
 	}
-	length := int(frame[0])<<16 | int(frame[1])<<8 | int(frame[2])
-	frame = append(frame, make([]byte, length)...)
+	length := int(head[0])<<16 | int(head[1])<<8 | int(head[2])
+	frame := make([]byte, frameHeader+length)
+	copy(frame, head)
 	if _, err := io.ReadFull(c.Conn, frame[frameHeader:]); err != nil {
 		return err
 	}
