@@ -24,7 +24,7 @@ func started(info grpcbalancer.DoneInfo) bool {
 //
 //	status  bytes received  bytes sent   conditions beside the status's own
 //	error   yes             any          none: the server answered
-//	error   no              yes          reset
+//	error   no              yes          reset; refused-stream too, if the error says so
 //	error   no              no           reset, reset-before-request, refused-stream
 //
 // A local deadline or cancellation is not a reset.
@@ -39,10 +39,21 @@ func attemptOf(info grpcbalancer.DoneInfo) outcome.Attempt {
 	case code == codes.Canceled || code == codes.DeadlineExceeded:
 	case info.BytesSent:
 		a.Conditions |= outcome.Reset
+		if refused(info.Err) {
+			a.Conditions |= outcome.RefusedStream
+		}
 	default:
 		a.Conditions |= outcome.Reset | outcome.ResetBeforeRequest | outcome.RefusedStream
 	}
 	return a
+}
+
+// refused reports whether the server did not take the stream: by RST_STREAM, or by a GOAWAY that leaves it out. gRPC
+// keeps what it knows of that to itself, but for the text of the status.
+func refused(err error) bool {
+	s := status.Convert(err)
+	return s.Code() == codes.Unavailable &&
+		(strings.HasSuffix(s.Message(), "REFUSED_STREAM") || strings.Contains(s.Message(), "server is draining the connection"))
 }
 
 // pushbackOf reads gRPC's retry pushback (gRFC A6): absent is 0, a number of

@@ -107,7 +107,7 @@ func (u *unary) again() bool {
 // readsHeaders reports whether response headers say something about retries.
 func (c *call) readsHeaders() bool {
 	p := c.Decision.Retry
-	return p != nil && (len(p.Headers) > 0 || len(p.ResetHeaders) > 0)
+	return p != nil && (len(p.Headers) > 0 || len(p.ResetHeaders) > 0 || p.On&outcome.EnvoyRateLimited != 0)
 }
 
 // readHeader notes what the headers of a failed attempt say about trying again,
@@ -121,11 +121,15 @@ func (c *call) readHeader(md metadata.MD) bool {
 	if retriable {
 		c.Last.Conditions |= outcome.RetriableHeaders
 	}
+	_, limited := lookup("x-envoy-ratelimited")
+	if limited {
+		c.Last.Conditions |= outcome.EnvoyRateLimited
+	}
 	after, waits := p.ResetAfter(lookup, time.Now())
 	if waits && c.Pushback == 0 {
 		c.Pushback = max(after, 1)
 	}
-	return retriable || waits
+	return retriable || limited || waits
 }
 
 // nextRetry counts another attempt, if the policy, the server and the cluster's

@@ -25,7 +25,8 @@ import (
 //	/debug/config   the model as served: objects, services, and the problems of each file
 //	/debug/clients  each client and, of each type, the version sent, accepted and refused, with the client's error; and
 //	                which fields it does not do as they are written, of the objects that its resources are made of
-//	/debug/support  the same of all objects, for each type of client; ?client=grpc-go for one type
+//	/debug/support  the same of all objects, for each type of client; ?client=grpc-go for one type, or
+//	                grpc-go@1.50 for a release of it
 func (s *Server) Admin() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok") })
@@ -209,7 +210,7 @@ func (s *Server) serveSupport(w http.ResponseWriter, r *http.Request) {
 	if name := r.URL.Query().Get("client"); name != "" {
 		c, err := support.ParseClient(name)
 		if err != nil {
-			writeText(w, http.StatusBadRequest, fmt.Sprintf("no such client, there are %v", support.Clients()))
+			writeText(w, http.StatusBadRequest, fmt.Sprintf("no such client, there are %v; gRPC's own may name a release, as grpc-core@1.51", support.Clients()))
 			return
 		}
 		clients = []support.Client{c}

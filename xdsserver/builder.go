@@ -78,7 +78,7 @@ func (b *builder) join(c *client) {
 	c.view = b.view(c.kind)
 	c.view.users++
 	c.session.view = c.view.key
-	b.report.connected(c.kind.Type)
+	b.report.connected(c.kind.Kind())
 }
 
 // leave forgets a client. It has given up its names before.

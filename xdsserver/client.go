@@ -87,6 +87,7 @@ func (c *client) begin(n *corev3.Node) error {
 	}
 	parsed, err := parseNode(n)
 	if err != nil {
+		c.server.builder.report.refused(parsed.kind.Kind(), n.GetId(), c.remote)
 		return grpcstatus.Error(codes.FailedPrecondition, err.Error())
 	}
 	if err := c.stream.SendHeader(nil); err != nil {
@@ -245,7 +246,9 @@ func nonEmpty(n *corev3.Node) *corev3.Node {
 type clientStatus struct {
 	Node      string            `json:"node"`
 	Remote    string            `json:"remote"`
-	Kind      string            `json:"kind"`
+	Kind      string            `json:"kind"`            // such as grpc-go
+	Agent     string            `json:"agent,omitempty"` // what the client calls itself, with its version
+	As        string            `json:"as"`              // the first release that is served as this one is, such as grpc-go@1.50; without one the newest
 	Protocol  string            `json:"protocol"`
 	Namespace string            `json:"namespace"`
 	Labels    map[string]string `json:"labels,omitempty"`
@@ -261,7 +264,7 @@ func (c *client) status() clientStatus {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	out := clientStatus{
-		Node: c.node.id, Remote: c.remote, Kind: c.kind.Type.String(), Protocol: c.protocol,
+		Node: c.node.id, Remote: c.remote, Kind: c.kind.Type.String(), Agent: c.node.agent, As: c.kind.Kind().Canonical().String(), Protocol: c.protocol,
 		Namespace: c.kind.Namespace, Labels: c.kind.Labels, Locality: c.kind.Locality, Since: c.since.UTC(), Types: []record{},
 	}
 	for _, r := range c.types {

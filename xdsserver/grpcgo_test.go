@@ -354,6 +354,75 @@ spec:
 	})
 }
 
+// What grpc-go would refuse a whole resource over, drop or never match is not sent to it: each rule by itself, with what
+// comes of calls. Nothing is refused.
+func TestGRPCGoClientRefusesNothing(t *testing.T) {
+	v1, v2 := &backend{name: "v1"}, &backend{name: "v2"}
+	base := echo(startBackend(t, v1), startBackend(t, v2))
+	const toV2, otherwise = "\n    route: [{destination: {host: echo, subset: v2}}]\n", "  - route: [{destination: {host: echo, subset: v1}}]\n"
+	policy := func(p string) string {
+		return strings.Replace(base, "  host: echo\n", "  host: echo\n  trafficPolicy: {"+p+"}\n", 1)
+	}
+	for _, c := range []struct{ name, yaml, want string }{
+		{"CORS", base + rule("  - corsPolicy: {allowMethods: [GET]}"+toV2), "v2"},
+		{"a query falls to the next rule, as of a request without", base + rule("  - match: [{queryParams: {a: {exact: b}}}]"+toV2+otherwise), "v1"},
+		{"a query, and no other rule", base + rule("  - match: [{queryParams: {a: {exact: b}}}]"+toV2), "Unavailable"},
+		{"the method of gRPC", base + rule("  - match: [{method: {exact: POST}}]"+toV2+otherwise), "v2"},
+		{"another method", base + rule("  - match: [{method: {exact: GET}}]"+toV2+otherwise), "v1"},
+		{"the scheme", base + rule("  - match: [{scheme: {exact: http}}]"+toV2+otherwise), "v2"},
+		{"another scheme", base + rule("  - match: [{scheme: {exact: https}}]"+toV2+otherwise), "v1"},
+		{"the authority", base + rule("  - match: [{authority: {prefix: \"echo:\"}}]"+toV2+otherwise), "v2"},
+		{"another authority", base + rule("  - match: [{authority: {prefix: other}}]"+toV2+otherwise), "v1"},
+		{"a user agent is never seen", base + rule("  - match: [{headers: {user-agent: {regex: \".*\"}}}]"+toV2+otherwise), "v1"},
+		{"without a user agent", base + rule("  - match: [{withoutHeaders: {user-agent: {exact: x}}}]"+toV2+otherwise), "v2"},
+		{"without a header that is absent", base + rule("  - match: [{withoutHeaders: {x: {exact: y}}}]"+toV2+otherwise), "v2"},
+		{"redirect", base + rule("  - redirect: {uri: /x}\n"), "Unavailable"},
+		{"direct response", base + rule("  - directResponse: {status: 200}\n"), "Unavailable"},
+		{"rewrite", base + rule("  - rewrite: {uri: /x, authority: y}"+toV2), "v2"},
+		{"mirror", base + rule("  - mirror: {host: echo, subset: v1}"+toV2), "v2"},
+		{"headers", base + rule("  - headers: {request: {set: {x: y}}}"+toV2), "v2"},
+		{"weights that do not add up to 100", base + rule("  - route:\n    - {destination: {host: echo, subset: v2}, weight: 3}\n"), "v2"},
+		{"RANDOM", policy("loadBalancer: {simple: RANDOM}") + rule("  -"+toV2[4:]), "v2"},
+		{"PASSTHROUGH", policy("loadBalancer: {simple: PASSTHROUGH}") + rule("  -"+toV2[4:]), "v2"},
+		{"LEAST_REQUEST", policy("loadBalancer: {simple: LEAST_REQUEST}") + rule("  -"+toV2[4:]), "v2"},
+		{"maglev", policy("loadBalancer: {consistentHash: {httpHeaderName: x, maglev: {tableSize: 1021}}}") + rule("  -"+toV2[4:]), "v2"},
+		{"a hash of the source", policy("loadBalancer: {consistentHash: {useSourceIp: true}}") + rule("  -"+toV2[4:]), "v2"},
+		{"outlier detection", policy("outlierDetection: {consecutive5xxErrors: 1}") + rule("  -"+toV2[4:]), "v2"},
+		{"sessions", base + rule("  -"+toV2[4:]) + `
+---
+apiVersion: networking.meshframe.dev/v1alpha1
+kind: MeshPolicy
+metadata: {name: echo}
+spec: {host: echo, sessionAffinity: {cookie: {name: c}}}
+`, "v2"},
+		{"a name to look up", strings.NewReplacer("resolution: STATIC", "resolution: DNS", "address: 127.0.0.1", "address: localhost").Replace(echo(startBackend(t, v2))), "v2"},
+		{"several names to look up", strings.NewReplacer("resolution: STATIC", "resolution: DNS", "address: 127.0.0.1", "address: localhost").Replace(base), ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, addr := serve(t, xdsserver.Options{OutboundPolicy: xdsserver.RegistryOnly}, c.yaml)
+			client := dialXDS(t, addr, "echo:80")
+			eventually(t, client, func(name string, err error) bool {
+				return name == c.want || c.want == "" && name != "" || err != nil && status.Code(err).String() == c.want
+			})
+			var clients []struct {
+				Kind, As, Agent string
+				Types           []struct{ Type, Error string }
+			}
+			get(t, s, "/debug/clients", &clients)
+			for _, k := range clients {
+				if k.Kind != "grpc-go" || k.As != "grpc-go" || k.Agent != "gRPC Go "+grpc.Version {
+					t.Errorf("got %+v", k)
+				}
+				for _, e := range k.Types {
+					if e.Error != "" {
+						t.Errorf("%s is refused: %s", e.Type, e.Error)
+					}
+				}
+			}
+		})
+	}
+}
+
 // Under allow-any an unknown host is looked up.
 func TestGRPCGoClientUnknownHost(t *testing.T) {
 	port := startBackend(t, &backend{name: "outside"})

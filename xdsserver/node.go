@@ -2,6 +2,7 @@ package xdsserver
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -20,6 +21,7 @@ import (
 // services the node's listeners stand for.
 type node struct {
 	id        string
+	agent     string // what the client calls itself, with its version
 	kind      translate.Client
 	addresses []string // INSTANCE_IPS
 	workload  string
@@ -27,16 +29,15 @@ type node struct {
 	services  []string // MESH_SERVICES
 }
 
-var errEnvoy = errors.New("Envoy is not served yet: this control plane serves gRPC-type clients")
-
 func parseNode(n *corev3.Node) (node, error) {
-	agent := n.GetUserAgentName()
-	if strings.HasPrefix(strings.ToLower(agent), "envoy") {
-		return node{}, errEnvoy
+	who := clientOf(n)
+	if reason := who.Refusal(); reason != "" {
+		return node{kind: translate.Client{Type: who.Type, Release: who.Release}}, errors.New(reason)
 	}
 	fields := n.GetMetadata().GetFields()
 	out := node{
 		id:        n.GetId(),
+		agent:     strings.TrimSpace(n.GetUserAgentName() + " " + agentVersion(n)),
 		addresses: ips(texts(fields["INSTANCE_IPS"])),
 		workload:  fields["WORKLOAD_NAME"].GetStringValue(),
 		account:   fields["SERVICE_ACCOUNT"].GetStringValue(),
@@ -59,7 +60,7 @@ func parseNode(n *corev3.Node) (node, error) {
 		namespace = config.DefaultNamespace
 	}
 	out.kind = translate.Client{
-		Type: clientType(agent), Namespace: namespace, Labels: labels(fields["LABELS"]), Locality: locality(n.GetLocality()),
+		Type: who.Type, Release: who.Release, Namespace: namespace, Labels: labels(fields["LABELS"]), Locality: locality(n.GetLocality()),
 	}
 	for _, text := range out.services {
 		if host, port, listen, err := parseService(text); err == nil { // else registering says so
@@ -69,21 +70,46 @@ func parseNode(n *corev3.Node) (node, error) {
 	return out, nil
 }
 
-// clientType tells clients apart by the name that they give themselves. One that is not known is taken for gRPC's C core,
-// which knows the least.
-func clientType(agent string) support.Client {
-	switch agent = strings.ToLower(agent); {
+// clientOf tells clients apart by what they call themselves. One that is not known is taken for gRPC's C core, which
+// knows the least. One of gRPC's own that does not say of which release it is, is taken for the newest.
+func clientOf(n *corev3.Node) support.Client {
+	agent, version := strings.ToLower(n.GetUserAgentName()), agentVersion(n)
+	switch {
+	case strings.HasPrefix(agent, "envoy"):
+		return support.Client{Type: support.Envoy}
 	case agent == "meshframe":
-		return support.Meshframe
+		return support.Client{Type: support.Meshframe}
+	case agent == "meshframe sidecar":
+		return support.Client{Type: support.Sidecar}
 	case strings.HasPrefix(agent, "grpc go"):
-		return support.GRPCGo
+		return released(support.GRPCGo, version)
 	case strings.HasPrefix(agent, "grpc java"):
-		return support.GRPCJava
+		return released(support.GRPCJava, version)
 	case strings.HasPrefix(agent, "grpc node"):
-		return support.GRPCNode
+		return released(support.GRPCNode, version)
 	default:
-		return support.GRPCCore
+		c := support.Client{Type: support.GRPCCore}
+		if core, ok := strings.CutPrefix(version, "C-core "); ok {
+			c.Release, _ = support.ParseCoreRelease(core)
+		}
+		return c
 	}
+}
+
+func released(t support.Type, version string) support.Client {
+	r, _ := support.ParseRelease(version)
+	return support.Client{Type: t, Release: r}
+}
+
+// agentVersion is the version that a client gives itself, in either of the two forms; "" is none.
+func agentVersion(n *corev3.Node) string {
+	if v := n.GetUserAgentVersion(); v != "" {
+		return v
+	}
+	if v := n.GetUserAgentBuildVersion().GetVersion(); v != nil {
+		return fmt.Sprintf("%d.%d.%d", v.GetMajorNumber(), v.GetMinorNumber(), v.GetPatch())
+	}
+	return ""
 }
 
 // texts reads a list of strings, written as a list or as one string with commas.

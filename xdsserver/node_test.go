@@ -47,11 +47,47 @@ func TestParseNode(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", in, err)
 		}
+		got.agent = "" // another test's
 		if len(got.kind.Labels) == 0 {
 			got.kind.Labels = nil
 		}
 		if diff := cmp.Diff(fmt.Sprintf("%+v", want), fmt.Sprintf("%+v", got)); diff != "" {
 			t.Errorf("%s: %s", in, diff)
+		}
+	}
+}
+
+// Clients are told apart by what they call themselves, in any of the forms that are in use.
+func TestClientsAreToldApart(t *testing.T) {
+	for in, want := range map[string]string{
+		`{}`:                               "grpc-core",
+		`{"user_agent_name": "meshframe"}`: "meshframe",
+		`{"user_agent_name": "meshframe", "user_agent_version": "1.2.3"}`:                                                                "meshframe",
+		`{"user_agent_name": "gRPC Go", "user_agent_version": "1.85.0-dev"}`:                                                             "grpc-go@1.85",
+		`{"user_agent_name": "gRPC Go", "user_agent_version": "devel"}`:                                                                  "grpc-go",
+		`{"user_agent_name": "gRPC Java", "user_agent_version": "1.48.1"}`:                                                               "grpc-java@1.48.1",
+		`{"user_agent_name": "gRPC Node Pure JS", "user_agent_version": "1.9.3"}`:                                                        "grpc-node@1.9.3",
+		`{"user_agent_name": "gRPC C-core linux", "user_agent_version": "C-core 29.0.0"}`:                                                "grpc-core@1.51",
+		`{"user_agent_name": "gRPC C-core osx x", "user_agent_version": "C-core 39.0.0 x y"}`:                                            "grpc-core@1.61",
+		`{"user_agent_name": "other", "user_agent_version": "9.0.0"}`:                                                                    "grpc-core",
+		`{"user_agent_name": "gRPC Java", "user_agent_build_version": {"version": {"major_number": 1, "minor_number": 40, "patch": 1}}}`: "grpc-java@1.40.1",
+		// Refused.
+		`{"user_agent_name": "envoy", "user_agent_build_version": {"version": {"major_number": 1, "minor_number": 36}}}`: "envoy",
+		`{"user_agent_name": "Envoy"}`:                                                    "envoy",
+		`{"user_agent_name": "meshframe sidecar"}`:                                        "sidecar",
+		`{"user_agent_name": "gRPC Go", "user_agent_version": "1.36.1"}`:                  "grpc-go@1.36.1",
+		`{"user_agent_name": "gRPC C-core linux", "user_agent_version": "C-core 14.0.0"}`: "grpc-core@1.36",
+	} {
+		n := &corev3.Node{}
+		if err := protojson.Unmarshal([]byte(in), n); err != nil {
+			t.Fatal(err)
+		}
+		got, err := parseNode(n)
+		if got.kind.Kind().String() != want {
+			t.Errorf("%s: %s, want %s", in, got.kind.Kind(), want)
+		}
+		if c := got.kind.Kind(); c.Served() != (err == nil) || err != nil && err.Error() != c.Refusal() {
+			t.Errorf("%s: %v", in, err)
 		}
 	}
 }

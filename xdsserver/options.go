@@ -73,6 +73,9 @@ type Options struct {
 	Domain string
 	// RootNamespace holds the DestinationRules for all namespaces; default "istio-system".
 	RootNamespace string
+	// SystemNamespace holds services that every client sees, whatever Sidecars say: those of the mesh itself. The default
+	// is none.
+	SystemNamespace string
 	// Logger is for what an operator should know; default slog.Default().
 	Logger *slog.Logger
 
@@ -100,5 +103,7 @@ func (o Options) withDefaults() Options {
 }
 
 func (o Options) world() translate.Options {
-	return translate.Options{RegistryOnly: o.OutboundPolicy == RegistryOnly, RootNamespace: o.RootNamespace}
+	return translate.Options{
+		RegistryOnly: o.OutboundPolicy == RegistryOnly, RootNamespace: o.RootNamespace, SystemNamespace: o.SystemNamespace,
+	}
 }

@@ -6,7 +6,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -71,6 +73,33 @@ func TestSidecarScope(t *testing.T) {
 		for _, c := range []*ads{c, other} {
 			if m := c.got(); len(m) != 1 {
 				t.Errorf("got %v", m)
+			}
+		}
+	})
+}
+
+// What a Sidecar hides under ALLOW_ANY is a name like any other that is left to DNS; services of the mesh itself are not
+// hidden.
+func TestSidecarThatAllowsAny(t *testing.T) {
+	bothProtocols(t, func(t *testing.T, protocol string) {
+		s := embedded(t, xdsserver.Options{OutboundPolicy: xdsserver.RegistryOnly, SystemNamespace: "system"}, reviews("10.0.1.1", ""),
+			strings.Replace(sidecar("./ratings.default.svc.cluster.local"), "REGISTRY_ONLY", "ALLOW_ANY", 1),
+			strings.NewReplacer("{name: reviews}", "{name: own, namespace: system}", "reviews.", "own.").Replace(reviews("10.0.1.1", "")))
+		pass(time.Minute) // of registrations that may come back
+		c := connect(t, dial(t, s.Dialer()), protocol, ours("a", map[string]any{"NAMESPACE": "default"}))
+		for name, want := range map[string]clusterv3.Cluster_DiscoveryType{
+			"reviews.default.svc.cluster.local": clusterv3.Cluster_LOGICAL_DNS,
+			"own.default.svc.cluster.local":     clusterv3.Cluster_EDS,
+		} {
+			cluster := "outbound|9080||" + name
+			c.subscribe(cds, cluster)
+			got := c.drain()
+			if len(got) == 0 {
+				t.Errorf("nothing about %s", name)
+				continue
+			}
+			if m, _ := got[len(got)-1].resources[cluster].(*clusterv3.Cluster); m.GetType() != want {
+				t.Errorf("%s: got %v", name, m)
 			}
 		}
 	})

@@ -25,7 +25,7 @@ type reporter struct {
 func newReporter(log *slog.Logger) *reporter {
 	return &reporter{
 		to:    log,
-		types: map[support.Client]map[*config.Object]struct{}{support.Meshframe: nil},
+		types: map[support.Client]map[*config.Object]struct{}{{Type: support.Meshframe}: nil},
 		noted: map[string]struct{}{},
 	}
 }
@@ -44,12 +44,22 @@ func (r *reporter) configured(m *config.Model) {
 	}
 }
 
-// connected takes note of a client of a type.
+// connected takes note of a client.
 func (r *reporter) connected(c support.Client) {
+	c = c.Canonical()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, known := r.types[c]; !known {
 		r.look(c, r.model.Objects())
+	}
+}
+
+// refused says that a client of a type is not served, once for each type and release.
+func (r *reporter) refused(c support.Client, node, remote string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.first("refused " + c.String()) {
+		r.to.Warn("a client is refused: "+c.Refusal(), "client", c.String(), "node", node, "remote", remote)
 	}
 }
 
@@ -81,19 +91,27 @@ const maxNoted = 10_000
 func (r *reporter) write(entries []support.Entry) {
 	for _, e := range entries {
 		key := e.Client.String() + e.Object.ID() + " " + e.Field + e.Verdict.String()
-		if _, known := r.noted[key]; known {
+		if !r.first(key) {
 			continue
 		}
-		if len(r.noted) >= maxNoted {
-			clear(r.noted)
-		}
-		r.noted[key] = struct{}{}
 		level := slog.LevelInfo
 		if e.Outcome == support.Rejected {
 			level = slog.LevelWarn
 		}
 		r.to.Log(context.Background(), level, "not done as it is configured: "+e.String(), "client", e.Client.String(), "file", e.Object.Source.File, "line", e.Line)
 	}
+}
+
+// first reports whether something was not logged before, and takes note of it.
+func (r *reporter) first(key string) bool {
+	if _, known := r.noted[key]; known {
+		return false
+	}
+	if len(r.noted) >= maxNoted {
+		clear(r.noted)
+	}
+	r.noted[key] = struct{}{}
+	return true
 }
 
 // use is a client and what the resources that it subscribes to are made of.
@@ -140,7 +158,7 @@ func (b *builder) support() map[*client][]support.Entry {
 	for _, u := range uses {
 		entries := append([]support.Entry{}, u.notes...)
 		for id := range u.objects {
-			q := question{id, u.client.kind.Type}
+			q := question{id, u.client.kind.Kind().Canonical()}
 			answer, known := answers[q]
 			if o := objects[id]; !known && o != nil {
 				answer = support.Object(o, q.client)

@@ -34,7 +34,13 @@ type findings struct {
 	// fields is what served clients do not do as it is written.
 	fields []support.Entry
 	// unserved are the clients that were asked for and are not served at all.
-	unserved []support.Client
+	unserved []refusal
+}
+
+// refusal is a client that is not served, and why.
+type refusal struct {
+	Client support.Client `json:"client"`
+	Reason string         `json:"reason"`
 }
 
 func newAnalyze() *cobra.Command {
@@ -42,31 +48,29 @@ func newAnalyze() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "analyze PATH... [flags]",
 		Short: "Find what is wrong with configuration, and what clients make of it",
-		Long: `analyze reads files and directories (.yaml, .yml, .json, recursively) as xdsserver does, and lists
+		Long: `analyze reads files and directories (.yaml, .yml, .json, recursively) as xdsserver does, standard input for -, and lists
 
 - errors: xdsserver would refuse the file;
 - warnings: something will not do what its author may expect, such as a route that no request can reach, a subset that
   no rule defines or that has no endpoints, a host that nothing declares;
-- for each type of client, the fields that it does not do as they are written: degraded, rejected or not served yet.
+- for each type of client, the fields that it does not do as they are written: degraded or rejected. Of gRPC's own
+  clients a release can be named, as in grpc-core@1.51; without one it is the newest.
 
 It ends with status 1 if there are errors, with --strict also if there are warnings, and with 2 for a wrong command line.`,
 		Example: `  meshctl analyze samples/bookinfo
   meshctl analyze --client all --output json mesh.yaml
-  meshctl analyze --strict --registration off /etc/mesh`,
+  meshctl analyze --strict --registration off /etc/mesh
+  kubectl get virtualservices,destinationrules -o yaml | meshctl analyze -`,
 		Args: usage(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return []string{"yaml", "yml", "json"}, cobra.ShellCompDirectiveFilterFileExt
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return a.run(cmd.OutOrStdout(), args) },
+		RunE: func(cmd *cobra.Command, args []string) error { return a.run(cmd.InOrStdin(), cmd.OutOrStdout(), args) },
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
-	names := make([]string, 0, len(support.Clients()))
-	for _, c := range support.Clients() {
-		names = append(names, c.String())
-	}
-	fs.StringSliceVar(&a.clients, "client", []string{support.Meshframe.String()}, "type of client: "+strings.Join(names, ", ")+" or all; repeatable")
-	fs.StringVar(&a.output, "output", "text", "text or json")
+	fs.StringSliceVar(&a.clients, "client", []string{support.Meshframe.String()}, clientUsage())
+	fs.StringVarP(&a.output, "output", "o", "text", "text or json")
 	fs.BoolVar(&a.strict, "strict", false, "end with status 1 for warnings too")
 	fs.StringVar(&a.domain, "domain", config.DefaultDomain, "domain that short service names are completed with")
 	fs.StringVar(&a.registration, "registration", "any", "which servers may register themselves, as xdsserver is told: any, declared or off")
@@ -77,7 +81,7 @@ It ends with status 1 if there are errors, with --strict also if there are warni
 	return cmd
 }
 
-func (a *analysis) run(out io.Writer, paths []string) error {
+func (a *analysis) run(in io.Reader, out io.Writer, paths []string) error {
 	clients, err := parseClients(a.clients)
 	if err != nil {
 		return err
@@ -86,7 +90,11 @@ func (a *analysis) run(out io.Writer, paths []string) error {
 	if err != nil {
 		return usageError{fmt.Errorf("--%w", err)}
 	}
-	f := a.find(paths, clients, policy)
+	read, err := readAll(in, paths)
+	if err != nil {
+		return err
+	}
+	f := a.find(read, clients, policy)
 	switch a.output {
 	case "text":
 		err = f.text(out)
@@ -104,8 +112,25 @@ func (a *analysis) run(out io.Writer, paths []string) error {
 	return nil
 }
 
-func (a *analysis) find(paths []string, clients []support.Client, policy registry.Policy) *findings {
-	f := &findings{files: files.Read(paths...)}
+// readAll reads files and directories; "-" is what comes in.
+func readAll(in io.Reader, paths []string) ([]config.File, error) {
+	if !slices.Contains(paths, "-") {
+		return files.Read(paths...), nil
+	}
+	data, err := io.ReadAll(in)
+	if err != nil {
+		return nil, fmt.Errorf("reading standard input: %w", err)
+	}
+	paths = slices.DeleteFunc(slices.Clone(paths), func(p string) bool { return p == "-" })
+	out := []config.File{config.Parse("-", data)}
+	if len(paths) > 0 {
+		out = append(out, files.Read(paths...)...)
+	}
+	return out, nil
+}
+
+func (a *analysis) find(read []config.File, clients []support.Client, policy registry.Policy) *findings {
+	f := &findings{files: read}
 	model, problems := config.Build(f.files, config.Options{
 		Domain: a.domain, AllowUnenforced: a.allowUnenforced, OpenRegistration: policy == registry.Any,
 	})
@@ -114,11 +139,14 @@ func (a *analysis) find(paths []string, clients []support.Client, policy registr
 		return cmp.Or(strings.Compare(x.File, y.File), cmp.Compare(x.Line, y.Line), cmp.Compare(x.Severity, y.Severity))
 	})
 	f.objects = len(model.Objects())
+	if len(f.files) == 0 {
+		f.problems = append(f.problems, config.Problem{Severity: config.Warning, Message: "nothing was read: there is no file whose name ends in .yaml, .yml or .json"})
+	}
 	for _, c := range clients {
 		if c.Served() {
 			f.fields = append(f.fields, support.Report(model, c)...)
 		} else {
-			f.unserved = append(f.unserved, c)
+			f.unserved = append(f.unserved, refusal{c, c.Refusal()})
 		}
 	}
 	return f
@@ -155,7 +183,7 @@ func (f *findings) text(out io.Writer) error {
 		fmt.Fprintf(&b, "%s [%s]\n", e.Reason, strings.Join(names, ", "))
 	}
 	for _, c := range f.unserved {
-		fmt.Fprintf(&b, "%s: clients of the type %s\n", support.NotServed, c)
+		fmt.Fprintf(&b, "%s: everything [%s]: %s\n", support.Rejected, c.Client, c.Reason)
 	}
 	fmt.Fprintf(&b, "\n%d files, %d objects: %d errors, %d warnings\n", len(f.files), f.objects, f.count(config.Error), f.count(config.Warning))
 	_, err := io.WriteString(out, strings.TrimLeft(b.String(), "\n"))
@@ -202,13 +230,13 @@ type problem struct {
 
 func (f *findings) json(out io.Writer) error {
 	result := struct {
-		Files    int              `json:"files"`
-		Objects  int              `json:"objects"`
-		Errors   int              `json:"errors"`
-		Warnings int              `json:"warnings"`
-		Problems []problem        `json:"problems"`
-		Support  []support.Entry  `json:"support"`
-		Unserved []support.Client `json:"unserved,omitempty"`
+		Files    int             `json:"files"`
+		Objects  int             `json:"objects"`
+		Errors   int             `json:"errors"`
+		Warnings int             `json:"warnings"`
+		Problems []problem       `json:"problems"`
+		Support  []support.Entry `json:"support"`
+		Unserved []refusal       `json:"unserved,omitempty"`
 	}{
 		Files: len(f.files), Objects: f.objects, Errors: f.count(config.Error), Warnings: f.count(config.Warning),
 		Problems: []problem{}, Support: append([]support.Entry{}, f.fields...), Unserved: f.unserved,
@@ -221,5 +249,6 @@ func (f *findings) json(out io.Writer) error {
 	}
 	enc := json.NewEncoder(out)
 	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
 	return enc.Encode(result)
 }

@@ -26,9 +26,10 @@ type usageError struct{ error }
 var errFound = errors.New("the configuration has errors")
 
 // run is the program; it returns the exit code.
-func run(args []string, stdout, stderr io.Writer) int {
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	cmd := newCommand()
 	cmd.SetArgs(args)
+	cmd.SetIn(stdin)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
 	err := cmd.Execute()
@@ -87,11 +88,20 @@ func parseClients(names []string) ([]support.Client, error) {
 		}
 		c, err := support.ParseClient(name)
 		if err != nil {
-			return nil, usageError{fmt.Errorf("--client: %w, %s", err, everyClient)}
+			return nil, usageError{fmt.Errorf("--client: %w; %s is all types", err, everyClient)}
 		}
 		out = append(out, c)
 	}
 	return out, nil
+}
+
+// clientUsage describes --client.
+func clientUsage() string {
+	var names []string
+	for _, c := range support.Clients() {
+		names = append(names, c.String())
+	}
+	return "type of client: " + strings.Join(names, ", ") + " or " + everyClient + "; of gRPC's own also a release, as in grpc-core@1.51; repeatable"
 }
 
 // completeClients offers the names of clients.

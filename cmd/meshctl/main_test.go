@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -20,7 +21,7 @@ var update = flag.Bool("update", false, "write what is found into the golden fil
 // invoke runs the program and returns what it writes.
 func invoke(args ...string) (code int, stdout, stderr string) {
 	var out, bad bytes.Buffer
-	code = run(args, &out, &bad)
+	code = run(args, strings.NewReader("kind: VirtualService\nmetadata: {name: piped}\n"), &out, &bad)
 	return code, out.String(), bad.String()
 }
 
@@ -104,7 +105,7 @@ func TestIstioSamples(t *testing.T) {
 }
 
 func TestSupport(t *testing.T) {
-	code, stdout, stderr := invoke("support", "--client", "grpc-go,envoy")
+	code, stdout, stderr := invoke("support", "--client", "grpc-go@1.40,envoy")
 	if code != 0 || stderr != "" {
 		t.Fatalf("status %d, %s", code, stderr)
 	}
@@ -112,11 +113,21 @@ func TestSupport(t *testing.T) {
 	if want := 2 * len(support.Rows()); len(lines) != want {
 		t.Errorf("%d lines, want %d", len(lines), want)
 	}
-	if f := strings.Fields(lines[0]); f[0] != "grpc-go" || f[1] != "VirtualService" || f[2] != "hosts[]" || f[3] != "supported:" {
+	if f := strings.Fields(lines[0]); f[0] != "grpc-go@1.40" || f[1] != "VirtualService" || f[2] != "hosts[]" || f[3] != "supported:" {
 		t.Errorf("%q", lines[0])
 	}
-	if last := lines[len(lines)-1]; !strings.HasPrefix(last, "envoy ") || !strings.Contains(last, "not served yet: ") {
+	if last := lines[len(lines)-1]; !strings.HasPrefix(last, "envoy ") || !strings.Contains(last, "rejected: its streams are refused: Envoy is not served yet: ") {
 		t.Errorf("%q", last)
+	}
+	code, stdout, _ = invoke("support", "--client", "all", "-o", "json")
+	var rows []struct{ Client, Kind, Field, Outcome, Reason string }
+	if err := json.Unmarshal([]byte(stdout), &rows); err != nil || code != 0 || len(rows) != len(support.Clients())*len(support.Rows()) {
+		t.Errorf("status %d, %d rows, %v", code, len(rows), err)
+	}
+	for _, r := range rows {
+		if (r.Client == "envoy" || r.Client == "sidecar") != (strings.Contains(r.Reason, "its streams are refused")) || r.Outcome == "" {
+			t.Errorf("%+v", r)
+		}
 	}
 	code, stdout, _ = invoke("support", "--markdown")
 	if code != 0 || stdout != support.Markdown() {
@@ -138,11 +149,19 @@ func TestCommandLine(t *testing.T) {
 		{"completion bash", 0, "bash completion", ""},
 		{"__complete analyze --client grpc-", 0, "grpc-core\n", ""},
 		{"__complete analyze --output ", 0, "json\n", ""},
+		{"analyze -", exitFailed, "error: -:1: VirtualService default/piped: apiVersion: missing", ""},
+		{"analyze -o json -", exitFailed, `"name": "piped"`, ""},
+		{"analyze testdata", 0, "warning: nothing was read", ""}, // its files end in .txt
+		{"analyze --strict testdata", exitFailed, "warning: nothing was read", ""},
+		{"analyze nothing.yaml", exitFailed, "error: nothing.yaml: cannot be read", ""},
 		{"analyze", exitUsage, "", "meshctl: requires at least 1 arg"},
 		{"analyze --client grpc x.yaml", exitUsage, "", `meshctl: --client: unknown client "grpc": want one of meshframe, `},
 		{"analyze --output xml x.yaml", exitUsage, "", `meshctl: --output "xml": want text or json`},
 		{"analyze --registration some x.yaml", exitUsage, "", `meshctl: --registration "some": want any, declared or off`},
 		{"analyze --wrong x.yaml", exitUsage, "", "meshctl: unknown flag: --wrong"},
+		{"support --client grpc-go@x", exitUsage, "", `meshctl: --client: client "grpc-go@x": want a release such as 1.50 after the @`},
+		{"support --output xml", exitUsage, "", `meshctl: --output "xml": want text or json`},
+		{"support --markdown --output json", exitUsage, "", "meshctl: --markdown writes the tables of all clients"},
 		{"support x", exitUsage, "", "meshctl: unknown command"},
 		{"support --client x", exitUsage, "", "meshctl: --client: unknown client"},
 		{"wrong", exitUsage, "", `meshctl: unknown command "wrong" for "meshctl"`},

@@ -91,8 +91,11 @@ func (w *grpcWorld) Start(server Server, answer Answerer) Running {
 		}
 		desc.Methods = append(desc.Methods, grpc.MethodDesc{MethodName: name, Handler: answer.unary(name)})
 	}
-	started := member.Server(func(r grpc.ServiceRegistrar) { r.RegisterService(&desc, struct{}{}) },
-		grpc.UnknownServiceHandler(answer.stream))
+	opts := []grpc.ServerOption{grpc.UnknownServiceHandler(answer.stream)}
+	if server.Streams > 0 {
+		opts = append(opts, grpc.MaxConcurrentStreams(server.Streams))
+	}
+	started := member.Server(func(r grpc.ServiceRegistrar) { r.RegisterService(&desc, struct{}{}) }, opts...)
 	return grpcServer{started}
 }
 
@@ -202,7 +205,11 @@ func (w *grpcWorld) dial(ctx context.Context, address string) (net.Conn, error) 
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return w.mesh.Dial(ctx, address)
+		conn, err := w.mesh.Dial(ctx, address)
+		if err != nil {
+			return nil, err
+		}
+		return &unlimited{Conn: conn}, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

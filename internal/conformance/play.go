@@ -122,10 +122,15 @@ func (p *player) warm() {
 
 // apply applies YAML with the addresses of servers put in.
 func (p *player) apply(yaml string) {
+	p.world.Apply(p.addressed(yaml))
+}
+
+// addressed puts the addresses of servers into a text.
+func (p *player) addressed(text string) string {
 	for name, server := range p.servers {
-		yaml = strings.ReplaceAll(yaml, "$"+name, server.IP())
+		text = strings.ReplaceAll(text, "$"+name, server.IP())
 	}
-	p.world.Apply(strings.ReplaceAll(yaml, "$dead", "10.255.255.1"))
+	return strings.ReplaceAll(text, "$dead", "10.255.255.1")
 }
 
 func (p *player) start(s Server) {
@@ -227,7 +232,7 @@ var errPatience = errors.New("nothing ended the call")
 
 // one makes one call.
 func (p *player) one(c *Call, number int) Response {
-	request := Request{Target: c.Target, Path: c.Path, Headers: map[string]string{}}
+	request := Request{Target: p.addressed(c.Target), Path: c.Path, Headers: map[string]string{}}
 	for name, value := range c.Headers {
 		request.Headers[name] = strings.ReplaceAll(value, "{i}", strconv.Itoa(number))
 	}

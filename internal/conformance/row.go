@@ -68,6 +68,9 @@ type Server struct {
 	Labels   map[string]string `yaml:"labels"` // default the version: its name
 	Locality string            `yaml:"locality"`
 	Later    bool              `yaml:"later"` // a step starts it
+	// Streams is how many calls it takes at once: more are refused by HTTP/2's
+	// REFUSED_STREAM, as of a client that did not know. 0 is any number.
+	Streams uint32 `yaml:"streams"`
 	// Behave is what it does with its requests in turn, the last with all the
 	// rest. Without any it answers.
 	Behave []Behaviour `yaml:"behave"`
@@ -95,7 +98,7 @@ type Step struct {
 
 // Call is one call or many alike.
 type Call struct {
-	Target   string            `yaml:"target"`  // default reviews:9080
+	Target   string            `yaml:"target"`  // default reviews:9080; $NAME as in Config
 	Path     string            `yaml:"path"`    // default /shop.Reviews/Get
 	Headers  map[string]string `yaml:"headers"` // {i} stands for the number of the call within Cycle
 	Deadline time.Duration     `yaml:"deadline"`

@@ -163,6 +163,9 @@ func (s *scope) httpFilters(filters []*hcmv3.HttpFilter) (filterPolicies, error)
 			return out, at.errorf("the router must be the last filter, and only that")
 		}
 		if router {
+			if len(f.GetTypedConfig().GetValue()) > 0 {
+				at.notef("the router's settings are not honoured yet")
+			}
 			continue
 		}
 		p, err := at.httpFilter(f)

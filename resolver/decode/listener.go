@@ -19,7 +19,11 @@ var (
 	hcmFields = newFields("codec_type", "stat_prefix", "rds", "route_config", "scoped_routes", "http_filters",
 		"common_http_protocol_options")
 	httpProtocolFields = newFields("max_stream_duration")
-	filterChainFields  = newFields("filters", "name", "metadata", "transport_socket")
+	// Beside what is read and names: how sockets are made, which the server's program decides.
+	listenerFields = newFields("api_listener", "filter_chains", "default_filter_chain", "name", "address", "metadata", "stat_prefix",
+		"stats_matcher", "traffic_direction", "reuse_port", "enable_reuse_port", "drain_type", "tcp_backlog_size", "deprecated_v1",
+		"per_connection_buffer_limit_bytes", "max_connections_to_accept_per_socket_event", "connection_balance_config")
+	filterChainFields = newFields("filters", "name", "metadata", "transport_socket")
 )
 
 // Listener reads an LDS resource (envoy.config.listener.v3): an API listener
@@ -43,6 +47,7 @@ func Listener(name string, body []byte) Result[*snapshot.Listener] {
 	}
 	r := &report{}
 	l := &snapshot.Listener{Name: name}
+	root(r).noteRest(m, listenerFields)
 	if api := m.GetApiListener(); api != nil {
 		err = root(r).at("api_listener").apiListener(api.GetApiListener(), l)
 	} else {

@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	fenceFile   = "meshtest-fence.yaml"
-	fenceMethod = "/meshtest.Fence/Pass"
+	fenceFile      = "meshtest-fence.yaml"
+	fenceNamespace = "meshtest"
+	fenceMethod    = "/meshtest.Fence/Pass"
 	// fenceTimeout bounds the wait for the mesh to be in step: only a bug
 	// makes it this long.
 	fenceTimeout = 20 * time.Second
@@ -79,14 +80,14 @@ func (f *fence) next() []byte {
 	}
 	return fmt.Appendf(nil, `apiVersion: networking.istio.io/v1
 kind: ServiceEntry
-metadata: {name: fence, namespace: meshtest}
+metadata: {name: fence, namespace: %s}
 spec:
   hosts: [%s]
   ports: [{number: 80, name: grpc, protocol: GRPC}]
   location: MESH_INTERNAL
   resolution: STATIC
   endpoints: [{address: %v, ports: {grpc: %d}}]
-`, strings.Join(hosts, ", "), f.addr.IP, f.addr.Port)
+`, fenceNamespace, strings.Join(hosts, ", "), f.addr.IP, f.addr.Port)
 }
 
 // pass returns when the member can call this round's service.

@@ -78,8 +78,9 @@ func New(t testing.TB, yaml string, opts ...Option) *Mesh {
 	t.Helper()
 	o := options{logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))}
 	o.server = xdsserver.Options{
-		OutboundPolicy: xdsserver.RegistryOnly,
-		RestartGrace:   1, // nothing was registered before the test
+		OutboundPolicy:  xdsserver.RegistryOnly,
+		SystemNamespace: fenceNamespace, // Sidecars do not hide the fence
+		RestartGrace:    1,              // nothing was registered before the test
 	}
 	for _, opt := range opts {
 		opt(&o)

@@ -1,38 +1,132 @@
 package config
 
 import (
+	"maps"
+	"slices"
+	"strings"
+
 	"google.golang.org/protobuf/proto"
 
 	networking "istio.io/api/networking/v1alpha3"
 )
 
+// maxBroad bounds how many matches each later one is compared with. Those past it are only compared with their equals.
+const maxBroad = 1000
+
+// reach is what the routes so far take.
+type reach struct {
+	everything int // the route that takes every request; -1 is none
+	seen       map[string]int
+	broad      []broad // matches that may take requests of others
+}
+
+type broad struct {
+	route int
+	match *networking.HTTPMatchRequest
+}
+
 // checkReachable warns about routes that no request can reach, because the first route that fits is taken.
 func checkReachable(r *reader, routes []*networking.HTTPRoute) {
-	everything := -1
-	seen := map[string]int{}
+	taken := &reach{everything: -1, seen: map[string]int{}}
 	for i, route := range routes {
 		path := element("spec.http", i)
-		if everything >= 0 {
-			r.warnf(path, "never used: http[%d] has no match and takes every request", everything)
-			continue
+		switch {
+		case taken.everything >= 0 && len(routes[taken.everything].Match) == 0:
+			r.warnf(path, "never used: http[%d] has no match and takes every request", taken.everything)
+		case taken.everything >= 0:
+			r.warnf(path, "never used: http[%d] takes every request", taken.everything)
+		case len(route.Match) == 0:
+			taken.everything = i
+		default:
+			taken.check(r, path, i, route.Match)
 		}
-		if len(route.Match) == 0 {
-			everything = i
-			continue
-		}
-		checkMatches(r, path, i, route.Match, seen)
 	}
 }
 
-func checkMatches(r *reader, path string, index int, matches []*networking.HTTPMatchRequest, seen map[string]int) {
+func (t *reach) check(r *reader, path string, index int, matches []*networking.HTTPMatchRequest) {
 	for j, m := range matches {
 		key := matchKey(m)
-		if first, ok := seen[key]; ok && first != index {
-			r.warnf(element(field(path, "match"), j), "never used: http[%d] matches the same requests", first)
-		} else if !ok {
-			seen[key] = index
+		if first, ok := t.seen[key]; ok {
+			if first != index {
+				r.warnf(element(field(path, "match"), j), "never used: http[%d] matches the same requests", first)
+			}
+			continue
+		}
+		t.seen[key] = index
+		if k := slices.IndexFunc(t.broad, func(b broad) bool { return b.route != index && takesAll(b.match, m) }); k >= 0 {
+			r.warnf(element(field(path, "match"), j), "never used: http[%d] takes all requests that it matches", t.broad[k].route)
+			continue
+		}
+		if takesAll(m, &networking.HTTPMatchRequest{}) {
+			t.everything = index
+		}
+		if m.GetUri().GetExact() == "" && len(t.broad) < maxBroad {
+			t.broad = append(t.broad, broad{index, m})
 		}
 	}
+}
+
+// takesAll reports whether every request that a narrow match takes is taken by a wide one. It may miss some, as where a
+// regular expression is wider than another.
+func takesAll(wide, narrow *networking.HTTPMatchRequest) bool {
+	same := func(a, b *networking.StringMatch) bool { return a == nil || b != nil && proto.Equal(a, b) }
+	among := func(a, b map[string]*networking.StringMatch) bool {
+		for k, v := range a {
+			if other, ok := b[k]; !ok || !proto.Equal(v, other) {
+				return false
+			}
+		}
+		return true
+	}
+	return coversPath(wide, narrow) &&
+		same(wide.Method, narrow.Method) && same(wide.Scheme, narrow.Scheme) && same(wide.Authority, narrow.Authority) &&
+		among(wide.Headers, narrow.Headers) && among(wide.WithoutHeaders, narrow.WithoutHeaders) && among(wide.QueryParams, narrow.QueryParams) &&
+		(wide.Port == 0 || wide.Port == narrow.Port) &&
+		(wide.SourceNamespace == "" || wide.SourceNamespace == narrow.SourceNamespace) &&
+		coversLabels(wide.SourceLabels, narrow.SourceLabels) && coversGateways(wide.Gateways, narrow.Gateways)
+}
+
+func coversPath(wide, narrow *networking.HTTPMatchRequest) bool {
+	fold := func(s string) string {
+		if wide.IgnoreUriCase {
+			return strings.ToLower(s)
+		}
+		return s
+	}
+	switch w := wide.GetUri().GetMatchType().(type) {
+	case nil:
+		return true
+	case *networking.StringMatch_Prefix:
+		if w.Prefix == "/" {
+			return true // every path begins so
+		}
+		if narrow.IgnoreUriCase && !wide.IgnoreUriCase {
+			return false
+		}
+		switch n := narrow.GetUri().GetMatchType().(type) {
+		case *networking.StringMatch_Prefix:
+			return strings.HasPrefix(fold(n.Prefix), fold(w.Prefix))
+		case *networking.StringMatch_Exact:
+			return strings.HasPrefix(fold(n.Exact), fold(w.Prefix))
+		}
+		return false
+	default:
+		return proto.Equal(wide.Uri, narrow.Uri) && (wide.IgnoreUriCase || !narrow.IgnoreUriCase)
+	}
+}
+
+func coversLabels(wide, narrow map[string]string) bool {
+	for k, v := range maps.All(wide) {
+		if other, ok := narrow[k]; !ok || other != v {
+			return false
+		}
+	}
+	return true
+}
+
+// coversGateways compares lists of gateways. None is those of the rule, and each one written is among them.
+func coversGateways(wide, narrow []string) bool {
+	return len(wide) == 0 || len(narrow) > 0 && !slices.ContainsFunc(narrow, func(g string) bool { return !slices.Contains(wide, g) })
 }
 
 // matchKey is equal for matches that match the same.

@@ -13,7 +13,7 @@ var misplaced = map[protoreflect.FullName]map[string]string{
 		"name":   "the name of a destination is written as host",
 	},
 	"istio.networking.v1alpha3.HTTPFaultInjection.Abort": {
-		"percent": "percent was removed from Istio's API, and without a percentage no request is aborted; write percentage: {value: 50}",
+		"percent": "percent was removed from Istio's API, and without a percentage no request is aborted; write percentage: {value: ...}",
 	},
 	"istio.networking.v1alpha3.HTTPRoute": {
 		"websocketUpgrade":      "removed from Istio's API; WebSocket upgrades need no setting any more, leave it out",

@@ -102,7 +102,7 @@ func checkNothing[M proto.Message](*reader, M) {}
 
 // removed are groups of Istio's that are gone. Their objects held policies, so they are not passed over in silence.
 var removed = map[string]string{
-	"config.istio.io":         "Mixer's API was removed from Istio in version 1.8; rate limits and access rules written in it do nothing",
+	"config.istio.io":         "Mixer's API was removed from Istio in version 1.8; write rateLimit in a MeshPolicy, or an AuthorizationPolicy",
 	"authentication.istio.io": "this API was removed from Istio in version 1.6; write PeerAuthentication and RequestAuthentication",
 	"rbac.istio.io":           "this API was removed from Istio in version 1.6; write AuthorizationPolicy",
 }

@@ -43,6 +43,7 @@ func (p *parser) object(n *yaml.Node, depth int) {
 		return
 	}
 	top := r.entries(n, "")
+	r.peek(top)
 	if !r.identify(top) {
 		return
 	}
@@ -188,6 +189,23 @@ func (r *reader) identify(top []entry) bool {
 	}
 	r.meta.APIVersion, r.meta.Kind = read("apiVersion"), read("kind")
 	return r.meta.APIVersion != "" && r.meta.Kind != ""
+}
+
+// peek takes kind and name of an object, for what is said about it before they are read.
+func (r *reader) peek(top []entry) {
+	text := func(in []entry, key string) string {
+		if v := find(in, key); v != nil {
+			if s, bad := readString(v); bad == "" {
+				return shorten(s)
+			}
+		}
+		return ""
+	}
+	r.meta.Kind = text(top, "kind")
+	if m := find(top, "metadata"); m != nil && m.Kind == yaml.MappingNode {
+		in := entries(m, func(_, _ *yaml.Node) {})
+		r.meta.Name, r.meta.Namespace = text(in, "name"), cmp.Or(text(in, "namespace"), DefaultNamespace)
+	}
 }
 
 func (r *reader) unknownKind(group string) {

@@ -55,18 +55,22 @@ func (p Problem) String() string {
 		}
 		b.WriteString(": ")
 	}
-	if p.Kind != "" {
-		b.WriteString(p.Kind)
-		if p.Name != "" {
-			b.WriteString(" " + p.Namespace + "/" + p.Name)
-		}
-		b.WriteString(": ")
+	if object := p.object(); object != "" {
+		b.WriteString(object + ": ")
 	}
 	if p.Field != "" {
 		b.WriteString(p.Field + ": ")
 	}
 	b.WriteString(p.Message)
 	return b.String()
+}
+
+// object writes "Kind namespace/name", leaving out what is unknown.
+func (p Problem) object() string {
+	if p.Name == "" {
+		return p.Kind
+	}
+	return strings.TrimLeft(p.Kind+" "+p.Namespace+"/"+p.Name, " ")
 }
 
 // Errors is the error made of problems of severity Error; its text lists every one on a line of its own.

@@ -54,7 +54,7 @@ func (l *linter) service(s *Service) {
 		return
 	}
 	if len(s.Endpoints) == 0 {
-		l.report(l.severity, s.Source, "spec", "%s has no endpoints in the configuration, only those of servers that register", s.Host)
+		l.none(s)
 		return
 	}
 	for _, p := range s.Ports {
@@ -65,6 +65,14 @@ func (l *linter) service(s *Service) {
 	for _, d := range l.rules[s.Host] {
 		l.subsets(s, d)
 	}
+}
+
+func (l *linter) none(s *Service) {
+	if l.severity == config.Info {
+		l.report(config.Info, s.Source, "spec", "%s has no endpoints in the configuration, only those of servers that register", s.Host)
+		return
+	}
+	l.report(config.Warning, s.Source, "spec", "%s has no endpoints: requests sent there fail", s.Host)
 }
 
 func (l *linter) subsets(s *Service, d *config.DestinationRule) {

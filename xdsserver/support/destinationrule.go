@@ -6,6 +6,7 @@ import (
 
 const (
 	noBinding   = "calls are not bound to endpoints: gRPC hashes by a header only, in a ring only"
+	noRing      = "calls are not bound to endpoints: this release of gRPC would refuse the cluster"
 	noWarmup    = "new endpoints get their full share of calls at once"
 	noEjection  = "endpoints are not ejected: gRPC cannot count consecutive errors"
 	noBudget    = "retries are not limited by a budget"
@@ -26,12 +27,12 @@ var destinationRuleRows = []row{
 	{field: "trafficPolicy.portLevelSettings[]", as: "trafficPolicy", library: works("replaces all others, as in Istio, each setting as below"), grpc: works("as for the library")},
 	both("trafficPolicy.portLevelSettings[].port.number", works()),
 	{field: "trafficPolicy.loadBalancer.simple", library: works("least request unless set; `PASSTHROUGH` is the default policy"), grpc: degraded("`RANDOM` is round robin, and so is `LEAST_REQUEST` except in Go and Java; round robin unless set"), judge: simpleBalancer},
-	both("trafficPolicy.loadBalancer.consistentHash.httpHeaderName", works()),
+	since(RingHash, degraded(noRing), both("trafficPolicy.loadBalancer.consistentHash.httpHeaderName", works())),
 	{field: "trafficPolicy.loadBalancer.consistentHash.httpCookie", library: works("a cookie in the metadata, made when there is none"), grpc: degraded(noBinding)},
 	{field: "trafficPolicy.loadBalancer.consistentHash.useSourceIp", library: works("the address of the process"), grpc: degraded(noBinding)},
 	both("trafficPolicy.loadBalancer.consistentHash.httpQueryParameterName", degraded("calls are not bound to endpoints: gRPC calls have no query")),
-	{field: "trafficPolicy.loadBalancer.consistentHash.ringHash.minimumRingSize", library: works(), grpc: works("at most 4096"), judge: ringSize},
-	{field: "trafficPolicy.loadBalancer.consistentHash.minimumRingSize", library: works("deprecated by Istio"), grpc: works("at most 4096"), judge: ringSize},
+	since(RingHash, degraded(noRing), row{field: "trafficPolicy.loadBalancer.consistentHash.ringHash.minimumRingSize", library: works(), grpc: works("at most 4096"), judge: ringSize}),
+	since(RingHash, degraded(noRing), row{field: "trafficPolicy.loadBalancer.consistentHash.minimumRingSize", library: works("deprecated by Istio"), grpc: works("at most 4096"), judge: ringSize}),
 	{field: "trafficPolicy.loadBalancer.consistentHash.maglev", library: works(), grpc: degraded("calls are not bound to endpoints: gRPC would refuse the cluster")},
 	both("trafficPolicy.loadBalancer.localityLbSetting.enabled", works()),
 	both("trafficPolicy.loadBalancer.localityLbSetting.distribute[]", works()),
@@ -80,7 +81,7 @@ func simpleBalancer(c Client, table Verdict, value any) Verdict {
 		return table
 	case value == "RANDOM":
 		return degraded("round robin is used: gRPC refuses RANDOM")
-	case (value == "LEAST_REQUEST" || value == "LEAST_CONN") && c != GRPCGo && c != GRPCJava:
+	case (value == "LEAST_REQUEST" || value == "LEAST_CONN") && !c.Knows(LeastRequest):
 		return degraded("round robin is used: this gRPC implementation refuses LEAST_REQUEST")
 	default:
 		return works()

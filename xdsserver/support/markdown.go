@@ -15,12 +15,14 @@ const (
 func Markdown() string {
 	var b strings.Builder
 	b.WriteString(Begin + "\n\n")
+	clientsMarkdown(&b)
+	releasesMarkdown(&b)
 	for _, t := range tables {
 		if t.byField[""] == nil {
 			t.markdown(&b)
 		}
 	}
-	b.WriteString("## Other kinds of Istio's\n\n| kind | all clients |\n|---|---|\n")
+	b.WriteString("## Other kinds of Istio's\n\n| kind | Meshframe and gRPC's own clients |\n|---|---|\n")
 	for _, t := range tables {
 		if r := t.byField[""]; r != nil {
 			fmt.Fprintf(&b, "| %s | %s |\n", t.kind, r.library)
@@ -33,7 +35,52 @@ func Markdown() string {
 func (t *table) markdown(b *strings.Builder) {
 	fmt.Fprintf(b, "## %s\n\n| field | Meshframe | gRPC's own clients |\n|---|---|---|\n", t.kind)
 	for _, r := range t.rows {
-		fmt.Fprintf(b, "| `%s` | %s | %s |\n", r.field, r.library, r.grpc)
+		grpc := r.grpc.String()
+		if r.needs != 0 {
+			grpc += fmt.Sprintf("; without [%s](#releases-of-grpc) %s", r.needs.row().name, r.without)
+		}
+		fmt.Fprintf(b, "| `%s` | %s | %s |\n", r.field, r.library, grpc)
+	}
+	b.WriteString("\n")
+}
+
+// clientsMarkdown lists the types of clients.
+func clientsMarkdown(b *strings.Builder) {
+	b.WriteString("## Clients\n\n| client | |\n|---|---|\n")
+	for _, c := range Clients() {
+		switch reason := c.Refusal(); {
+		case reason != "":
+			fmt.Fprintf(b, "| `%s` | rejected, whatever the field: %s |\n", c, reason)
+		case c.GRPC():
+			fmt.Fprintf(b, "| `%s` | the column of gRPC's own clients, from release %s on; older ones are refused |\n", c, oldest[c.Type])
+		default:
+			fmt.Fprintf(b, "| `%s` | the column of Meshframe |\n", c)
+		}
+	}
+	b.WriteString("\n")
+}
+
+// releasesMarkdown lists what gRPC's own clients do from which release on.
+func releasesMarkdown(b *strings.Builder) {
+	b.WriteString("## Releases of gRPC\n\n| | gRFC |")
+	var list []Type
+	for _, c := range Clients() {
+		if c.GRPC() {
+			list = append(list, c.Type)
+			fmt.Fprintf(b, " `%s` |", c)
+		}
+	}
+	b.WriteString("\n|---|---|" + strings.Repeat("---|", len(list)) + "\n")
+	for _, f := range features {
+		fmt.Fprintf(b, "| %s | %s |", f.name, f.grfc)
+		for _, t := range list {
+			if f.since[t] == never {
+				b.WriteString(" in none |")
+			} else {
+				fmt.Fprintf(b, " %s |", f.since[t])
+			}
+		}
+		b.WriteString("\n")
 	}
 	b.WriteString("\n")
 }

@@ -1,13 +1,14 @@
 package support
 
 const (
-	noBreaker   = "no call is refused"
-	noFallback  = "calls that find no endpoint fail"
-	noRateLimit = "calls are not limited"
-	noServer    = "servers are not limited"
-	noSessions  = "calls are not bound to endpoints"
-	noReset     = "the backoff holds whatever the answer says"
-	noHedge     = "there is one attempt at a time"
+	noBreaker    = "no call is refused"
+	noFallback   = "calls that find no endpoint fail"
+	noRateLimit  = "calls are not limited"
+	noServer     = "servers are not limited"
+	noSessions   = "calls are not bound to endpoints"
+	noReset      = "the backoff holds whatever the answer says"
+	noComparison = "endpoints are not ejected: this release of gRPC does not compare them"
+	noHedge      = "there is one attempt at a time"
 )
 
 // ours makes a row of a setting that only this project's clients know.
@@ -35,13 +36,13 @@ var meshPolicyRows = []row{
 	ours("loadBalancer.subsetSize", "clients connect to every endpoint"),
 	ours("loadBalancer.panicThreshold", "gRPC has no panic mode"),
 	ours("loadBalancer.slowStart", noWarmup),
-	both("outlierDetection.successRate", works()),
-	both("outlierDetection.failurePercentage", works()),
-	both("outlierDetection.maxEjectionTime", works()),
+	since(Ejection, degraded(noComparison), both("outlierDetection.successRate", works())),
+	since(Ejection, degraded(noComparison), both("outlierDetection.failurePercentage", works())),
+	since(Ejection, degraded(noComparison), both("outlierDetection.maxEjectionTime", works())),
 	ours("retry.retriableHeaders[]", "gRPC retries by gRPC status only"),
 	ours("retry.resetHeaders[]", noReset),
 	ours("retry.maxResetInterval", noReset),
-	both("retry.maxBackoff", works()),
+	since(Retries, degraded(noRetries), both("retry.maxBackoff", works())),
 	ours("hedge", noHedge),
 	ours("sessionAffinity", noSessions),
 	ours("timeouts.idle", "streams may be idle"),
@@ -59,7 +60,7 @@ func policyBalancer(c Client, table Verdict, value any) Verdict {
 }
 
 func inGoAndJava(c Client, table Verdict, _ any) Verdict {
-	if c == GRPCGo || c == GRPCJava {
+	if c.Knows(LeastRequest) {
 		return works()
 	}
 	return table

@@ -4,6 +4,7 @@ import "strings"
 
 const (
 	noNetworks  = "endpoints with a network and no address are left out: there are no gateways between networks"
+	noNames     = "calls fail, unless there are several endpoints: this release of gRPC does not resolve names itself, and would refuse the cluster"
 	noIdentity  = "there is no identity yet"
 	noTopology  = "it is for proxies and routers of Kubernetes"
 	ringOnly    = "weights count in a ring only"
@@ -20,7 +21,7 @@ var serviceEntryRows = []row{
 	both("ports[].protocol", works("`http` routes are for HTTP and gRPC ports; calls to others go to the service as it is")),
 	both("ports[].targetPort", works()),
 	both("location", works("it matters for telemetry and identity, which are to come")),
-	both("resolution", works("`NONE` by looking up the name that was called")),
+	since(NamedClusters, rejected(noNames), row{field: "resolution", library: works("`NONE` by looking up the name that was called"), grpc: works("as for the library"), spares: "STATIC"}),
 	{field: "endpoints[].address", library: works("IP addresses, and names with `DNS`"), grpc: works("as for the library"), judge: workloadAddress},
 	both("endpoints[].ports", works()),
 	both("endpoints[].labels", works()),
@@ -55,7 +56,7 @@ var serviceRows = []row{
 	both("clusterIP", works("a further name of the service")),
 	both("clusterIPs[]", works("further names of the service")),
 	both("type", works()),
-	both("externalName", works()),
+	since(NamedClusters, rejected(noNames), both("externalName", works())),
 	both("publishNotReadyAddresses", works()),
 	both("externalIPs[]", works(noTopology)),
 	{field: "sessionAffinity", library: degraded(noAffinity), grpc: degraded(noAffinity), judge: unless("None")},

@@ -8,55 +8,6 @@ import (
 	"github.com/meshframe/meshframe/xdsserver/config"
 )
 
-// Client is a type of xDS client.
-type Client uint8
-
-const (
-	// Meshframe is this project's library.
-	Meshframe Client = iota
-	// Sidecar is this project's proxy, which is to come.
-	Sidecar
-	// GRPCGo is the client of grpc-go itself.
-	GRPCGo
-	// GRPCJava is that of grpc-java.
-	GRPCJava
-	// GRPCCore is that of the C core, which C++, Python, Ruby, PHP and Objective-C have in common.
-	GRPCCore
-	// GRPCNode is that of grpc-js.
-	GRPCNode
-	// Envoy is the proxy, which is not served yet.
-	Envoy
-)
-
-var clientNames = [...]string{"meshframe", "meshframe-sidecar", "grpc-go", "grpc-java", "grpc-core", "grpc-node", "envoy"}
-
-// Clients returns every type of client.
-func Clients() []Client {
-	return []Client{Meshframe, Sidecar, GRPCGo, GRPCJava, GRPCCore, GRPCNode, Envoy}
-}
-
-// String returns a name such as "grpc-go".
-func (c Client) String() string { return clientNames[c] }
-
-// MarshalText returns what String does.
-func (c Client) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
-
-// ParseClient reads what String writes.
-func ParseClient(s string) (Client, error) {
-	for _, c := range Clients() {
-		if c.String() == s {
-			return c, nil
-		}
-	}
-	return 0, fmt.Errorf("unknown client %q: want one of %s", s, strings.Join(clientNames[:], ", "))
-}
-
-// GRPC reports whether the client is gRPC's own, in some language.
-func (c Client) GRPC() bool { return c >= GRPCGo && c <= GRPCNode }
-
-// Served reports whether xdsserver serves the client at all.
-func (c Client) Served() bool { return c != Sidecar && c != Envoy }
-
 // Outcome says what becomes of a field.
 type Outcome uint8
 
@@ -65,15 +16,13 @@ const (
 	Supported Outcome = iota
 	// Degraded: calls work, without what the field asks for; the reason says what happens instead.
 	Degraded
-	// Rejected: calls that the field concerns fail, or the configuration is refused.
+	// Rejected: calls that the field concerns fail, or the configuration or the client is refused.
 	Rejected
-	// NotServed: the field is accepted, and nothing is made of it yet.
-	NotServed
 )
 
-var outcomeNames = [...]string{"supported", "degraded", "rejected", "not served yet"}
+var outcomeNames = [...]string{"supported", "degraded", "rejected"}
 
-// String returns "supported", "degraded", "rejected" or "not served yet".
+// String returns "supported", "degraded" or "rejected".
 func (o Outcome) String() string { return outcomeNames[o] }
 
 // MarshalText returns what String does.

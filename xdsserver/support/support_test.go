@@ -52,9 +52,9 @@ func checkTable(t *testing.T, table *table, fields map[string]bool) {
 				t.Errorf("%s: the row of %s is never read: that of %s speaks for it", table.kind, r.field, outer.field)
 			}
 		}
-		for _, v := range []Verdict{r.library, r.grpc} {
-			if v.Outcome != Supported && v.Reason == "" {
-				t.Errorf("%s: %s: %s without a reason", table.kind, r.field, v.Outcome)
+		for _, c := range everyClient() {
+			if v, _ := r.verdict(c); v.Outcome != Supported && v.Reason == "" {
+				t.Errorf("%s: %s: %s for %s without a reason", table.kind, r.field, v.Outcome, c)
 			}
 		}
 	}
@@ -66,6 +66,22 @@ func checkTable(t *testing.T, table *table, fields map[string]bool) {
 			t.Errorf("%s: nothing is said about %s", table.kind, field)
 		}
 	}
+}
+
+// everyClient is the newest client of each type, and each older one that something becomes different with.
+func everyClient() []Client {
+	out := Clients()
+	for t := range types {
+		for _, f := range features {
+			if since := f.since[t]; t.GRPC() && since != never {
+				out = append(out, Client{t, since})
+			}
+		}
+		if t.GRPC() {
+			out = append(out, Client{t, oldest[t]}, Client{t, Release{1, 1, 0}})
+		}
+	}
+	return out
 }
 
 // below reports whether a field is in another.
@@ -150,14 +166,14 @@ spec:
 func TestReport(t *testing.T) {
 	m := read(t, reportYAML)
 	for c, want := range map[Client]string{
-		Meshframe: `
-test.yaml:6: VirtualService default/reviews: spec.gateways[1]: not served yet for meshframe: rules of gateways wait for gateways
+		{Type: Meshframe}: `
+test.yaml:6: VirtualService default/reviews: spec.gateways[1]: degraded for meshframe: not served yet: rules of gateways wait for gateways
 test.yaml:10: VirtualService default/reviews: spec.http[0].match[0].queryParams[v]: degraded for meshframe: the match is never true: gRPC calls have no query
 test.yaml:14: VirtualService default/reviews: spec.http[0].corsPolicy: degraded for meshframe: left out: browsers make no gRPC calls
 test.yaml:30: DestinationRule default/reviews: spec.trafficPolicy.portLevelSettings[0].tls: rejected for meshframe: calls fail: there is no TLS yet, and plaintext would break what the rule asks for
-test.yaml:38: Gateway default/edge: not served yet for meshframe: no gateway is configured by it`,
-		GRPCCore: `
-test.yaml:6: VirtualService default/reviews: spec.gateways[1]: not served yet for grpc-core: rules of gateways wait for gateways
+test.yaml:38: Gateway default/edge: degraded for meshframe: not served yet: no gateway is configured by it`,
+		{Type: GRPCCore}: `
+test.yaml:6: VirtualService default/reviews: spec.gateways[1]: degraded for grpc-core: not served yet: rules of gateways wait for gateways
 test.yaml:9: VirtualService default/reviews: spec.http[0].match[0].headers[user-agent]: degraded for grpc-core: ` + "`user-agent`, `te`, `grpc-…` and `…-bin` never match" + `
 test.yaml:10: VirtualService default/reviews: spec.http[0].match[0].queryParams[v]: degraded for grpc-core: the match is never true: gRPC calls have no query
 test.yaml:12: VirtualService default/reviews: spec.http[0].retries.perTryTimeout: degraded for grpc-core: attempts have no timeout of their own
@@ -170,7 +186,7 @@ test.yaml:29: DestinationRule default/reviews: spec.trafficPolicy.portLevelSetti
 test.yaml:30: DestinationRule default/reviews: spec.trafficPolicy.portLevelSettings[0].tls: rejected for grpc-core: calls fail: there is no TLS yet, and plaintext would break what the rule asks for
 test.yaml:35: DestinationRule default/reviews: spec.subsets[0].trafficPolicy.loadBalancer.consistentHash.ringHash.minimumRingSize: degraded for grpc-core: the ring has 4096 entries, which is the most that gRPC takes
 test.yaml:36: DestinationRule default/reviews: spec.subsets[0].trafficPolicy.outlierDetection.interval: degraded for grpc-core: endpoints are not ejected: gRPC cannot count consecutive errors
-test.yaml:38: Gateway default/edge: not served yet for grpc-core: no gateway is configured by it
+test.yaml:38: Gateway default/edge: degraded for grpc-core: not served yet: no gateway is configured by it
 test.yaml:48: MeshPolicy default/reviews: spec.breaker: degraded for grpc-core: no call is refused
 test.yaml:49: MeshPolicy default/reviews: spec.rateLimit.client: degraded for grpc-core: calls are not limited
 test.yaml:50: MeshPolicy default/reviews: spec.loadBalancer.policy: degraded for grpc-core: round robin is used: gRPC has no PEAK_EWMA`,
@@ -187,12 +203,21 @@ test.yaml:50: MeshPolicy default/reviews: spec.loadBalancer.policy: degraded for
 
 func TestClientsThatAreNotServed(t *testing.T) {
 	m := read(t, reportYAML)
-	for _, c := range []Client{Envoy, Sidecar} {
+	for _, name := range []string{"envoy", "sidecar", "grpc-go@1.36", "grpc-java@1.37", "grpc-core@1.36.4", "grpc-node@1.3"} {
+		c, err := ParseClient(name)
+		if err != nil || c.Served() {
+			t.Fatal(name, err)
+		}
 		for _, o := range m.Objects() {
 			for e := range Fields(o, c) {
-				if e.Outcome != NotServed {
+				if e.Outcome != Rejected || !strings.Contains(e.Reason, c.Refusal()) {
 					t.Errorf("%s", e)
 				}
+			}
+		}
+		for _, r := range Rows() {
+			if v := r.Verdict(c); v.Outcome != Rejected || !strings.Contains(v.Reason, "xdsserver serves Meshframe's library and gRPC's own clients") {
+				t.Errorf("%s %s: %s", r.Kind, r.Field, v)
 			}
 		}
 	}
@@ -201,7 +226,7 @@ func TestClientsThatAreNotServed(t *testing.T) {
 func TestFieldsCanBeCutShort(t *testing.T) {
 	n := 0
 	rule, _, _ := strings.Cut(reportYAML, "---")
-	for range Fields(read(t, rule).Objects()[0], Meshframe) {
+	for range Fields(read(t, rule).Objects()[0], Client{}) {
 		if n++; n == 2 {
 			break
 		}
@@ -212,13 +237,15 @@ func TestFieldsCanBeCutShort(t *testing.T) {
 }
 
 func TestNamesAreReadAsTheyAreWritten(t *testing.T) {
-	for _, c := range Clients() {
+	for _, c := range everyClient() {
 		if got, err := ParseClient(c.String()); err != nil || got != c {
 			t.Errorf("%s: %v, %v", c, got, err)
 		}
 	}
-	if _, err := ParseClient("grpc"); err == nil {
-		t.Error("no error for a client that does not exist")
+	for _, s := range []string{"grpc", "envoy@1.30", "grpc-go@", "grpc-go@new", "grpc-go@1", "grpc-go@1.x", "grpc-go@1.5.y", "grpc-go@99999.1"} {
+		if c, err := ParseClient(s); err == nil {
+			t.Errorf("%s: no error, but %v", s, c)
+		}
 	}
 }
 
@@ -227,7 +254,7 @@ func TestEveryValueIsJudged(t *testing.T) {
 	for _, k := range config.Kinds() {
 		table := tableOf(k.Name)
 		for _, r := range table.rows {
-			for _, c := range Clients() {
+			for _, c := range everyClient() {
 				if v := r.about(c, "x"); v.Outcome != Supported && v.Reason == "" {
 					t.Errorf("%s: %s: %s has no reason", k.Name, r.field, c)
 				}

@@ -3,6 +3,8 @@ package support
 import (
 	"slices"
 	"strings"
+
+	security "istio.io/api/security/v1beta1"
 )
 
 // row is what becomes of a field, or of a message with all that is in it.
@@ -16,35 +18,49 @@ type row struct {
 	judge func(c Client, table Verdict, value any) Verdict
 	// as is another field, whose rows hold below this one too.
 	as string
+	// needs is what a client of gRPC's own has to know; what becomes of the field for one that does not is without.
+	needs   Feature
+	without Verdict
+	spares  any // a value that asks for nothing of the sort
 }
 
-func works(reason ...string) Verdict  { return Verdict{Supported, strings.Join(reason, "")} }
-func degraded(reason string) Verdict  { return Verdict{Degraded, reason} }
-func rejected(reason string) Verdict  { return Verdict{Rejected, reason} }
-func notServed(reason string) Verdict { return Verdict{NotServed, reason} }
+func works(reason ...string) Verdict { return Verdict{Supported, strings.Join(reason, "")} }
+func degraded(reason string) Verdict { return Verdict{Degraded, reason} }
+func rejected(reason string) Verdict { return Verdict{Rejected, reason} }
+
+// notServed is the verdict about what is accepted, and of which nothing is made yet.
+func notServed(reason string) Verdict { return degraded("not served yet: " + reason) }
 
 // both makes a row with one verdict for all clients.
 func both(field string, v Verdict) row { return row{field: field, library: v, grpc: v} }
 
-// noProxies is the verdict of clients that are not served.
-var noProxies = notServed("no proxy is served, gRPC-type clients only")
+// since makes a row hold for clients of gRPC's own that know a feature; for others it is without.
+func since(f Feature, without Verdict, r row) row {
+	r.needs, r.without = f, without
+	return r
+}
 
-// verdict returns what the table says for a client.
-func (r *row) verdict(c Client) Verdict {
-	switch {
-	case !c.Served():
-		return noProxies
-	case c.GRPC():
-		return r.grpc
+// verdict returns what the table says for a client; judged is whether a judge may have more to say.
+func (r *row) verdict(c Client) (v Verdict, judged bool) {
+	switch reason := c.Refusal(); {
+	case reason != "":
+		return rejected("its streams are refused: " + reason), false
+	case !c.GRPC():
+		return r.library, true
+	case r.needs != 0 && !c.Knows(r.needs):
+		return r.without, false
 	default:
-		return r.library
+		return r.grpc, true
 	}
 }
 
 // about returns the verdict about a value.
 func (r *row) about(c Client, value any) Verdict {
-	v := r.verdict(c)
-	if r.judge == nil || !c.Served() {
+	v, judged := r.verdict(c)
+	if !judged && c.Served() && r.spares != nil && value == r.spares {
+		return r.grpc
+	}
+	if r.judge == nil || !judged {
 		return v
 	}
 	return r.judge(c, v, value)
@@ -75,15 +91,45 @@ var tables = index(
 	table{kind: "EnvoyFilter", below: "spec", rows: whole("its patches are not applied")},
 	table{kind: "WorkloadGroup", below: "spec", rows: whole("no workload is registered or probed by it")},
 	table{kind: "ProxyConfig", below: "spec", rows: whole("it configures proxies, and there are none")},
-	table{kind: "AuthorizationPolicy", below: "spec", rows: whole("xdsserver does not start with it unless unenforced policies are allowed, and then no request is denied by it")},
-	table{kind: "PeerAuthentication", below: "spec", rows: whole("connections are plaintext; xdsserver does not start with STRICT unless unenforced policies are allowed")},
-	table{kind: "RequestAuthentication", below: "spec", rows: whole("xdsserver does not start with it unless unenforced policies are allowed, and then no token is checked by it")},
+	table{kind: "AuthorizationPolicy", below: "spec", rows: unenforced("no request is denied by it")},
+	table{kind: "PeerAuthentication", below: "spec", rows: peerAuthenticationRows},
+	table{kind: "RequestAuthentication", below: "spec", rows: unenforced("no token is checked by it")},
 	table{kind: "Telemetry", below: "spec", rows: whole("telemetry does not follow it")},
 	table{kind: "WasmPlugin", below: "spec", rows: whole("its plugin is not run")},
 	table{kind: "TrafficExtension", below: "spec", rows: whole("its extension is not run")},
 )
 
 func whole(reason string) []row { return []row{both("", notServed(reason))} }
+
+// unenforced is the row of a kind of security policies.
+func unenforced(then string) []row {
+	return []row{both("", rejected("xdsserver does not start with it unless unenforced policies are allowed, and then "+then))}
+}
+
+// peerAuthenticationRows: what does not ask for TLS is no reason not to start.
+var peerAuthenticationRows = []row{{
+	field:   "",
+	library: rejected(noTLSServer), grpc: rejected(noTLSServer),
+	judge: func(_ Client, table Verdict, value any) Verdict {
+		if p, ok := value.(*security.PeerAuthentication); ok && !asksForTLS(p) {
+			return notServed("connections are plaintext")
+		}
+		return table
+	},
+}}
+
+const noTLSServer = "xdsserver does not start with STRICT unless unenforced policies are allowed, and then, as with other modes, connections are plaintext"
+
+// asksForTLS reports whether the policy refuses plaintext somewhere.
+func asksForTLS(p *security.PeerAuthentication) bool {
+	const strict = security.PeerAuthentication_MutualTLS_STRICT
+	for _, m := range p.PortLevelMtls {
+		if m.GetMode() == strict {
+			return true
+		}
+	}
+	return p.GetMtls().GetMode() == strict
+}
 
 func index(all ...table) []*table {
 	out := make([]*table, len(all))
@@ -134,7 +180,10 @@ type Row struct {
 }
 
 // Verdict returns what becomes of the field for a client, where its values do not decide.
-func (r Row) Verdict(c Client) Verdict { return r.row.verdict(c) }
+func (r Row) Verdict(c Client) Verdict {
+	v, _ := r.row.verdict(c)
+	return v
+}
 
 // Rows returns the rows of all tables. The row of a message speaks for all fields in it.
 func Rows() []Row {

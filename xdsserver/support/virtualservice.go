@@ -8,6 +8,7 @@ import (
 const (
 	noMirror   = "calls are not mirrored"
 	noEdits    = "headers are sent and received as they are"
+	noRetries  = "calls are not retried: this release of gRPC does not"
 	noQuery    = "the match is never true: gRPC calls have no query"
 	otherLayer = "gRPC calls take the http routes"
 	noBrowser  = "left out: browsers make no gRPC calls"
@@ -45,12 +46,12 @@ var virtualServiceRows = []row{
 	{field: "http[].rewrite.uriRegexRewrite", library: works(), grpc: degraded("calls keep their method")},
 	{field: "http[].rewrite.authority", library: works(), grpc: degraded("calls keep their authority")},
 	both("http[].timeout", works("for the whole call with its retries; `0s` is none")),
-	both("http[].retries.attempts", works("2 unless set, 0 is none")),
+	since(Retries, degraded(noRetries), both("http[].retries.attempts", works("2 unless set, 0 is none"))),
 	{field: "http[].retries.perTryTimeout", library: works(), grpc: degraded("attempts have no timeout of their own")},
-	{field: "http[].retries.retryOn", library: works("Envoy's conditions, gRPC statuses and status codes; `5xx` and `gateway-error` read the gRPC status"), grpc: degraded("gRPC retries by gRPC status only: other conditions stand for the statuses that they mean, or for nothing"), judge: grpcRetryOn},
+	since(Retries, degraded(noRetries), row{field: "http[].retries.retryOn", library: works("Envoy's conditions, gRPC statuses and status codes; `5xx` and `gateway-error` read the gRPC status"), grpc: degraded("gRPC retries by gRPC status only: other conditions stand for the statuses that they mean, or for nothing"), judge: grpcRetryOn}),
 	{field: "http[].retries.retryRemoteLocalities", library: works(), grpc: degraded("retries prefer the localities that any call prefers")},
 	{field: "http[].retries.retryIgnorePreviousHosts", library: works("on unless set"), grpc: degraded("retries go wherever the load balancer sends them")},
-	both("http[].retries.backoff", works()),
+	since(Retries, degraded(noRetries), both("http[].retries.backoff", works())),
 	both("http[].fault.delay.fixedDelay", works()),
 	both("http[].fault.delay.percentage", works("in millionths")),
 	both("http[].fault.delay.percent", works("deprecated by Istio")),

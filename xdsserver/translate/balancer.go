@@ -11,6 +11,7 @@ import (
 	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/meshframe/meshframe/xdsserver/config"
+	"github.com/meshframe/meshframe/xdsserver/support"
 )
 
 const (
@@ -82,7 +83,7 @@ func (t *translation) policyUnlessSet() clusterv3.Cluster_LbPolicy {
 // of PEAK_EWMA is in the metadata.
 func (t *translation) ownPolicy(name string) clusterv3.Cluster_LbPolicy {
 	switch {
-	case name == config.LeastRequest && t.client.leastRequest(), name == config.PeakEWMA && t.client.ours():
+	case name == config.LeastRequest && t.client.knows(support.LeastRequest), name == config.PeakEWMA && t.client.ours():
 		return clusterv3.Cluster_LEAST_REQUEST
 	case name == config.Random && t.client.ours():
 		return clusterv3.Cluster_RANDOM

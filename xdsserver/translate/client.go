@@ -12,7 +12,8 @@ import (
 // Client is what translation knows of who asks. Clients that are equal are sent the same bytes. Of Labels, Locality and
 // Serves only what some rule reads matters, see World.Restrict.
 type Client struct {
-	Type      support.Client
+	Type      support.Type
+	Release   support.Release // of a client of gRPC's own; zero is the newest
 	Namespace string
 	Labels    map[string]string // of the workload
 	Locality  string            // "region/zone/subzone", "" unknown
@@ -30,15 +31,16 @@ type Served struct {
 // filter_metadata["meshframe"]. gRPC's own clients are sent only what they interpret.
 func (c Client) ours() bool { return !c.Type.GRPC() }
 
-// leastRequest says that the client knows the policy LEAST_REQUEST (gRFC A48). The others refuse the cluster.
-func (c Client) leastRequest() bool {
-	return c.ours() || c.Type == support.GRPCGo || c.Type == support.GRPCJava
-}
+// Kind is what package support knows of the client.
+func (c Client) Kind() support.Client { return support.Client{Type: c.Type, Release: c.Release} }
+
+// knows reports whether the client does something that gRPC's own clients do from some release on.
+func (c Client) knows(f support.Feature) bool { return c.Kind().Knows(f) }
 
 // Key returns a text that is the same for equal clients only.
 func (c Client) Key() string {
 	var b strings.Builder
-	b.WriteString(c.Type.String() + "/" + c.Namespace)
+	b.WriteString(c.Kind().String() + "/" + c.Namespace)
 	for _, k := range slices.Sorted(maps.Keys(c.Labels)) {
 		fmt.Fprintf(&b, "/%s=%s", k, c.Labels[k])
 	}

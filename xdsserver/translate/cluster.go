@@ -41,6 +41,9 @@ func (w *World) Cluster(c Client, name string) Result {
 	if reason := p.refusal(); reason != "" {
 		return t.refused(name, reason)
 	}
+	if t.byName(s) && !c.knows(support.NamedClusters) {
+		return t.unnamed(name, s)
+	}
 	m := &clusterv3.Cluster{Name: name, AltStatName: name + ";", Metadata: origin(d, n.Subset)}
 	t.discovery(m, s, n)
 	t.balancer(m, p)
@@ -73,7 +76,7 @@ func (t *translation) refused(name, reason string) Result {
 // hollow is a cluster without endpoints, by whose name or that of its assignment errors say what is wrong. grpc-go's
 // errors do not have the name of an assignment that is empty, but that of an aggregate that leads nowhere.
 func (t *translation) hollow(name, assignment string) *clusterv3.Cluster {
-	if t.client.Type == support.GRPCGo {
+	if t.client.Type == support.GRPCGo && t.client.knows(support.NamedClusters) {
 		return &clusterv3.Cluster{
 			Name: name,
 			ClusterDiscoveryType: &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
@@ -91,6 +94,20 @@ func (t *translation) hollow(name, assignment string) *clusterv3.Cluster {
 
 func ads() *corev3.ConfigSource {
 	return &corev3.ConfigSource{ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}}}
+}
+
+// unnamed refuses a cluster to a client that does not look names up.
+func (t *translation) unnamed(name string, s *registry.Service) Result {
+	reason := s.Host + " is a name to look up, which this release of gRPC does not do"
+	if s.Source != nil {
+		t.say(s.Source, "", support.Verdict{Outcome: support.Rejected, Reason: "calls fail: " + reason})
+	}
+	return t.refused(name, reason)
+}
+
+// byName reports whether clients look the endpoints of a service up themselves.
+func (t *translation) byName(s *registry.Service) bool {
+	return s.Resolution == registry.DNS || s.Resolution == registry.None
 }
 
 // discovery says where the endpoints come from: EDS, or the one name that the client resolves.

@@ -94,7 +94,7 @@ func parseClient(t *testing.T, words []string) translate.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := translate.Client{Type: kind, Namespace: words[1], Labels: map[string]string{}}
+	c := translate.Client{Type: kind.Type, Release: kind.Release, Namespace: words[1], Labels: map[string]string{}}
 	for _, w := range words[2:] {
 		switch k, v, _ := strings.Cut(w, "="); k {
 		case "at":
@@ -224,7 +224,7 @@ func notesOf(w *translate.World, c translate.Client, answers []answer) (notes []
 	}
 	for _, o := range w.Index().Model.Objects() {
 		if used[&o.Meta] {
-			for _, e := range support.Object(o, c.Type) {
+			for _, e := range support.Object(o, c.Kind()) {
 				notes = append(notes, e.String())
 			}
 		}

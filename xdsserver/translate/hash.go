@@ -6,11 +6,14 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/proto"
 	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/meshframe/meshframe/xdsserver/support"
 )
 
-// hashesBy reports whether the client can bind calls to endpoints by a hash: gRPC's own can by a header, in a ring.
+// hashesBy reports whether the client can bind calls to endpoints by a hash: gRPC's own can by a header, in a ring, if
+// they are not too old.
 func (t *translation) hashesBy(h *networking.LoadBalancerSettings_ConsistentHashLB) bool {
-	return t.client.ours() || h.GetHttpHeaderName() != "" && h.GetMaglev() == nil
+	return t.client.ours() || t.client.knows(support.RingHash) && h.GetHttpHeaderName() != "" && h.GetMaglev() == nil
 }
 
 // hashed returns by what the calls under a policy are bound to endpoints; nil when they are not.

@@ -9,6 +9,7 @@ import (
 	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/meshframe/meshframe/xdsserver/config"
+	"github.com/meshframe/meshframe/xdsserver/support"
 )
 
 // Envoy's defaults.
@@ -26,7 +27,7 @@ func (p *trafficPolicy) ejects() bool {
 // endpoints with each other. gRPC's own clients know only the latter, and would take any of the fields for it.
 func (t *translation) outlier(m *clusterv3.Cluster, p trafficPolicy) {
 	v, own := p.outlier.value, p.own.OutlierDetection.Value
-	if own == nil && (v == nil || !t.client.ours()) {
+	if own == nil && (v == nil || !t.client.ours()) || !t.client.knows(support.Ejection) {
 		return
 	}
 	out := &clusterv3.OutlierDetection{

@@ -81,7 +81,7 @@ func settingsOf(d *networking.DestinationRule) []settings {
 	return out
 }
 
-// Restrict returns the client without what no rule reads.
+// Restrict returns the client without what makes no difference: what no rule reads, and between which releases.
 func (w *World) Restrict(c Client) Client {
 	r := w.rules.reads
 	kept := map[string]string{}
@@ -90,7 +90,7 @@ func (w *World) Restrict(c Client) Client {
 			kept[k] = v
 		}
 	}
-	c.Labels = kept
+	c.Labels, c.Release = kept, c.Kind().Canonical().Release
 	if !r.locality {
 		c.Locality = ""
 	}

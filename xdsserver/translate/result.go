@@ -90,10 +90,11 @@ func (t *translation) uses(o *config.Meta) {
 
 // note notes that calls work without what a field asks for.
 func (t *translation) note(o *config.Meta, field, reason string) {
-	t.notes = append(t.notes, support.Entry{
-		Client: t.client.Type, Object: o, Field: field, Line: o.LineOf(field),
-		Verdict: support.Verdict{Outcome: support.Degraded, Reason: reason},
-	})
+	t.say(o, field, support.Verdict{Outcome: support.Degraded, Reason: reason})
+}
+
+func (t *translation) say(o *config.Meta, field string, v support.Verdict) {
+	t.notes = append(t.notes, support.Entry{Client: t.client.Kind(), Object: o, Field: field, Line: o.LineOf(field), Verdict: v})
 }
 
 func (t *translation) found(m proto.Message) Result {

@@ -14,6 +14,7 @@ import (
 	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/meshframe/meshframe/xdsserver/config"
+	"github.com/meshframe/meshframe/xdsserver/support"
 )
 
 // Istio's retries where nothing is configured.
@@ -35,7 +36,7 @@ var (
 // endpoint go back to it, others avoid the endpoints that they were at. gRPC's own clients know conditions by gRPC status,
 // the number of retries and the backoff.
 func (r *router) retry(in *networking.HTTPRetry, bound bool, own *config.Retry) *routev3.RetryPolicy {
-	if in != nil && in.GetAttempts() <= 0 {
+	if in != nil && in.GetAttempts() <= 0 || !r.client.knows(support.Retries) {
 		return nil
 	}
 	out := &routev3.RetryPolicy{NumRetries: wrapperspb.UInt32(defaultRetries), RetryOn: defaultRetryOn}

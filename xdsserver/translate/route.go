@@ -221,8 +221,21 @@ func (r *router) destinations(out *routev3.Route, action *routev3.RouteAction, h
 		}
 		weights.Clusters = append(weights.Clusters, w)
 	}
+	if !r.client.ours() {
+		weights.TotalWeight = totalWeight(weights)
+	}
 	action.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: weights}
 	return policies
+}
+
+// totalWeight is the sum of the weights. Releases of gRPC of 2022 and before refuse routes whose weights do not add up to
+// it, and take it for 100 where it is not written; Envoy and later releases do without.
+func totalWeight(w *routev3.WeightedCluster) *wrapperspb.UInt32Value {
+	sum := wrapperspb.UInt32(0)
+	for _, c := range w.GetClusters() {
+		sum.Value += c.GetWeight().GetValue()
+	}
+	return sum
 }
 
 // send writes one destination. When its policy asks for what cannot be done, calls go to a cluster that makes them fail.

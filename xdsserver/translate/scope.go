@@ -25,7 +25,7 @@ func (t *translation) scope() *config.Scope {
 // As in Istio, that is also so for services that a rule which the client follows sends calls to.
 func (t *translation) sees(s *registry.Service, host string, port uint32) bool {
 	scope := t.scope()
-	if scope.Sidecar == nil {
+	if scope.Sidecar == nil || s.Namespace != "" && s.Namespace == t.opts.SystemNamespace {
 		return true
 	}
 	for _, h := range []string{s.Host, host} {

@@ -73,7 +73,7 @@ func TestSupport(t *testing.T) {
 	}
 	for _, r := range support.Rows() {
 		of := r.Kind + " " + r.Field
-		for group, c := range map[string]support.Client{"Meshframe": support.Meshframe, "gRPC": support.GRPCGo} {
+		for group, c := range map[string]support.Client{"Meshframe": {}, "gRPC": {Type: support.GRPCGo}} {
 			if slices.Contains(rules, r.Kind) && known[group+" for "+of] == nil && r.Verdict(c).Outcome == support.Supported && silent[of] == "" && !alias(r.Field) {
 				t.Errorf("no case has %s for %s clients", of, group)
 			}
@@ -118,7 +118,7 @@ func ablate(t *testing.T, file string, data []byte, known seen) {
 		if !slices.Contains(rules, o.Kind) {
 			continue
 		}
-		for field := range support.Fields(o, support.Meshframe) {
+		for field := range support.Fields(o, support.Client{}) {
 			whole := all[i]
 			all[i] = parsed(t, i, copied(t, docs[i], field.Field))
 			after := sent(t, d, all)
@@ -134,7 +134,7 @@ func ablate(t *testing.T, file string, data []byte, known seen) {
 func entries(o *config.Object, field string, clients []translate.Client) iter.Seq2[int, support.Entry] {
 	return func(yield func(int, support.Entry) bool) {
 		for i, c := range clients {
-			for e := range support.Fields(o, c.Type) {
+			for e := range support.Fields(o, c.Kind()) {
 				if e.Field == field && !yield(i, e) {
 					return
 				}

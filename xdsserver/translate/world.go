@@ -20,6 +20,8 @@ type Options struct {
 	RegistryOnly bool
 	// RootNamespace holds DestinationRules for all namespaces; default DefaultRootNamespace.
 	RootNamespace string
+	// SystemNamespace holds services that every client sees, whatever Sidecars say; "" is none.
+	SystemNamespace string
 }
 
 // World is everything that translation reads, at one moment. It is immutable and safe for concurrent use.
