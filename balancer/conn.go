@@ -230,7 +230,7 @@ func (b *meshBalancer) open(c *conn) {
 		return
 	}
 	if !b.admit(c, l) {
-		c.wanted, b.crowded = true, true
+		c.wanted, b.crowded = c.wanted || len(c.ready) == 0, true
 		return
 	}
 	l.asked = true
@@ -425,7 +425,9 @@ func (b *meshBalancer) judge(c *conn) (next time.Time) {
 			l.followed = true
 		}
 	}
-	c.resting = c.resting || rested && len(c.ready) == 0 && c.opening == nil
+	if o := c.opening; rested && len(c.ready) == 0 && (o == nil || o.state == pick.Idle && !o.asked) {
+		c.resting, c.wanted = true, false
+	}
 	return next
 }
 
