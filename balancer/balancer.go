@@ -1,6 +1,7 @@
 // Package balancer is the gRPC balancer "meshframe": it keeps one connection
-// for each endpoint of the snapshot and lets mesh/pick choose among them. No
-// algorithm lives here. In the flow it stands between the decision, which the
+// for each endpoint of the snapshot, and as many as it takes where a cluster
+// limits them, and lets mesh/pick choose among the endpoints. No algorithm lives
+// here. In the flow it stands between the decision, which the
 // client interceptor carries in the call's context, and the attempt.
 //
 // This package makes no promise of a stable API.
@@ -15,7 +16,6 @@ import (
 
 	grpcbalancer "google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
-	grpcresolver "google.golang.org/grpc/resolver"
 
 	"github.com/meshframe/meshframe/mesh"
 	"github.com/meshframe/meshframe/mesh/pick"
@@ -43,14 +43,6 @@ func (builder) Build(cc grpcbalancer.ClientConn, _ grpcbalancer.BuildOptions) gr
 	return &meshBalancer{cc: cc, conns: map[string]*conn{}}
 }
 
-// conn is the one connection to an address.
-type conn struct {
-	sub   grpcbalancer.SubConn
-	state pick.ConnState
-	err   error // why state is Failed
-	asked bool  // to connect, since it was last idle
-}
-
 // meshBalancer owns the connections of one channel.
 type meshBalancer struct {
 	cc grpcbalancer.ClientConn
@@ -63,6 +55,7 @@ type meshBalancer struct {
 	retired []*snapshot.Upstream
 	timer   *time.Timer
 	pickers map[*snapshot.ClusterState]*clusterPicker
+	crowded bool // a connection was refused for the limits of its clusters
 
 	observers sync.Pool
 }
@@ -103,6 +96,11 @@ func (b *meshBalancer) ExitIdle() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, p := range b.pickers {
+		for _, i := range p.picker.Wants() {
+			if c := b.conns[p.up.Hosts[i].Address]; c != nil {
+				c.resting = false
+			}
+		}
 		b.connect(p)
 	}
 }
@@ -116,9 +114,8 @@ func (b *meshBalancer) Close() {
 		b.timer.Stop()
 	}
 	for _, c := range b.conns {
-		c.sub.Shutdown()
+		b.drop(c)
 	}
-	clear(b.conns)
 }
 
 // retire remembers the upstreams that next no longer has and that calls still
@@ -135,21 +132,18 @@ func (b *meshBalancer) retire(next *snapshot.Snapshot) {
 
 // rebuild reconciles the connections with the upstreams and publishes a picker.
 func (b *meshBalancer) rebuild() {
-	known := map[string]bool{}
-	for _, u := range b.upstreams() {
-		for i := range u.Hosts {
-			known[u.Hosts[i].Address] = true
-		}
-	}
+	known := b.demands()
 	for addr, c := range b.conns {
-		if !known[addr] {
-			delete(b.conns, addr)
-			c.sub.Shutdown()
+		if _, ok := known[addr]; !ok {
+			b.drop(c)
 		}
 	}
-	for addr := range known {
-		if b.conns[addr] == nil {
-			b.create(addr)
+	for addr, d := range known {
+		switch c := b.conns[addr]; {
+		case c == nil:
+			b.create(addr, d)
+		case d != nil || c.limited || c.quotas != nil:
+			b.configure(c, d)
 		}
 	}
 	if len(b.retired) > 0 && b.timer == nil {
@@ -194,60 +188,16 @@ func (b *meshBalancer) sweep() {
 	b.rebuild()
 }
 
-// create creates the connection to addr, which stays idle until somebody wants
-// it.
-func (b *meshBalancer) create(addr string) {
-	c := &conn{}
-	sub, err := b.cc.NewSubConn(
-		[]grpcresolver.Address{{Addr: addr}},
-		grpcbalancer.NewSubConnOptions{StateListener: func(s grpcbalancer.SubConnState) { b.connState(addr, c, s) }},
-	)
-	if err != nil { // the channel is closing
-		return
-	}
-	c.sub = sub
-	b.conns[addr] = c
-}
-
-// connState notes a connection's new state. A failed connection counts as
-// failed until it is ready again, so that fail-fast calls fail with its error
-// rather than wait out every attempt to connect (as gRPC's round_robin does).
-func (b *meshBalancer) connState(addr string, c *conn, s grpcbalancer.SubConnState) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed || b.conns[addr] != c {
-		return
-	}
-	next := c.state
-	switch s.ConnectivityState {
-	case connectivity.Ready:
-		next, c.err = pick.Ready, nil
-	case connectivity.TransientFailure:
-		next, c.err = pick.Failed, s.ConnectionError
-	case connectivity.Connecting:
-		if c.state != pick.Failed {
-			next = pick.Connecting
-		}
-	case connectivity.Idle:
-		if c.state != pick.Failed {
-			next = pick.Idle
-		}
-		c.asked = false
-	}
-	if next == c.state && next != pick.Failed {
-		return
-	}
-	c.state = next
-	b.connChanged(addr)
-}
-
 // connect starts the connections that the picker wants before a call asks for
-// them.
+// them. Those that rest are left to its picks.
 func (b *meshBalancer) connect(p *clusterPicker) {
 	for _, i := range p.picker.Wants() {
-		if c := b.conns[p.up.Hosts[i].Address]; c != nil && !c.asked && (c.state == pick.Idle || c.state == pick.Failed) {
-			c.asked = true
-			c.sub.Connect()
+		switch c := b.conns[p.up.Hosts[i].Address]; {
+		case c == nil || len(c.ready) > 0:
+		case c.resting:
+			p.rest(i)
+		default:
+			b.open(c)
 		}
 	}
 }
@@ -280,7 +230,7 @@ func (b *meshBalancer) connectivity() connectivity.State {
 		switch {
 		case c.state == pick.Ready:
 			return connectivity.Ready
-		case c.state == pick.Connecting || c.asked && c.state == pick.Idle:
+		case c.state == pick.Connecting || c.state == pick.Idle && c.opening != nil && c.opening.asked:
 			state = connectivity.Connecting
 		case c.state == pick.Idle && state != connectivity.Connecting:
 			state = connectivity.Idle
@@ -295,12 +245,16 @@ func (b *meshBalancer) newClusterPicker(u *snapshot.Upstream) *clusterPicker {
 	var failures []error
 	for i := range u.Hosts {
 		c := b.conns[u.Hosts[i].Address]
-		if c == nil {
+		if c == nil || !c.limited && c.only() == nil {
 			states[i] = pick.Failed
 			continue
 		}
 		states[i] = c.state
-		p.hosts[i].sub = c.sub
+		if c.limited {
+			p.hosts[i].conn = c
+		} else {
+			p.hosts[i].sub = c.only().sub
+		}
 		p.hosts[i].done = p.doneFunc(i)
 		if owner := u.Owner(i); owner != u {
 			p.hosts[i].owner = owner

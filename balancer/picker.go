@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	grpcbalancer "google.golang.org/grpc/balancer"
@@ -64,9 +65,36 @@ func (p *picker) pickUndecided(info grpcbalancer.PickInfo) (grpcbalancer.PickRes
 
 // host is a host of an upstream as seen from one channel.
 type host struct {
-	sub   grpcbalancer.SubConn
+	sub   grpcbalancer.SubConn        // nil with conn
+	conn  *conn                       // of an address with limits; else nil
 	done  func(grpcbalancer.DoneInfo) // made once, so that a pick allocates nothing
 	owner *snapshot.Upstream          // of an aggregate cluster: the one that the host is of; else nil
+}
+
+// connect asks for a connection, which a call waits for or will need.
+func (h *host) connect() {
+	switch {
+	case h.conn != nil:
+		h.conn.connect()
+	case h.sub != nil:
+		h.sub.Connect()
+	}
+}
+
+// resting are hosts that calls connect again, one each.
+type resting struct {
+	hosts []int
+	next  atomic.Uint32
+}
+
+func (r *resting) turn() int { return r.hosts[int(r.next.Add(1)-1)%len(r.hosts)] }
+
+// rest notes a host whose connection rests.
+func (p *clusterPicker) rest(i int) {
+	if p.resting == nil {
+		p.resting = &resting{}
+	}
+	p.resting.hosts = append(p.resting.hosts, i)
 }
 
 // clusterPicker picks among the hosts of one upstream.
@@ -78,6 +106,7 @@ type clusterPicker struct {
 	timed  bool // picks need the time
 
 	observers *sync.Pool // of the channel
+	resting   *resting   // hosts whose connections rest; nil if there are none
 	// measures says that the end of each attempt needs its beginning.
 	measures bool
 
@@ -115,13 +144,19 @@ func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
 	}
 	i, verdict := p.picker.Pick(&in)
 	if in.Warm > 0 {
-		p.hosts[in.Warm-1].sub.Connect()
+		p.hosts[in.Warm-1].connect()
 	}
 	switch verdict {
 	case pick.Picked:
+		if p.resting != nil {
+			p.hosts[p.resting.turn()].connect()
+		}
+		if p.hosts[i].conn != nil {
+			return p.pickedLimited(call, i, in.Now)
+		}
 		return p.picked(call, i, in.Now)
 	case pick.Connect:
-		p.hosts[i].sub.Connect()
+		p.hosts[i].connect()
 		return p.queue(call)
 	case pick.Queue:
 		return p.queue(call)
@@ -133,6 +168,22 @@ func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
 		call.Last.Conditions |= outcome.ConnectFailure
 		return grpcbalancer.PickResult{}, p.errUnavailable
 	}
+}
+
+// pickedLimited is picked for a host whose connections are limited.
+func (p *clusterPicker) pickedLimited(call *mesh.Call, i int, now time.Time) (grpcbalancer.PickResult, error) {
+	c := p.hosts[i].conn
+	l := c.take()
+	if l == nil {
+		p.picker.Done(i)
+		return p.queue(call)
+	}
+	r, err := p.picked(call, i, now)
+	if err != nil {
+		c.undo(l)
+		return r, err
+	}
+	return c.bind(l, r), nil
 }
 
 // queue makes the call wait for the next picker, within the cluster's limit of

@@ -132,7 +132,7 @@ func (m *Mesh) dialOptions(host string, options dialRecord, callers []grpc.DialO
 	return slices.Concat(
 		// A dialer of the caller comes later and takes the place of ours.
 		[]grpc.DialOption{grpc.WithResolvers(resolver.NewBuilder(target)), grpc.WithContextDialer(calls.Dial)},
-		callers,
+		within(calls, callers),
 		[]grpc.DialOption{
 			grpc.WithDefaultServiceConfig(config),
 			grpc.WithChainUnaryInterceptor(calls.Unary),

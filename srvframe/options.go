@@ -3,12 +3,15 @@ package srvframe
 import (
 	"context"
 	"net"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/resolver"
+
+	"github.com/meshframe/meshframe/interceptors"
 )
 
 // gRPC's options are opaque: nobody but gRPC can read what one sets. The
@@ -22,6 +25,9 @@ type dialOption struct {
 	grpc.DialOption
 
 	record func(*dialRecord)
+	// within is the option with a dialer that keeps to the connect timeouts of
+	// clusters; nil for options that set none.
+	within func(*interceptors.Client) grpc.DialOption
 }
 
 // dialRecord is what a client's options say, as far as they were made here.
@@ -48,6 +54,17 @@ func readDialOptions(opts []grpc.DialOption) dialRecord {
 
 func recordDialer(r *dialRecord) { r.dialer = true }
 
+// within puts the callers' dialers within the connect timeouts of clusters.
+func within(calls *interceptors.Client, opts []grpc.DialOption) []grpc.DialOption {
+	opts = slices.Clone(opts)
+	for i, opt := range opts {
+		if recorded, ok := opt.(dialOption); ok && recorded.within != nil {
+			opts[i] = recorded.within(calls)
+		}
+	}
+	return opts
+}
+
 // recordCredentials records that there are credentials, and whether they encrypt.
 func recordCredentials(creds credentials.TransportCredentials) func(*dialRecord) {
 	return func(r *dialRecord) {
@@ -62,7 +79,7 @@ const insecureProtocol = "insecure"
 // WithTransportCredentials calls [grpc.WithTransportCredentials]. On a mesh
 // target the credentials are used in place of the mesh's own.
 func WithTransportCredentials(creds credentials.TransportCredentials) DialOption {
-	return dialOption{grpc.WithTransportCredentials(creds), recordCredentials(creds)}
+	return dialOption{DialOption: grpc.WithTransportCredentials(creds), record: recordCredentials(creds)}
 }
 
 // WithCredentialsBundle calls [grpc.WithCredentialsBundle]. On a mesh target
@@ -71,36 +88,53 @@ func WithCredentialsBundle(b credentials.Bundle) DialOption {
 	if b == nil {
 		return grpc.WithCredentialsBundle(b)
 	}
-	return dialOption{grpc.WithCredentialsBundle(b), recordCredentials(b.TransportCredentials())}
+	return dialOption{DialOption: grpc.WithCredentialsBundle(b), record: recordCredentials(b.TransportCredentials())}
 }
 
 // WithInsecure calls [grpc.WithInsecure].
 //
 // Deprecated: as [grpc.WithInsecure] is, whose comment names the replacement.
 func WithInsecure() DialOption {
-	return dialOption{grpc.WithInsecure(), recordCredentials(insecure.NewCredentials())}
+	return dialOption{DialOption: grpc.WithInsecure(), record: recordCredentials(insecure.NewCredentials())}
 }
 
 // WithContextDialer calls [grpc.WithContextDialer]. A bare target with a custom
 // dialer stays outside the mesh, since the dialer expects the target as it
 // stands; a mesh:/// target goes through the mesh, which dials its endpoints
-// with f.
+// with f. The context that f gets ends with the connect timeout that the mesh has
+// for the endpoint, and the mesh sets the probes of TCP on a *net.TCPConn.
 func WithContextDialer(f func(context.Context, string) (net.Conn, error)) DialOption {
-	return dialOption{grpc.WithContextDialer(f), recordDialer}
+	return dialOption{grpc.WithContextDialer(f), recordDialer, func(calls *interceptors.Client) grpc.DialOption {
+		if f == nil {
+			return grpc.WithContextDialer(calls.Dial)
+		}
+		return grpc.WithContextDialer(calls.Within(f))
+	}}
 }
 
 // WithDialer calls [grpc.WithDialer]; see WithContextDialer for targets of the mesh.
 //
 // Deprecated: as [grpc.WithDialer] is, whose comment names the replacement.
 func WithDialer(f func(string, time.Duration) (net.Conn, error)) DialOption {
-	return dialOption{grpc.WithDialer(f), recordDialer}
+	if f == nil {
+		return dialOption{DialOption: grpc.WithDialer(f), record: recordDialer}
+	}
+	timed := func(ctx context.Context, address string) (net.Conn, error) {
+		if deadline, ok := ctx.Deadline(); ok {
+			return f(address, time.Until(deadline))
+		}
+		return f(address, 0)
+	}
+	return dialOption{grpc.WithDialer(f), recordDialer, func(calls *interceptors.Client) grpc.DialOption {
+		return grpc.WithContextDialer(calls.Within(timed))
+	}}
 }
 
 // WithResolvers calls [grpc.WithResolvers]. A target whose scheme one of the
 // resolvers serves stays outside the mesh, xds:/// included; mesh:/// is the
 // mesh's in any case.
 func WithResolvers(rs ...resolver.Builder) DialOption {
-	return dialOption{grpc.WithResolvers(rs...), func(r *dialRecord) {
+	return dialOption{DialOption: grpc.WithResolvers(rs...), record: func(r *dialRecord) {
 		for _, builder := range rs {
 			r.resolvers[builder.Scheme()] = builder
 		}
@@ -112,12 +146,12 @@ func WithResolvers(rs ...resolver.Builder) DialOption {
 // policies, and the load balancing policy gives way: both are the mesh's, and
 // what was left out is logged.
 func WithDefaultServiceConfig(s string) DialOption {
-	return dialOption{grpc.WithDefaultServiceConfig(s), func(r *dialRecord) { r.serviceConfig = s }}
+	return dialOption{DialOption: grpc.WithDefaultServiceConfig(s), record: func(r *dialRecord) { r.serviceConfig = s }}
 }
 
 // WithUserAgent calls [grpc.WithUserAgent].
 func WithUserAgent(s string) DialOption {
-	return dialOption{grpc.WithUserAgent(s), func(r *dialRecord) { r.userAgent = s }}
+	return dialOption{DialOption: grpc.WithUserAgent(s), record: func(r *dialRecord) { r.userAgent = s }}
 }
 
 // serverOption is a real option and the interceptor that it sets.

@@ -20,6 +20,7 @@ func (p *player) compare(s *Step, responses []Response) []string {
 	c.status()
 	c.servers()
 	c.attempts()
+	c.connections()
 	c.each()
 	c.requests()
 	if s.Want.Sticky || s.Want.Moved != nil {
@@ -153,6 +154,26 @@ func (c *comparison) attempts() {
 	}
 	if w.Reached != nil {
 		c.shares("servers saw", seen, w.Reached, len(c.responses), false)
+	}
+}
+
+// connections compares on what connections requests came.
+func (c *comparison) connections() {
+	w := c.want
+	requests, connections := map[any]int{}, map[string]int{}
+	for _, v := range c.visits {
+		if requests[v.Connection] == 0 {
+			connections[v.server]++
+		}
+		requests[v.Connection]++
+	}
+	if w.Connections != nil && !alike(w.Connections, connections) {
+		c.errorf("requests came on %v connections, want %v", connections, w.Connections)
+	}
+	for _, n := range requests {
+		if w.PerConnection > 0 && n > w.PerConnection {
+			c.errorf("%d requests came on one connection, want at most %d", n, w.PerConnection)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -91,13 +92,32 @@ func (w *grpcWorld) Start(server Server, answer Answerer) Running {
 		}
 		desc.Methods = append(desc.Methods, grpc.MethodDesc{MethodName: name, Handler: answer.unary(name)})
 	}
-	opts := []grpc.ServerOption{grpc.UnknownServiceHandler(answer.stream)}
+	opts := []grpc.ServerOption{grpc.UnknownServiceHandler(answer.stream), grpc.StatsHandler(tagger{})}
 	if server.Streams > 0 {
 		opts = append(opts, grpc.MaxConcurrentStreams(server.Streams))
 	}
 	started := member.Server(func(r grpc.ServiceRegistrar) { r.RegisterService(&desc, struct{}{}) }, opts...)
 	return grpcServer{started}
 }
+
+// tagger puts into the context of a call on which connection it came.
+type tagger struct{}
+
+type connectionKey struct{}
+
+// TagConn implements stats.Handler.
+func (tagger) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context {
+	return context.WithValue(ctx, connectionKey{}, new(int))
+}
+
+// HandleConn implements stats.Handler.
+func (tagger) HandleConn(context.Context, stats.ConnStats) {}
+
+// TagRPC implements stats.Handler.
+func (tagger) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
+
+// HandleRPC implements stats.Handler.
+func (tagger) HandleRPC(context.Context, stats.RPCStats) {}
 
 type grpcServer struct{ *meshtest.Server }
 
@@ -162,7 +182,7 @@ func statusText(a Answer) string { return "said by " + a.Body }
 
 func arrival(ctx context.Context, path string) Arrival {
 	md, _ := metadata.FromIncomingContext(ctx)
-	seen := Arrival{Path: path, Headers: md}
+	seen := Arrival{Path: path, Headers: md, Connection: ctx.Value(connectionKey{})}
 	if authority := md.Get(":authority"); len(authority) > 0 {
 		seen.Authority = authority[0]
 	}

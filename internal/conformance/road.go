@@ -50,6 +50,7 @@ type Request struct {
 type Arrival struct {
 	Path, Authority string
 	Headers         map[string][]string // names in lower case
+	Connection      any                 // comparable; the same for requests of one connection
 }
 
 // Answer is what a server says.

@@ -149,6 +149,10 @@ type Want struct {
 	Attempts map[string]int `yaml:"attempts"`
 	// Total is how many requests the servers saw together.
 	Total *int `yaml:"total"`
+	// Connections are on how many connections the requests that a server saw came,
+	// and PerConnection is how many of them at most came on one.
+	Connections   map[string]int `yaml:"connections"`
+	PerConnection int            `yaml:"perConnection"`
 	// Reached are percentages of the calls that a server saw, drawn at random.
 	Reached map[string]float64 `yaml:"reached"`
 	// Took is the duration of every call: "3s", or "1s..2s".
@@ -311,7 +315,7 @@ func (r *Row) check() error {
 }
 
 func (s *Step) check(names map[string]bool) error {
-	for _, name := range slices.Concat(s.Start, s.Stop, s.Kill, keys(s.Want.Attempts), keys(s.Want.Reached)) {
+	for _, name := range slices.Concat(s.Start, s.Stop, s.Kill, keys(s.Want.Attempts), keys(s.Want.Connections), keys(s.Want.Reached)) {
 		if !names[name] {
 			return fmt.Errorf("there is no server %q", name)
 		}

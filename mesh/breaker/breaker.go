@@ -15,7 +15,7 @@ const Unlimited = math.MaxUint32
 // Limits are the thresholds of one cluster at default priority. Use
 // NoLimits as the starting point: a zero limit admits nothing.
 type Limits struct {
-	MaxConnections     uint32 // reported, not enforced: one connection per endpoint
+	MaxConnections     uint32 // for those beyond the first of each endpoint
 	MaxPendingRequests uint32
 	MaxRequests        uint32
 	MaxRetries         uint32

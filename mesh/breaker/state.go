@@ -11,8 +11,20 @@ import "sync/atomic"
 // the configuration: a limit that shrinks below what is in use refuses until
 // enough has ended.
 type State struct {
-	requests, pending, retries gauge
+	requests, pending, retries, connections gauge
 }
+
+// TryConnection admits one connection unless Limits.MaxConnections are open. If
+// it returns true the caller must call DoneConnection when the connection takes
+// no more requests and the last has ended.
+func (s *State) TryConnection(l *Limits) bool { return s.connections.try(l.MaxConnections) }
+
+// AddConnection counts a connection that no limit refuses: the first to an
+// endpoint. The caller must call DoneConnection as for TryConnection.
+func (s *State) AddConnection() { s.connections.try(Unlimited) }
+
+// DoneConnection ends what TryConnection admitted or AddConnection counted.
+func (s *State) DoneConnection() { s.connections.done() }
 
 // TryRequest admits one attempt unless Limits.MaxRequests are active. If it
 // returns true the caller must call DoneRequest when the attempt has ended.
@@ -57,6 +69,9 @@ func (s *State) Pending() int64 { return s.pending.n.Load() }
 
 // Retries is the number of active retries.
 func (s *State) Retries() int64 { return s.retries.n.Load() }
+
+// Connections is the number of open connections, as far as they are counted.
+func (s *State) Connections() int64 { return s.connections.n.Load() }
 
 // gauge is a counter with an upper bound.
 type gauge struct{ n atomic.Int64 }

@@ -10,16 +10,17 @@ import (
 // limit may be in, and when all have gone nothing may be left.
 func TestLimitsAreExact(t *testing.T) {
 	const limit = 7
-	limits := &Limits{MaxRequests: limit, MaxPendingRequests: limit, MaxRetries: limit}
+	limits := &Limits{MaxRequests: limit, MaxPendingRequests: limit, MaxRetries: limit, MaxConnections: limit}
 	s := &State{}
 	for name, gate := range map[string]struct {
 		try  func(*Limits) bool
 		done func()
 		used func() int64
 	}{
-		"requests": {s.TryRequest, s.DoneRequest, s.Requests},
-		"pending":  {s.TryPending, s.DonePending, s.Pending},
-		"retries":  {s.TryRetry, s.DoneRetry, s.Retries},
+		"requests":    {s.TryRequest, s.DoneRequest, s.Requests},
+		"pending":     {s.TryPending, s.DonePending, s.Pending},
+		"retries":     {s.TryRetry, s.DoneRetry, s.Retries},
+		"connections": {s.TryConnection, s.DoneConnection, s.Connections},
 	} {
 		var inside, most, admitted atomic.Int64
 		var wg sync.WaitGroup
@@ -85,6 +86,20 @@ func TestLimitValues(t *testing.T) {
 	s.DoneRequest()
 	if !s.TryRequest(&Limits{MaxRequests: 3}) {
 		t.Error("two active of three, and one more is refused")
+	}
+}
+
+func TestAFirstConnectionIsCountedBeyondTheLimit(t *testing.T) {
+	s, limits := &State{}, &Limits{MaxConnections: 1}
+	s.AddConnection()
+	s.AddConnection()
+	if s.Connections() != 2 || s.TryConnection(limits) {
+		t.Errorf("%d connections, and one more is admitted", s.Connections())
+	}
+	s.DoneConnection()
+	s.DoneConnection()
+	if !s.TryConnection(limits) {
+		t.Error("none is open, and one is refused")
 	}
 }
 

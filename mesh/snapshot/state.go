@@ -96,7 +96,8 @@ func (s *ClusterState) gateOf(c *breaker.HalfOpen) *breaker.Gate {
 
 // busy reports whether the state holds anything that a call will give back.
 func (s *ClusterState) busy() bool {
-	return s.InUse() || s.Breaker.Requests() > 0 || s.Breaker.Pending() > 0 || s.Breaker.Retries() > 0
+	return s.InUse() || s.Breaker.Requests() > 0 || s.Breaker.Pending() > 0 || s.Breaker.Retries() > 0 ||
+		s.Breaker.Connections() > 0
 }
 
 // States holds the live state of all clusters by name. A state lives as long as

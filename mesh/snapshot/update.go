@@ -152,6 +152,9 @@ type Cluster struct {
 	Limits         breaker.Limits
 	Outlier        *outlier.Config // nil means off
 	ConnectTimeout time.Duration   // default 5 s
+	// Connections is what holds for each connection to an endpoint. Aggregate
+	// clusters have none: the clusters behind them count.
+	Connections ConnectionPool
 	// Aggregate are the clusters of an aggregate cluster, the first with a usable
 	// host is used; Discovery is then Aggregate.
 	Aggregate []string

@@ -35,7 +35,8 @@ var (
 		"eds_cluster_config", "load_assignment", "lb_policy", "load_balancing_policy", "least_request_lb_config",
 		"common_lb_config", "circuit_breakers", "outlier_detection", "connect_timeout", "dns_refresh_rate",
 		"transport_socket", "transport_socket_matches", "lb_subset_config", "ring_hash_lb_config",
-		"maglev_lb_config", "round_robin_lb_config", "track_timeout_budgets", "track_cluster_stats")
+		"maglev_lb_config", "round_robin_lb_config", "track_timeout_budgets", "track_cluster_stats",
+		"typed_extension_protocol_options", "upstream_connection_options")
 	commonLBFields = newFields("healthy_panic_threshold", "locality_weighted_lb_config", "update_merge_window",
 		"consistent_hashing_lb_config")
 	edsFields           = newFields("eds_config", "service_name")
@@ -95,7 +96,7 @@ func (s *scope) cluster(name string, m *clusterv3.Cluster) (*snapshot.Cluster, e
 	s.noteRest(m, clusterFields)
 	out := &snapshot.Cluster{Name: name}
 	for _, read := range []func(*clusterv3.Cluster, *snapshot.Cluster) error{
-		s.discovery, s.loadBalancing, s.circuitBreakers, s.timing, s.clusterExtension,
+		s.discovery, s.loadBalancing, s.circuitBreakers, s.timing, s.connections, s.clusterExtension,
 	} {
 		if err := read(m, out); err != nil {
 			return nil, err

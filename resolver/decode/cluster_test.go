@@ -19,6 +19,13 @@ func eds(fields string) string {
 	return `{` + join(`"name": "c", "type": "EDS", "eds_cluster_config": {"eds_config": {"ads": {}}}`, fields) + `}`
 }
 
+// http2 are HTTP options of a cluster.
+func http2(options string) string {
+	return `"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+		"@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+		"explicit_http_config": {"http2_protocol_options": {` + options + `}}}}`
+}
+
 // edsValue is what eds("") becomes.
 func edsValue(fn func(*snapshot.Cluster)) *snapshot.Cluster {
 	c := &snapshot.Cluster{
@@ -67,6 +74,43 @@ func TestCluster(t *testing.T) {
 				`circuit_breakers.thresholds[0]: is not honoured: only the first of priority DEFAULT is`,
 				`circuit_breakers.thresholds[2]: is not honoured: only the first of priority DEFAULT is`,
 			},
+		},
+		{
+			name: "connections",
+			json: eds(`"upstream_connection_options": {"tcp_keepalive": {"keepalive_probes": 3, "keepalive_time": 60}},
+				"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+					"@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+					"common_http_protocol_options": {"max_requests_per_connection": 10, "max_connection_duration": "60s", "idle_timeout": "5s", "max_headers_count": 7},
+					"explicit_http_config": {"http2_protocol_options": {"max_concurrent_streams": 20, "allow_connect": true}}}}`),
+			want: func(c *snapshot.Cluster) {
+				c.Connections = snapshot.ConnectionPool{
+					MaxRequests: 10, MaxStreams: 20, MaxDuration: time.Minute, IdleTimeout: 5 * time.Second,
+					Keepalive: &snapshot.TCPKeepalive{Probes: 3, Time: time.Minute},
+				}
+			},
+			notes: []string{
+				`typed_extension_protocol_options "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": common_http_protocol_options.max_headers_count: is not honoured yet`,
+				`typed_extension_protocol_options "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": explicit_http_config.http2_protocol_options.allow_connect: is not honoured yet`,
+			},
+		},
+		{
+			name: "connections for few streams, without an idle timeout",
+			json: eds(http2(`"max_concurrent_streams": 1`)),
+			want: func(c *snapshot.Cluster) {
+				c.Connections = snapshot.ConnectionPool{MaxStreams: 1, IdleTimeout: time.Hour}
+			},
+		},
+		{name: "connections for any number of streams", json: eds(http2(`"max_concurrent_streams": 1073741824`)), want: func(*snapshot.Cluster) {}},
+		{
+			name: "keepalive off",
+			json: eds(`"upstream_connection_options": {"tcp_keepalive": {"keepalive_probes": 0}}`),
+			want: func(c *snapshot.Cluster) { c.Connections.Keepalive = &snapshot.TCPKeepalive{Off: true} },
+		},
+		{
+			name:  "options of another protocol",
+			json:  eds(`"typed_extension_protocol_options": {"o": {"@type": "type.googleapis.com/google.protobuf.Empty"}}`),
+			want:  func(*snapshot.Cluster) {},
+			notes: []string{`typed_extension_protocol_options "o": is not honoured yet`},
 		},
 		{
 			name: "retry budget, defaults",
@@ -205,6 +249,12 @@ func TestClusterRefused(t *testing.T) {
 		{"percent", eds(`"outlier_detection": {"max_ejection_percent": 101}`), `outlier_detection.max_ejection_percent: is 101, must be between 0 and 100`},
 		{"interval", eds(`"outlier_detection": {"interval": "0s"}`), `outlier_detection.interval: is 0, must be positive`},
 		{"ejection times", eds(`"outlier_detection": {"max_ejection_time": "1s"}`), `outlier_detection.max_ejection_time: is 1s, less than base_ejection_time 30s`},
+		{"connection duration", eds(`"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+			"@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+			"common_http_protocol_options": {"max_connection_duration": "-1s"}}}`), `typed_extension_protocol_options "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": common_http_protocol_options.max_connection_duration: is -1s, must not be negative`},
+		{"HTTP options", eds(`"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+			"@type": "type.googleapis.com/google.protobuf.Empty"}}`), `typed_extension_protocol_options "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": "type.googleapis.com/google.protobuf.Empty" is not supported`},
+		{"streams", eds(http2(`"max_concurrent_streams": 0`)), `typed_extension_protocol_options "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": explicit_http_config.http2_protocol_options.max_concurrent_streams: is 0, must be positive`},
 		{"connect timeout", eds(`"connect_timeout": "-1s"`), `connect_timeout: is -1s, must not be negative`},
 		{"subsets", eds(`"lb_subset_config": {"subset_selectors": [{"keys": ["k"]}]}`), `lb_subset_config: is not supported`},
 	} {

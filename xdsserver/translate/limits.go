@@ -5,7 +5,11 @@ import (
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 	networking "istio.io/api/networking/v1alpha3"
@@ -17,6 +21,9 @@ const (
 	defaultBudgetPercent  = 20
 	defaultBudgetRetries  = 3
 )
+
+// httpOptionsName is the key of a cluster's HTTP options among those of extensions.
+const httpOptionsName = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 // limits writes connection limits, the budget of retries and the connect timeout. What is not set does not limit: gRPC
 // would take 1024 requests for that.
@@ -34,6 +41,58 @@ func (t *translation) limits(m *clusterv3.Cluster, p trafficPolicy) {
 	m.ConnectTimeout = durationpb.New(defaultConnectTimeout)
 	if d := tcp.GetConnectTimeout(); d != nil {
 		m.ConnectTimeout = d
+	}
+	m.UpstreamConnectionOptions = keepalive(tcp.GetTcpKeepalive())
+	if o := httpOptions(tcp, http); o != nil {
+		m.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsName: packed(o)}
+	}
+}
+
+// keepalive writes the probes of TCP. What is not set is the operating system's.
+func keepalive(k *networking.ConnectionPoolSettings_TCPSettings_TcpKeepalive) *clusterv3.UpstreamConnectionOptions {
+	if k == nil {
+		return nil
+	}
+	out := &corev3.TcpKeepalive{}
+	if n := k.GetProbes(); n > 0 {
+		out.KeepaliveProbes = wrapperspb.UInt32(n)
+	}
+	if d := k.GetTime(); d != nil {
+		out.KeepaliveTime = seconds(d)
+	}
+	if d := k.GetInterval(); d != nil {
+		out.KeepaliveInterval = seconds(d)
+	}
+	return &clusterv3.UpstreamConnectionOptions{TcpKeepalive: out}
+}
+
+// seconds rounds up: 0 would turn the probes off.
+func seconds(d *durationpb.Duration) *wrapperspb.UInt32Value {
+	return wrapperspb.UInt32(uint32((d.AsDuration() + time.Second - 1) / time.Second))
+}
+
+// httpOptions writes what holds for each HTTP connection; nil is nothing. The idle timeout of TCP counts where HTTP has
+// none.
+func httpOptions(tcp *networking.ConnectionPoolSettings_TCPSettings, http *networking.ConnectionPoolSettings_HTTPSettings) *httpv3.HttpProtocolOptions {
+	common := &corev3.HttpProtocolOptions{IdleTimeout: http.GetIdleTimeout(), MaxConnectionDuration: tcp.GetMaxConnectionDuration()}
+	if common.IdleTimeout == nil {
+		common.IdleTimeout = tcp.GetIdleTimeout()
+	}
+	if n := http.GetMaxRequestsPerConnection(); n > 0 {
+		common.MaxRequestsPerConnection = wrapperspb.UInt32(uint32(n))
+	}
+	http2 := &corev3.Http2ProtocolOptions{}
+	if n := http.GetMaxConcurrentStreams(); n > 0 {
+		http2.MaxConcurrentStreams = wrapperspb.UInt32(uint32(n))
+	}
+	if proto.Size(common) == 0 && proto.Size(http2) == 0 {
+		return nil
+	}
+	return &httpv3.HttpProtocolOptions{
+		CommonHttpProtocolOptions: common,
+		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+			ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: http2},
+		}},
 	}
 }
 

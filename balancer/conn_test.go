@@ -1,0 +1,116 @@
+package balancer
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	grpcbalancer "google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+	grpcresolver "google.golang.org/grpc/resolver"
+
+	"github.com/meshframe/meshframe/mesh/breaker"
+	"github.com/meshframe/meshframe/mesh/snapshot"
+)
+
+// channel is a channel of gRPC that does nothing.
+type channel struct {
+	grpcbalancer.ClientConn
+
+	made []*subConn
+}
+
+type subConn struct {
+	grpcbalancer.SubConn
+
+	tell             func(grpcbalancer.SubConnState)
+	connects, closed int
+}
+
+func (c *channel) NewSubConn(_ []grpcresolver.Address, o grpcbalancer.NewSubConnOptions) (grpcbalancer.SubConn, error) {
+	s := &subConn{tell: o.StateListener}
+	c.made = append(c.made, s)
+	return s, nil
+}
+
+func (c *channel) UpdateState(grpcbalancer.State) {}
+
+func (s *subConn) Connect() { s.connects++ }
+
+func (s *subConn) Shutdown() { s.closed++ }
+
+// TestCloseEndsEverything holds that nothing is left of an address: connections,
+// places among limits, the timer.
+func TestCloseEndsEverything(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*meshBalancer, *conn){
+		"the channel": func(b *meshBalancer, _ *conn) { b.Close() },
+		"the address": func(b *meshBalancer, c *conn) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.drop(c)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { closes(t, end) })
+		})
+	}
+}
+
+func closes(t *testing.T, end func(*meshBalancer, *conn)) {
+	t.Helper()
+	cc := &channel{}
+	b := &meshBalancer{cc: cc, conns: map[string]*conn{}}
+	state := &snapshot.ClusterState{}
+	d := &demand{
+		pool:   snapshot.ConnectionPool{MaxDuration: time.Hour, MaxRequests: 2},
+		quotas: []quota{{state, &breaker.Limits{MaxConnections: 5}}},
+	}
+	b.create("a", d)
+	c := b.conns["a"]
+	b.open(c)
+	cc.made[0].tell(grpcbalancer.SubConnState{ConnectivityState: connectivity.Ready})
+	for range 2 {
+		if c.take() == nil {
+			t.Fatal("a call of two is refused")
+		}
+		synctest.Wait() // its connection is looked after
+	}
+	if state.Breaker.Connections() != 2 || len(c.closing) != 1 || c.opening == nil {
+		t.Fatalf("%d connections, %d with calls that end", state.Breaker.Connections(), len(c.closing))
+	}
+	cc.made[1].tell(grpcbalancer.SubConnState{ConnectivityState: connectivity.Ready})
+	end(b, c)
+	if c.timer == nil || c.timer.Stop() {
+		t.Error("the timer runs on")
+	}
+	if state.Breaker.Connections() != 0 {
+		t.Errorf("%d connections are counted", state.Breaker.Connections())
+	}
+	for i, s := range cc.made {
+		if s.closed != 1 {
+			t.Errorf("connection %d was closed %d times", i, s.closed)
+		}
+	}
+}
+
+// TestPlainConnectionsAreKept holds that without limits one SubConn is used again
+// and again.
+func TestPlainConnectionsAreKept(t *testing.T) {
+	t.Parallel()
+	cc := &channel{}
+	b := &meshBalancer{cc: cc, conns: map[string]*conn{}}
+	b.create("a", nil)
+	c := b.conns["a"]
+	for i := range 3 {
+		b.open(c)
+		b.open(c) // asked once
+		for _, s := range []connectivity.State{connectivity.Connecting, connectivity.Ready, connectivity.Idle} {
+			cc.made[0].tell(grpcbalancer.SubConnState{ConnectivityState: s})
+		}
+		if s := cc.made[0]; len(cc.made) != 1 || s.connects != i+1 || s.closed != 0 || c.only() == nil || c.usage.Load() != nil {
+			t.Fatalf("%d connections; of the first %+v", len(cc.made), s)
+		}
+	}
+}

@@ -1,0 +1,108 @@
+package decode
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/meshframe/meshframe/mesh/snapshot"
+)
+
+// httpOptions is the key of a cluster's HTTP options among those of extensions.
+const httpOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+// defaultIdleTimeout is Envoy's. It counts where streams may need more than one
+// connection, so that those that were needed once do not stay for ever.
+const defaultIdleTimeout = time.Hour
+
+// anyStreams is what control planes write for any number of streams.
+const anyStreams = 1 << 29
+
+var (
+	connectionFields = newFields("tcp_keepalive")
+	keepaliveFields  = newFields("keepalive_probes", "keepalive_time", "keepalive_interval")
+	httpFields       = newFields("common_http_protocol_options", "explicit_http_config")
+	commonHTTPFields = newFields("idle_timeout", "max_connection_duration", "max_requests_per_connection")
+	http2Fields      = newFields("max_concurrent_streams")
+)
+
+// connections reads what holds for single connections.
+func (s *scope) connections(m *clusterv3.Cluster, out *snapshot.Cluster) error {
+	tcp, at := m.GetUpstreamConnectionOptions(), s.at("upstream_connection_options")
+	at.noteRest(tcp, connectionFields)
+	if k := tcp.GetTcpKeepalive(); k != nil {
+		at.at("tcp_keepalive").noteRest(k, keepaliveFields)
+		out.Connections.Keepalive = keepalive(k)
+	}
+	options := m.GetTypedExtensionProtocolOptions()
+	for _, name := range slices.Sorted(maps.Keys(options)) {
+		at := s.item("typed_extension_protocol_options", -1, name)
+		if name != httpOptions {
+			at.notef("is not honoured yet")
+			continue
+		}
+		h := &httpv3.HttpProtocolOptions{}
+		if url := options[name].GetTypeUrl(); url != typePrefix+httpOptions {
+			return at.errorf("%q is not supported", url)
+		}
+		if err := proto.Unmarshal(options[name].GetValue(), h); err != nil {
+			return at.errorf("not an HttpProtocolOptions: %w", err)
+		}
+		if err := at.http(h, &out.Connections); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func keepalive(m *corev3.TcpKeepalive) *snapshot.TCPKeepalive {
+	out := &snapshot.TCPKeepalive{
+		Probes:   m.GetKeepaliveProbes().GetValue(),
+		Time:     time.Duration(m.GetKeepaliveTime().GetValue()) * time.Second,
+		Interval: time.Duration(m.GetKeepaliveInterval().GetValue()) * time.Second,
+	}
+	for _, v := range []*wrapperspb.UInt32Value{m.GetKeepaliveProbes(), m.GetKeepaliveTime(), m.GetKeepaliveInterval()} {
+		out.Off = out.Off || v != nil && v.GetValue() == 0
+	}
+	return out
+}
+
+func (s *scope) http(m *httpv3.HttpProtocolOptions, out *snapshot.ConnectionPool) (err error) {
+	s.noteRest(m, httpFields)
+	common, at := m.GetCommonHttpProtocolOptions(), s.at("common_http_protocol_options")
+	at.noteRest(common, commonHTTPFields)
+	out.MaxRequests = common.GetMaxRequestsPerConnection().GetValue()
+	if out.MaxDuration, err = at.at("max_connection_duration").duration(common.GetMaxConnectionDuration()); err != nil {
+		return err
+	}
+	if out.IdleTimeout, err = at.at("idle_timeout").duration(common.GetIdleTimeout()); err != nil {
+		return err
+	}
+	http2 := m.GetExplicitHttpConfig().GetHttp2ProtocolOptions()
+	at = s.at("explicit_http_config").at("http2_protocol_options")
+	at.noteRest(http2, http2Fields)
+	if n := http2.GetMaxConcurrentStreams(); n != nil {
+		return at.at("max_concurrent_streams").maxStreams(n.GetValue(), common.GetIdleTimeout() != nil, out)
+	}
+	return nil
+}
+
+func (s *scope) maxStreams(n uint32, hasIdleTimeout bool, out *snapshot.ConnectionPool) error {
+	switch {
+	case n == 0:
+		return s.errorf("is 0, must be positive")
+	case n >= anyStreams:
+		return nil
+	}
+	out.MaxStreams = n
+	if !hasIdleTimeout {
+		out.IdleTimeout = defaultIdleTimeout
+	}
+	return nil
+}
