@@ -49,8 +49,6 @@ func TestConformance(t *testing.T) {
 // unplayed are supported fields without a row, with the reason.
 var unplayed = map[string]string{
 	"DestinationRule.host": "every row with a rule shows it",
-	"DestinationRule.trafficPolicy.outlierDetection.consecutiveLocalOriginFailures": "gRPC leaves out a server that cannot be reached by itself",
-	"DestinationRule.trafficPolicy.outlierDetection.splitExternalLocalOriginErrors": "gRPC leaves out a server that cannot be reached by itself",
 }
 
 // TestSupportedFieldsHaveRows holds that what is said to be supported is played,

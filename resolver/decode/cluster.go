@@ -35,7 +35,8 @@ var (
 		"eds_cluster_config", "load_assignment", "lb_policy", "load_balancing_policy", "least_request_lb_config",
 		"common_lb_config", "circuit_breakers", "outlier_detection", "connect_timeout", "dns_refresh_rate",
 		"transport_socket", "transport_socket_matches", "lb_subset_config", "ring_hash_lb_config",
-		"maglev_lb_config", "round_robin_lb_config", "track_timeout_budgets", "track_cluster_stats")
+		"maglev_lb_config", "round_robin_lb_config", "track_timeout_budgets", "track_cluster_stats",
+		"typed_extension_protocol_options")
 	commonLBFields = newFields("healthy_panic_threshold", "locality_weighted_lb_config", "update_merge_window",
 		"consistent_hashing_lb_config")
 	edsFields           = newFields("eds_config", "service_name")
@@ -105,6 +106,13 @@ func (s *scope) cluster(name string, m *clusterv3.Cluster) (*snapshot.Cluster, e
 	out.Outlier, err = s.at("outlier_detection").outlierDetection(m.GetOutlierDetection())
 	if err != nil {
 		return nil, err
+	}
+	statuses, err := s.protocolOptions(m)
+	if err != nil {
+		return nil, err
+	}
+	if out.Outlier != nil {
+		out.Outlier.Errors = statuses
 	}
 	return out, nil
 }

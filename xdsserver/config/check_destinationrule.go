@@ -266,6 +266,11 @@ func checkOutlierDetection(r *reader, path string, o *networking.OutlierDetectio
 	}
 	r.judge(field(path, "maxEjectionPercent"), badPercent(float64(o.MaxEjectionPercent)))
 	r.judge(field(path, "minHealthPercent"), badPercent(float64(o.MinHealthPercent)))
+	for i, code := range o.OutlierDetectionHttpErrorCodes {
+		if code < 100 || code > 599 {
+			r.errorf(element(field(path, "outlierDetectionHttpErrorCodes"), i), "want 100 to 599, have %d", code)
+		}
+	}
 	checkCount(r, field(path, "consecutiveErrors"), o.ConsecutiveErrors) //nolint:staticcheck // deprecated by Istio, still read
 	if !o.SplitExternalLocalOriginErrors && o.ConsecutiveLocalOriginFailures.GetValue() > 0 {
 		r.errorf(field(path, "consecutiveLocalOriginFailures"), "needs splitExternalLocalOriginErrors: true")
