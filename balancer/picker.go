@@ -152,7 +152,7 @@ func (p *clusterPicker) picked(call *mesh.Call, i int, now time.Time) (grpcbalan
 		call.Pending = false
 		p.up.State.Breaker.DonePending()
 	}
-	if !p.admit(i) {
+	if !p.admit(i, now) {
 		p.picker.Done(i)
 		return grpcbalancer.PickResult{}, p.overflow(call, "requests")
 	}
@@ -172,12 +172,13 @@ func (p *clusterPicker) picked(call *mesh.Call, i int, now time.Time) (grpcbalan
 
 // admit counts an attempt on host i against the limits of the cluster, and of
 // the one that the host is of.
-func (p *clusterPicker) admit(i int) bool {
+func (p *clusterPicker) admit(i int, now time.Time) bool {
 	if !p.up.State.Breaker.TryRequest(&p.up.Cluster.Limits) {
 		return false
 	}
 	owner := p.hosts[i].owner
 	if owner == nil || owner.State.Breaker.TryRequest(&owner.Cluster.Limits) {
+		p.up.State.Breaker.Began(&p.up.Cluster.Limits, now)
 		return true
 	}
 	p.up.State.Breaker.DoneRequest()

@@ -44,7 +44,7 @@ var (
 	circuitBreakerField = newFields("thresholds")
 	thresholdFields     = newFields("priority", "max_connections", "max_pending_requests", "max_requests",
 		"max_retries", "retry_budget", "track_remaining")
-	retryBudgetFields = newFields("budget_percent", "min_retry_concurrency")
+	retryBudgetFields = newFields("budget_percent", "budget_interval", "min_retry_concurrency")
 )
 
 // Cluster reads a CDS resource (envoy.config.cluster.v3). A cluster that cannot
@@ -283,8 +283,11 @@ func (s *scope) retryBudget(m *clusterv3.CircuitBreakers_Thresholds_RetryBudget,
 	out.HasBudget, out.BudgetPercent = true, defaultBudgetPercent
 	out.MinRetries = number(m.GetMinRetryConcurrency(), defaultMinRetries)
 	if p := m.GetBudgetPercent(); p != nil {
-		out.BudgetPercent, err = s.at("budget_percent").exactPercent(p)
+		if out.BudgetPercent, err = s.at("budget_percent").exactPercent(p); err != nil {
+			return err
+		}
 	}
+	out.BudgetInterval, err = s.at("budget_interval").duration(m.GetBudgetInterval())
 	return err
 }
 

@@ -76,10 +76,11 @@ func TestCluster(t *testing.T) {
 			},
 		},
 		{
-			name:  "retry budget",
-			json:  eds(`"circuit_breakers": {"thresholds": [{"retry_budget": {"budget_percent": {"value": 12.5}, "min_retry_concurrency": 0, "budget_interval": "1s"}}]}`),
-			want:  func(c *snapshot.Cluster) { c.Limits.HasBudget, c.Limits.BudgetPercent = true, 12.5 },
-			notes: []string{`circuit_breakers.thresholds[0].retry_budget.budget_interval: is not honoured yet`},
+			name: "retry budget",
+			json: eds(`"circuit_breakers": {"thresholds": [{"retry_budget": {"budget_percent": {"value": 12.5}, "min_retry_concurrency": 0, "budget_interval": "1s"}}]}`),
+			want: func(c *snapshot.Cluster) {
+				c.Limits.HasBudget, c.Limits.BudgetPercent, c.Limits.BudgetInterval = true, 12.5, time.Second
+			},
 		},
 		{
 			name: "outlier detection, defaults",

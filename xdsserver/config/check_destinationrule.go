@@ -45,6 +45,11 @@ func checkTrafficPolicy(r *reader, path string, p *networking.TrafficPolicy) {
 		r.errorf(path, "write tunnel or proxyProtocol, not both")
 	}
 	checkPolicy(r, path, p)
+	if b := p.RetryBudget; b != nil {
+		at := field(path, "retryBudget")
+		r.judge(field(at, "percent"), badPercent(b.Percent.GetValue()))
+		r.judge(field(at, "budgetInterval"), badTimeout(b.BudgetInterval))
+	}
 	for i, s := range p.PortLevelSettings {
 		at := element(field(path, "portLevelSettings"), i)
 		if s.Port == nil {

@@ -68,7 +68,7 @@ var destinationRuleRows = []row{
 	both("trafficPolicy.proxyProtocol", degraded("the PROXY protocol is not spoken")),
 	{field: "trafficPolicy.retryBudget.percent", library: works(), grpc: degraded(noBudget)},
 	{field: "trafficPolicy.retryBudget.minRetryConcurrency", library: works(), grpc: degraded(noBudget)},
-	{field: "trafficPolicy.retryBudget.budgetInterval", library: degraded("the budget is of the calls that are under way at the moment"), grpc: degraded(noBudget)},
+	{field: "trafficPolicy.retryBudget.budgetInterval", library: works("of the attempts that began within it; without it of those under way"), grpc: degraded(noBudget)},
 }
 
 func simpleBalancer(c Client, table Verdict, value any) Verdict {

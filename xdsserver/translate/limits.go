@@ -50,6 +50,7 @@ func retryBudget(b *networking.TrafficPolicy_RetryBudget) *clusterv3.CircuitBrea
 	}
 	out := &clusterv3.CircuitBreakers_Thresholds_RetryBudget{
 		BudgetPercent:       &typev3.Percent{Value: defaultBudgetPercent},
+		BudgetInterval:      b.GetBudgetInterval(),
 		MinRetryConcurrency: wrapperspb.UInt32(defaultBudgetRetries),
 	}
 	if p := b.GetPercent(); p != nil {

@@ -250,7 +250,7 @@ func (r *reader) halfOpen() *breaker.HalfOpen {
 	return &breaker.HalfOpen{MinVolume: uint32(n), ErrorPercent: p}
 }
 
-// budget reads retry_budget=20%,3.
+// budget reads retry_budget=20%,3 or retry_budget=20%,3,10s.
 func (r *reader) budget(into *breaker.Limits) {
 	text, ok := r.text("retry_budget")
 	if !ok {
@@ -259,6 +259,11 @@ func (r *reader) budget(into *breaker.Limits) {
 	percent, least, _ := strings.Cut(text, ",")
 	p, err := strconv.ParseFloat(strings.TrimSuffix(percent, "%"), 64)
 	r.note(err)
+	least, interval, ok := strings.Cut(least, ",")
+	if ok {
+		into.BudgetInterval, err = time.ParseDuration(interval)
+		r.note(err)
+	}
 	n, err := strconv.ParseUint(least, 10, 32)
 	r.note(err)
 	into.HasBudget, into.BudgetPercent, into.MinRetries = true, p, uint32(n)
