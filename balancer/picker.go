@@ -81,7 +81,7 @@ type clusterPicker struct {
 	// measures says that the end of each attempt needs its beginning.
 	measures bool
 
-	errUnavailable, errNoHosts error
+	errUnavailable, errNoHealthy, errNoHosts error
 }
 
 func (p *clusterPicker) setErrors(last error) {
@@ -89,6 +89,8 @@ func (p *clusterPicker) setErrors(last error) {
 	if p.up.Err != nil {
 		p.errNoHosts = plain(fmt.Errorf("cluster %q: %w", p.up.Name, p.up.Err))
 	}
+	p.errNoHealthy = fmt.Errorf("cluster %q: no healthy endpoint: all %d are unhealthy or ejected, and there is no panic threshold below which they would be used",
+		p.up.Name, len(p.up.Hosts))
 	p.errUnavailable = fmt.Errorf("cluster %q: no endpoint can be reached", p.up.Name)
 	if last != nil {
 		p.errUnavailable = plain(fmt.Errorf("cluster %q: no endpoint can be reached; last error: %w", p.up.Name, last))
@@ -126,13 +128,21 @@ func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
 	case pick.Queue:
 		return p.queue(call)
 	case pick.NoHosts:
-		call.Last = outcome.OfGRPC(int32(codes.Unavailable))
-		return grpcbalancer.PickResult{}, p.errNoHosts
+		return grpcbalancer.PickResult{}, noHost(call, p.errNoHosts)
+	case pick.NoHealthy:
+		return grpcbalancer.PickResult{}, noHost(call, p.errNoHealthy)
 	default:
 		call.Last = outcome.OfGRPC(int32(codes.Unavailable))
 		call.Last.Conditions |= outcome.ConnectFailure
 		return grpcbalancer.PickResult{}, p.errUnavailable
 	}
+}
+
+// noHost notes that there is no host to try, which err says.
+func noHost(call *mesh.Call, err error) error {
+	call.Last = outcome.OfGRPC(int32(codes.Unavailable))
+	call.Last.Conditions |= outcome.NoHost
+	return err
 }
 
 // queue makes the call wait for the next picker, within the cluster's limit of

@@ -78,6 +78,21 @@ func (u *Upstream) Owner(host int) *Upstream {
 	return u.owners[host]
 }
 
+// Available reports whether any host may get calls, whatever becomes of the
+// connections to them.
+func (u *Upstream) Available() bool {
+	panics := u.Cluster != nil && u.Cluster.LB.PanicThreshold > 0
+	for i := range u.Hosts {
+		h := &u.Hosts[i]
+		switch {
+		case h.Health == Draining:
+		case panics, h.Health != Unhealthy && !h.State.Ejected.Load():
+			return true
+		}
+	}
+	return false
+}
+
 // NewPicker returns a picker over the upstream's hosts; conns[i] is the
 // connection state of Hosts[i]. The picker goes on where the cluster's previous
 // one stopped.

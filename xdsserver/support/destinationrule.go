@@ -62,7 +62,7 @@ var destinationRuleRows = []row{
 	{field: "trafficPolicy.outlierDetection.interval", library: works(), grpc: degraded(noEjection)},
 	{field: "trafficPolicy.outlierDetection.baseEjectionTime", library: works("longer with each ejection"), grpc: degraded(noEjection)},
 	{field: "trafficPolicy.outlierDetection.maxEjectionPercent", library: works("10 unless set, as in Envoy: of fewer than ten endpoints none is ejected then"), grpc: degraded(noEjection)},
-	{field: "trafficPolicy.outlierDetection.minHealthPercent", library: works("below it all endpoints are used"), grpc: degraded(noEjection)},
+	{field: "trafficPolicy.outlierDetection.minHealthPercent", library: works("below it all endpoints are used; 0, or unset, is never"), grpc: degraded(noEjection)},
 	{field: "trafficPolicy.tls", library: rejected("every mode but `DISABLE` fails, never plaintext"), grpc: rejected("as for the library"), judge: tlsMode},
 	both("trafficPolicy.tunnel", degraded("connections are made directly, not through the tunnel")),
 	both("trafficPolicy.proxyProtocol", degraded("the PROXY protocol is not spoken")),
