@@ -113,7 +113,7 @@ func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
 	}
 	if d.Selection != nil && d.Selection.SessionHost != "" {
 		in.Override = p.up.Override(d.Selection.SessionHost)
-		in.OverrideStrict = p.up.Cluster.Session.Strict
+		in.OverrideStrict = d.Session().Strict
 	}
 	i, verdict := p.picker.Pick(&in)
 	if in.Warm > 0 {

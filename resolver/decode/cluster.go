@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/meshframe/meshframe/mesh/breaker"
+	"github.com/meshframe/meshframe/mesh/pick"
 	"github.com/meshframe/meshframe/mesh/snapshot"
 )
 
@@ -38,7 +39,7 @@ var (
 		"maglev_lb_config", "round_robin_lb_config", "track_timeout_budgets", "track_cluster_stats",
 		"typed_extension_protocol_options")
 	commonLBFields = newFields("healthy_panic_threshold", "locality_weighted_lb_config", "update_merge_window",
-		"consistent_hashing_lb_config")
+		"consistent_hashing_lb_config", "override_host_status")
 	edsFields           = newFields("eds_config", "service_name")
 	aggregateFields     = newFields("clusters")
 	circuitBreakerField = newFields("thresholds")
@@ -214,7 +215,7 @@ func (s *scope) aggregated(m *corev3.ConfigSource) error {
 }
 
 // commonLB reads common_lb_config. With load_balancing_policy only the panic
-// threshold of it counts, as in Envoy.
+// threshold of it and the health of the hosts of sessions count, as in Envoy.
 func (s *scope) commonLB(m *clusterv3.Cluster, out *snapshot.Cluster) (err error) {
 	common, at := m.GetCommonLbConfig(), s.at("common_lb_config")
 	at.noteRest(common, commonLBFields)
@@ -224,6 +225,7 @@ func (s *scope) commonLB(m *clusterv3.Cluster, out *snapshot.Cluster) (err error
 			return err
 		}
 	}
+	at.at("override_host_status").overrideHealth(common.GetOverrideHostStatus(), &out.LB)
 	if m.GetLoadBalancingPolicy() != nil {
 		return nil
 	}
@@ -233,6 +235,16 @@ func (s *scope) commonLB(m *clusterv3.Cluster, out *snapshot.Cluster) (err error
 	at.at("consistent_hashing_lb_config").noteRest(common.GetConsistentHashingLbConfig(), consistentHashFields)
 	out.LB.HashByHostname = common.GetConsistentHashingLbConfig().GetUseHostnameForHashing()
 	return nil
+}
+
+// overrideHealth reads which health the host of a session may have.
+func (s *scope) overrideHealth(m *corev3.HealthStatusSet, out *pick.Config) {
+	for _, status := range m.GetStatuses() {
+		out.OverrideHealth |= 1 << health(status)
+	}
+	if m != nil && out.OverrideHealth == 0 {
+		s.notef("is empty, which is not honoured: hosts of sessions may be healthy or degraded")
+	}
 }
 
 // percent reads a percentage, rounded to a whole one.

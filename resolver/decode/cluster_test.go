@@ -137,6 +137,17 @@ func TestCluster(t *testing.T) {
 			notes: []string{`typed_extension_protocol_options[other]: is not honoured yet`},
 		},
 		{
+			name: "health of the hosts of sessions",
+			json: eds(`"common_lb_config": {"override_host_status": {"statuses": ["UNKNOWN", "HEALTHY", "DRAINING"]}}`),
+			want: func(c *snapshot.Cluster) { c.LB.OverrideHealth = 1<<pick.Healthy | 1<<pick.Draining },
+		},
+		{
+			name:  "no health of the hosts of sessions",
+			json:  eds(`"common_lb_config": {"override_host_status": {}}`),
+			want:  func(*snapshot.Cluster) {},
+			notes: []string{`common_lb_config.override_host_status: is empty, which is not honoured: hosts of sessions may be healthy or degraded`},
+		},
+		{
 			name: "plain transport socket",
 			json: eds(`"transport_socket": {"name": "raw", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"}}`),
 			want: func(*snapshot.Cluster) {},

@@ -21,7 +21,7 @@ func (r *reader) actions(into *snapshot.Route) {
 	into.Mirrors, into.Hash = r.mirrors(), r.hash()
 	_, into.Hedge = r.text("hedge")
 	r.duration("idle", &into.IdleTimeout)
-	into.RateLimit, into.Fallback = r.limit(), r.fallback()
+	into.RateLimit, into.Fallback, into.Session = r.limit(), r.fallback(), r.session()
 }
 
 // edits reads remove=A,B and set=, add=, absent= and exists= of NAME:VALUE lists.
@@ -215,14 +215,17 @@ func (r *reader) fallback() *snapshot.Fallback {
 	return nil
 }
 
-// session reads session=cookie:NAME,TTL or session=header:NAME.
+// session reads session=cookie:NAME,TTL, session=header:NAME or session=none.
 func (r *reader) session() *snapshot.Session {
 	text, ok := r.text("session")
 	if !ok {
 		return nil
 	}
 	kind, name, _ := strings.Cut(text, ":")
-	if kind == "header" {
+	switch kind {
+	case "none":
+		return &snapshot.Session{}
+	case "header":
 		return &snapshot.Session{Header: name}
 	}
 	s := &snapshot.Session{Path: "/"}
