@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/meshframe/meshframe/xdsserver/config"
 )
@@ -43,6 +44,20 @@ func newReads(m *config.Model) reads {
 				}
 			}
 		}
+	}
+	near := func(d config.Distribution) {
+		for _, label := range distributions[d] {
+			labels[label], out.locality = true, true
+		}
+	}
+	for _, s := range m.Services {
+		near(config.DistributionOf(s.Spec.Spec.TrafficDistribution, s.Annotations))
+		if p := s.Spec.Spec.InternalTrafficPolicy; p != nil && *p == corev1.ServiceInternalTrafficPolicyLocal {
+			labels[NodeLabel] = true
+		}
+	}
+	for _, e := range m.ServiceEntries {
+		near(config.DistributionOf(nil, e.Annotations))
 	}
 	for _, s := range m.Sidecars {
 		note(s.Spec.GetWorkloadSelector().GetLabels())
