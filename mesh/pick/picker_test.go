@@ -368,7 +368,7 @@ func TestPicksAreSound(t *testing.T) {
 // counts come out even.
 func TestPickWhileEjecting(t *testing.T) {
 	for _, policy := range everyPolicy {
-		pickWhileEjecting(t, Config{Policy: policy, SlowStart: &SlowStart{Window: time.Minute}})
+		pickWhileEjecting(t, Config{Policy: policy, PanicThreshold: 1, SlowStart: &SlowStart{Window: time.Minute}})
 	}
 }
 
