@@ -110,7 +110,7 @@ type clusterPicker struct {
 	// measures says that the end of each attempt needs its beginning.
 	measures bool
 
-	errUnavailable, errNoHosts error
+	errUnavailable, errNoHealthy, errNoHosts error
 }
 
 func (p *clusterPicker) setErrors(last error) {
@@ -118,6 +118,8 @@ func (p *clusterPicker) setErrors(last error) {
 	if p.up.Err != nil {
 		p.errNoHosts = plain(fmt.Errorf("cluster %q: %w", p.up.Name, p.up.Err))
 	}
+	p.errNoHealthy = fmt.Errorf("cluster %q: no healthy endpoint: all %d are unhealthy or ejected, and there is no panic threshold below which they would be used",
+		p.up.Name, len(p.up.Hosts))
 	p.errUnavailable = fmt.Errorf("cluster %q: no endpoint can be reached", p.up.Name)
 	if last != nil {
 		p.errUnavailable = plain(fmt.Errorf("cluster %q: no endpoint can be reached; last error: %w", p.up.Name, last))
@@ -140,7 +142,7 @@ func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
 	}
 	if d.Selection != nil && d.Selection.SessionHost != "" {
 		in.Override = p.up.Override(d.Selection.SessionHost)
-		in.OverrideStrict = p.up.Cluster.Session.Strict
+		in.OverrideStrict = d.Session().Strict
 	}
 	i, verdict := p.picker.Pick(&in)
 	if in.Warm > 0 {
@@ -161,8 +163,9 @@ func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
 	case pick.Queue:
 		return p.queue(call)
 	case pick.NoHosts:
-		call.Last = outcome.OfGRPC(int32(codes.Unavailable))
-		return grpcbalancer.PickResult{}, p.errNoHosts
+		return grpcbalancer.PickResult{}, noHost(call, p.errNoHosts)
+	case pick.NoHealthy:
+		return grpcbalancer.PickResult{}, noHost(call, p.errNoHealthy)
 	default:
 		call.Last = outcome.OfGRPC(int32(codes.Unavailable))
 		call.Last.Conditions |= outcome.ConnectFailure
@@ -186,6 +189,13 @@ func (p *clusterPicker) pickedLimited(call *mesh.Call, i int, now time.Time) (gr
 	return c.bind(l, r), nil
 }
 
+// noHost notes that there is no host to try, which err says.
+func noHost(call *mesh.Call, err error) error {
+	call.Last = outcome.OfGRPC(int32(codes.Unavailable))
+	call.Last.Conditions |= outcome.NoHost
+	return err
+}
+
 // queue makes the call wait for the next picker, within the cluster's limit of
 // pending requests.
 func (p *clusterPicker) queue(call *mesh.Call) (grpcbalancer.PickResult, error) {
@@ -203,7 +213,7 @@ func (p *clusterPicker) picked(call *mesh.Call, i int, now time.Time) (grpcbalan
 		call.Pending = false
 		p.up.State.Breaker.DonePending()
 	}
-	if !p.admit(i) {
+	if !p.admit(i, now) {
 		p.picker.Done(i)
 		return grpcbalancer.PickResult{}, p.overflow(call, "requests")
 	}
@@ -223,12 +233,13 @@ func (p *clusterPicker) picked(call *mesh.Call, i int, now time.Time) (grpcbalan
 
 // admit counts an attempt on host i against the limits of the cluster, and of
 // the one that the host is of.
-func (p *clusterPicker) admit(i int) bool {
+func (p *clusterPicker) admit(i int, now time.Time) bool {
 	if !p.up.State.Breaker.TryRequest(&p.up.Cluster.Limits) {
 		return false
 	}
 	owner := p.hosts[i].owner
 	if owner == nil || owner.State.Breaker.TryRequest(&owner.Cluster.Limits) {
+		p.up.State.Breaker.Began(&p.up.Cluster.Limits, now)
 		return true
 	}
 	p.up.State.Breaker.DoneRequest()

@@ -118,7 +118,7 @@ func (c *call) rewrite(method string, opts []grpc.CallOption) outgoing {
 // a hash policy that generated a cookie, and by a session that binds the client
 // to the host which answered. It returns nil if they are not.
 func (c *call) responseEdits() func(metadata.MD) metadata.MD {
-	a, s, session := c.Decision.Actions, c.Decision.Selection, c.Decision.Upstream.Cluster.Session
+	a, s, session := c.Decision.Actions, c.Decision.Selection, c.Decision.Session()
 	if (a == nil || len(a.ResponseHeaders) == 0) && s == nil && session == nil {
 		return nil
 	}

@@ -88,7 +88,7 @@ func (u *unary) fallBack(err error) error {
 // another cluster, or to a fixed answer.
 func (c *call) passStream() (breaker.Permit, error) {
 	permit, err := c.pass()
-	if err == nil && len(c.Decision.Upstream.Hosts) > 0 {
+	if err == nil && (c.Decision.Fallback() == nil || c.Decision.Upstream.Available()) {
 		return permit, nil
 	}
 	if err == nil && c.fixedFallback(nil) == nil && !c.canDivert() {

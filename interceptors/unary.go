@@ -154,7 +154,7 @@ func (c *call) nextRetry(rnd func() uint64) (wait time.Duration, ok bool) {
 // cluster's limit admit one.
 func (c *call) admitRetry() bool {
 	up := c.Decision.Upstream
-	if c.Retries >= c.Decision.Retry.NumRetries || c.Err() != nil || !up.State.Breaker.TryRetry(&up.Cluster.Limits) {
+	if c.Retries >= c.Decision.Retry.NumRetries || c.Err() != nil || !up.State.Breaker.TryRetry(&up.Cluster.Limits, time.Now()) {
 		return false
 	}
 	c.Retries++

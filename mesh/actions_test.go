@@ -70,7 +70,7 @@ var policies = []struct {
 	{name: "retry-budget", set: func(_ *snapshot.Route, c *snapshot.Cluster) {
 		c.Limits.HasBudget, c.Limits.MinRetries = true, 3
 	}, used: func(_ *mesh.Engine, _ *snapshot.Snapshot, d *mesh.Decision) {
-		if b := &d.Upstream.State.Breaker; b.TryRetry(&d.Upstream.Cluster.Limits) {
+		if b := &d.Upstream.State.Breaker; b.TryRetry(&d.Upstream.Cluster.Limits, time.Time{}) {
 			b.DoneRetry()
 		}
 	}},

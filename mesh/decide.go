@@ -48,6 +48,8 @@ type Selection struct {
 	// SetCookie is the Set-Cookie header of the response, for the cookie that a
 	// hash policy generated; "" is none.
 	SetCookie string
+	// OutsideSession says that the call is not one that the session is for.
+	OutsideSession bool
 	// SessionHost is the address of the host that the client is bound to; "" is
 	// none. See snapshot.Upstream.Override and snapshot.Session.Bind.
 	SessionHost string
@@ -132,7 +134,7 @@ func (e *Engine) decideRoute(s *snapshot.Snapshot, host *snapshot.VirtualHostEnt
 		d.Err = newClusterError(s, r, d, cluster, up.Err)
 	default:
 		d.Upstream = up
-		if up.Selects() {
+		if up.Selects() || d.Actions != nil && d.Actions.Session != nil {
 			e.choose(s, r, d)
 		}
 	}
@@ -140,17 +142,32 @@ func (e *Engine) decideRoute(s *snapshot.Snapshot, host *snapshot.VirtualHostEnt
 
 // choose finds out what ties the call to a host of its cluster.
 func (e *Engine) choose(s *snapshot.Snapshot, r *Request, d *Decision) {
-	up := d.Upstream
 	var cookie, host string
-	if up.Hashes() {
+	outside := false
+	if d.Upstream.Hashes() {
 		d.Hash, d.HasHash, cookie = s.Hash(d.Route, r, e.rnd)
 	}
-	if session := up.Cluster.Session; session != nil {
-		host = session.Host(r)
+	if session := d.Session(); session != nil {
+		if outside = !session.Covers(r.Path); !outside {
+			host = session.Host(r)
+		}
 	}
-	if cookie != "" || host != "" {
-		d.Selection = &Selection{SetCookie: cookie, SessionHost: host}
+	if cookie != "" || host != "" || outside {
+		d.Selection = &Selection{SetCookie: cookie, OutsideSession: outside, SessionHost: host}
 	}
+}
+
+// Session is the one that the call is part of: the route's, else the cluster's;
+// nil is none.
+func (d *Decision) Session() *snapshot.Session {
+	switch {
+	case d.Upstream == nil, d.Selection != nil && d.Selection.OutsideSession:
+	case d.Actions != nil && d.Actions.Session != nil:
+		return d.Actions.Session
+	case d.Upstream.Cluster != nil:
+		return d.Upstream.Cluster.Session
+	}
+	return nil
 }
 
 // DecideMirror draws whether a copy of the call goes to mirror i of its actions,

@@ -135,7 +135,7 @@ func TestCallsWhileConfigurationChanges(t *testing.T) {
 		update(t, "h", `
 			host vh h
 			route r -> a:1 b:1
-			cluster a consecutive=2 max_ejection=100 interval=1ms base=1ms
+			cluster a panic=50 consecutive=2 max_ejection=100 interval=1ms base=1ms
 			endpoints a 10.0.0.1:80 10.0.0.2:80
 			cluster b lb=least_request
 			endpoints b 10.0.0.3:80 10.0.0.4:80`),

@@ -50,7 +50,7 @@ func (r *meshResolver) run(ctx context.Context) {
 	for {
 		p, err, changed := r.lease.Target().Current()
 		switch {
-		case p.Snapshot != nil && p.Snapshot != last.Snapshot:
+		case p.Snapshot != nil && p != last:
 			last = p
 			// The error asks for ResolveNow, which has no meaning for a
 			// subscription.

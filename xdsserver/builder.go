@@ -323,7 +323,7 @@ func sameDefinition(a, b *registry.Service) bool {
 		return a == b
 	}
 	return a == b || a.Host == b.Host && a.Namespace == b.Namespace && slices.Equal(a.Ports, b.Ports) && a.Resolution == b.Resolution &&
-		slices.Equal(a.Addresses, b.Addresses) && (a.Source == nil) == (b.Source == nil)
+		slices.Equal(a.Addresses, b.Addresses) && a.Distribution == b.Distribution && a.NodeLocal == b.NodeLocal && (a.Source == nil) == (b.Source == nil)
 }
 
 // renew translates a unit again. A cluster or assignment that is gone stays for those who still subscribe to it until

@@ -17,7 +17,7 @@ import (
 )
 
 // node is what a client says about itself, in Istio's terms: the id "sidecar~ip~workload.namespace~domain" and the
-// metadata NAMESPACE, LABELS, INSTANCE_IPS, WORKLOAD_NAME and SERVICE_ACCOUNT. MESH_SERVICES, which is ours, says which
+// metadata NAMESPACE, LABELS, INSTANCE_IPS, NODE_NAME, WORKLOAD_NAME and SERVICE_ACCOUNT. MESH_SERVICES, which is ours, says which
 // services the node's listeners stand for.
 type node struct {
 	id        string
@@ -61,6 +61,9 @@ func parseNode(n *corev3.Node) (node, error) {
 	}
 	out.kind = translate.Client{
 		Type: who.Type, Release: who.Release, Namespace: namespace, Labels: labels(fields["LABELS"]), Locality: locality(n.GetLocality()),
+	}
+	if name := fields["NODE_NAME"].GetStringValue(); name != "" && out.kind.Labels[translate.NodeLabel] == "" {
+		out.kind.Labels[translate.NodeLabel] = name
 	}
 	for _, text := range out.services {
 		if host, port, listen, err := parseService(text); err == nil { // else registering says so

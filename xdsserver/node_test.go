@@ -34,6 +34,12 @@ func TestParseNode(t *testing.T) {
 		`{"user_agent_name": "gRPC Node Pure JS"}`: {kind: translate.Client{Type: support.GRPCNode, Namespace: "default"}},
 		`{"user_agent_name": "gRPC C-core linux"}`: {kind: translate.Client{Type: support.GRPCCore, Namespace: "default"}},
 
+		`{"metadata": {"NODE_NAME": "n1", "LABELS": {"a": "b"}}}`: {
+			kind: translate.Client{Type: support.GRPCCore, Namespace: "default", Labels: map[string]string{"a": "b", "kubernetes.io/hostname": "n1"}},
+		},
+		`{"metadata": {"NODE_NAME": "n1", "LABELS": {"kubernetes.io/hostname": "n2"}}}`: {
+			kind: translate.Client{Type: support.GRPCCore, Namespace: "default", Labels: map[string]string{"kubernetes.io/hostname": "n2"}},
+		},
 		`{"metadata": {"MESH_SERVICES": "a:1,b:2=3,c", "LABELS": 1}}`: {
 			services: []string{"a:1", "b:2=3", "c"},
 			kind:     translate.Client{Type: support.GRPCCore, Namespace: "default", Serves: []translate.Served{{Host: "a", Port: 1}, {Host: "b", Port: 2, Listen: 3}}},

@@ -49,9 +49,7 @@ func TestConformance(t *testing.T) {
 // unplayed are supported fields without a row, with the reason.
 var unplayed = map[string]string{
 	"DestinationRule.host": "every row with a rule shows it",
-	"DestinationRule.trafficPolicy.connectionPool.tcp.tcpKeepalive":                 "connections in memory have no probes; package interceptors has its test",
-	"DestinationRule.trafficPolicy.outlierDetection.consecutiveLocalOriginFailures": "gRPC leaves out a server that cannot be reached by itself",
-	"DestinationRule.trafficPolicy.outlierDetection.splitExternalLocalOriginErrors": "gRPC leaves out a server that cannot be reached by itself",
+	"DestinationRule.trafficPolicy.connectionPool.tcp.tcpKeepalive": "connections in memory have no probes; package interceptors has its test",
 }
 
 // TestSupportedFieldsHaveRows holds that what is said to be supported is played,

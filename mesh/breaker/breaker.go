@@ -25,6 +25,10 @@ type Limits struct {
 	HasBudget     bool
 	BudgetPercent float64
 	MinRetries    uint32
+	// BudgetInterval makes the budget a share of the attempts that began in the
+	// last BudgetInterval, whether they have ended or not, in place of those active
+	// and pending (Envoy budget_interval); 0 is off.
+	BudgetInterval time.Duration
 }
 
 // NoLimits is what Istio means by an absent connectionPool.

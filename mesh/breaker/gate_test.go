@@ -157,7 +157,7 @@ func TestBudget(t *testing.T) {
 		for range 8 {
 			wg.Go(func() {
 				for range 10 {
-					if s.TryRetry(limits) {
+					if s.TryRetry(limits, time.Time{}) {
 						admitted.Add(1)
 					}
 				}
@@ -172,11 +172,11 @@ func TestBudget(t *testing.T) {
 	for range 10 {
 		s.TryRequest(limits)
 	}
-	if s.TryRetry(&Limits{HasBudget: true, BudgetPercent: 5}) {
+	if s.TryRetry(&Limits{HasBudget: true, BudgetPercent: 5}, time.Time{}) {
 		t.Error("half a retry was admitted")
 	}
 	if n := testing.AllocsPerRun(100, func() {
-		s.TryRetry(limits)
+		s.TryRetry(limits, time.Time{})
 		s.DoneRetry()
 	}); n != 0 {
 		t.Errorf("TryRetry allocates %v times", n)

@@ -1,6 +1,9 @@
 package breaker
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // State counts what a cluster has in use. It holds its limits exactly: however
 // many goroutines try at once, never more than the limit are admitted, and none
@@ -12,6 +15,7 @@ import "sync/atomic"
 // enough has ended.
 type State struct {
 	requests, pending, retries, connections gauge
+	begun                                   recent // attempts, where the budget has an interval
 }
 
 // TryConnection admits one connection unless Limits.MaxConnections are open. If
@@ -30,6 +34,14 @@ func (s *State) DoneConnection() { s.connections.done() }
 // returns true the caller must call DoneRequest when the attempt has ended.
 func (s *State) TryRequest(l *Limits) bool { return s.requests.try(l.MaxRequests) }
 
+// Began notes at what time an attempt began that TryRequest admitted. Only
+// budgets with an interval ask for it.
+func (s *State) Began(l *Limits, now time.Time) {
+	if l.BudgetInterval > 0 {
+		s.begun.add(l.BudgetInterval, now)
+	}
+}
+
 // DoneRequest ends what TryRequest admitted.
 func (s *State) DoneRequest() { s.requests.done() }
 
@@ -42,18 +54,21 @@ func (s *State) TryPending(l *Limits) bool { return s.pending.try(l.MaxPendingRe
 func (s *State) DonePending() { s.pending.done() }
 
 // TryRetry admits one retry unless Limits.MaxRetries are active, or as many as
-// the budget admits. If it returns true the caller must call DoneRetry when the
-// retry has ended.
-func (s *State) TryRetry(l *Limits) bool {
+// the budget admits at now. If it returns true the caller must call DoneRetry
+// when the retry has ended.
+func (s *State) TryRetry(l *Limits, now time.Time) bool {
 	if !l.HasBudget {
 		return s.retries.try(l.MaxRetries)
 	}
-	return s.retries.try(s.budget(l))
+	return s.retries.try(s.budget(l, now))
 }
 
 // budget is how many retries may be active now.
-func (s *State) budget(l *Limits) uint32 {
+func (s *State) budget(l *Limits, now time.Time) uint32 {
 	attempts := s.Requests() + s.Pending()
+	if l.BudgetInterval > 0 {
+		attempts = s.begun.count(l.BudgetInterval, now)
+	}
 	share := l.BudgetPercent / 100 * float64(attempts)
 	return uint32(min(max(share, float64(l.MinRetries)), Unlimited-1))
 }

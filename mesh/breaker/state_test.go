@@ -1,9 +1,11 @@
 package breaker
 
 import (
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // TestLimitsAreExact lets many goroutines compete: at no moment more than the
@@ -19,7 +21,7 @@ func TestLimitsAreExact(t *testing.T) {
 	}{
 		"requests":    {s.TryRequest, s.DoneRequest, s.Requests},
 		"pending":     {s.TryPending, s.DonePending, s.Pending},
-		"retries":     {s.TryRetry, s.DoneRetry, s.Retries},
+		"retries":     {func(l *Limits) bool { return s.TryRetry(l, time.Time{}) }, s.DoneRetry, s.Retries},
 		"connections": {s.TryConnection, s.DoneConnection, s.Connections},
 	} {
 		var inside, most, admitted atomic.Int64
@@ -103,10 +105,96 @@ func TestAFirstConnectionIsCountedBeyondTheLimit(t *testing.T) {
 	}
 }
 
+// TestBudgetOfAnInterval compares the ring with a list of all that began: an
+// attempt counts for the interval, and for at most a tenth of it longer.
+func TestBudgetOfAnInterval(t *testing.T) {
+	for _, interval := range []time.Duration{1, 9, 10, time.Millisecond, 100 * time.Millisecond, 10 * time.Second, time.Hour} {
+		rnd := rand.New(rand.NewPCG(1, uint64(interval)))
+		s, limits := &State{}, &Limits{HasBudget: true, BudgetPercent: 100, BudgetInterval: interval}
+		now := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
+		width := max(interval/recentParts, 1)
+		var began []time.Time
+		for range 500 {
+			now = now.Add(time.Duration(rnd.Int64N(int64(interval)/3 + 2)))
+			for range rnd.IntN(4) {
+				s.Began(limits, now)
+				began = append(began, now)
+			}
+			least, most := 0, 0
+			for _, at := range began {
+				if age := now.Sub(at); age < recentParts*width {
+					least++
+				}
+				if age := now.Sub(at); age < (recentParts+1)*width {
+					most++
+				}
+			}
+			if got := int(s.budget(limits, now)); got < least || got > most {
+				t.Fatalf("interval %v: %d attempts count, want %d to %d", interval, got, least, most)
+			}
+		}
+		now = now.Add((recentParts + 1) * width)
+		if got := s.budget(limits, now); got != 0 {
+			t.Errorf("interval %v: after it %d attempts count", interval, got)
+		}
+	}
+}
+
+// TestBudgetOfAnIntervalLosesNothing adds from many goroutines, across the
+// borders of parts.
+func TestBudgetOfAnIntervalLosesNothing(t *testing.T) {
+	s, limits := &State{}, &Limits{HasBudget: true, BudgetPercent: 100, BudgetInterval: time.Hour}
+	start := time.Unix(1_800_000_000, 0)
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for n := range 1000 {
+				s.Began(limits, start.Add(time.Duration(n)*time.Second))
+			}
+		})
+	}
+	wg.Wait()
+	if got := s.budget(limits, start.Add(1000*time.Second)); got != 16_000 {
+		t.Errorf("%d attempts count, want 16000", got)
+	}
+}
+
+// TestBudgetIntervalChanges: what was counted by another interval is in nobody's
+// way.
+func TestBudgetIntervalChanges(t *testing.T) {
+	s, now := &State{}, time.Unix(1_800_000_000, 0)
+	for _, interval := range []time.Duration{time.Second, time.Hour, time.Millisecond, 10 * time.Second} {
+		limits := &Limits{HasBudget: true, BudgetPercent: 100, BudgetInterval: interval}
+		for range 30 {
+			now = now.Add(interval / 7)
+			s.Began(limits, now)
+		}
+		if got := s.budget(limits, now); got < 7 || got > 8 {
+			t.Errorf("interval %v: %d attempts count, want about 7", interval, got)
+		}
+	}
+}
+
+// TestBudgetsWithoutAnInterval keep no account of what began.
+func TestBudgetsWithoutAnInterval(t *testing.T) {
+	s, limits := &State{}, &Limits{HasBudget: true, BudgetPercent: 100, MaxRequests: 9}
+	s.TryRequest(limits)
+	s.Began(limits, time.Unix(0, 0))
+	if got := s.budget(limits, time.Unix(0, 0)); got != 1 {
+		t.Errorf("the budget is %d with one attempt active", got)
+	}
+	s.DoneRequest()
+	if got := s.budget(limits, time.Unix(0, 0)); got != 0 {
+		t.Errorf("the budget is %d with none active", got)
+	}
+}
+
 func TestTryAllocatesNothing(t *testing.T) {
-	s, limits := &State{}, &Limits{MaxRequests: 1}
+	s, limits := &State{}, &Limits{MaxRequests: 1, HasBudget: true, BudgetInterval: time.Second}
 	if n := testing.AllocsPerRun(100, func() {
 		s.TryRequest(limits)
+		s.Began(limits, time.Unix(0, 0))
+		s.TryRetry(limits, time.Unix(0, 0))
 		s.DoneRequest()
 	}); n != 0 {
 		t.Errorf("TryRequest allocates %v times", n)

@@ -32,6 +32,7 @@ const (
 	RetriableHeaders                            // only in policies: consult the list of headers
 	PerTryTimeout                               // the per-try timeout ended the attempt
 	Overflow                                    // a circuit-breaker limit refused the attempt; never retried
+	NoHost                                      // there was no host to try; never retried
 )
 
 // Attempt is what is known of one attempt when it has ended.

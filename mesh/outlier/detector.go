@@ -105,7 +105,7 @@ func (d *Detector) Report(h *Host, a *outcome.Attempt, now time.Time) {
 }
 
 func (d *Detector) reportExternal(c *Config, h *Host, a *outcome.Attempt, now time.Time) {
-	failed := a.Failed() || a.LocalOrigin
+	status, failed := c.judge(a)
 	if c.rates() {
 		h.external.add(!failed)
 	}
@@ -115,7 +115,7 @@ func (d *Detector) reportExternal(c *Config, h *Host, a *outcome.Attempt, now ti
 		return
 	}
 	// Without a response Envoy counts 503 or 504: a gateway error too.
-	gateway := a.HTTPStatus >= 502 && a.HTTPStatus <= 504 || a.HTTPStatus == 0 || a.LocalOrigin
+	gateway := status >= 502 && status <= 504 || status == 0 || a.LocalOrigin
 	if !gateway {
 		reset(&h.consecutiveGateway)
 	} else if reached(&h.consecutiveGateway, c.ConsecutiveGateway) {
@@ -170,6 +170,7 @@ func (d *Detector) ejectLocked(c *Config, h *Host, enforcing uint32, now time.Ti
 		return false
 	}
 	h.ejectedAt = now
+	h.jitter = d.jitter(c)
 	if base, limit := c.ejectionTimes(); time.Duration(h.multiplier)*base < limit+base {
 		h.multiplier++
 	}
@@ -178,9 +179,18 @@ func (d *Detector) ejectLocked(c *Config, h *Host, enforcing uint32, now time.Ti
 	return true
 }
 
-// mayEject reports whether one more host may go. One always may.
+// mayEject reports whether one more host may go.
 func (d *Detector) mayEject(c *Config) bool {
-	return d.ejected == 0 || (d.ejected+1)*100 <= int(min(c.MaxEjectionPercent, 100))*len(d.hosts)
+	return c.AlwaysEjectOne && d.ejected == 0 ||
+		(d.ejected+1)*100 <= int(min(c.MaxEjectionPercent, 100))*len(d.hosts)
+}
+
+// jitter draws what is added to an ejection time.
+func (d *Detector) jitter(c *Config) time.Duration {
+	if c.Jitter <= 0 {
+		return 0
+	}
+	return time.Duration(d.rnd() % (uint64(c.Jitter) + 1))
 }
 
 func (d *Detector) enforce(percent uint32) bool {

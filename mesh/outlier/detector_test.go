@@ -168,13 +168,21 @@ func TestMaxEjectionPercent(t *testing.T) {
 		hosts   int
 		percent uint32
 		want    int
-	}{{10, 30, 3}, {10, 39, 3}, {10, 0, 1}, {3, 10, 1}, {3, 67, 2}, {3, 66, 1}, {1, 10, 1}, {4, 100, 4}, {4, 1000, 4}} {
-		r := newRig(t, test.hosts, &Config{Consecutive5xx: 1, EnforcingConsecutive5xx: 100, MaxEjectionPercent: test.percent})
-		for i := range test.hosts {
-			r.report(i, 1, fail500)
-		}
-		if r.Ejected() != test.want {
-			t.Errorf("%d hosts, %d %%: %d ejected, want %d", test.hosts, test.percent, r.Ejected(), test.want)
+	}{{10, 30, 3}, {10, 39, 3}, {10, 0, 0}, {10, 10, 1}, {9, 10, 0}, {3, 10, 0}, {3, 67, 2}, {3, 66, 1}, {1, 10, 0}, {1, 100, 1}, {4, 100, 4}, {4, 1000, 4}} {
+		for _, one := range []bool{false, true} {
+			r := newRig(t, test.hosts, &Config{
+				Consecutive5xx: 1, EnforcingConsecutive5xx: 100, MaxEjectionPercent: test.percent, AlwaysEjectOne: one,
+			})
+			for i := range test.hosts {
+				r.report(i, 1, fail500)
+			}
+			want := test.want
+			if one {
+				want = max(want, 1)
+			}
+			if r.Ejected() != want {
+				t.Errorf("%d hosts, %d %%, always one %v: %d ejected, want %d", test.hosts, test.percent, one, r.Ejected(), want)
+			}
 		}
 	}
 }
@@ -182,7 +190,7 @@ func TestMaxEjectionPercent(t *testing.T) {
 func TestEnforcingPercentage(t *testing.T) {
 	// The rig's random number is 49.
 	for percent, want := range map[uint32]int{0: 0, 49: 0, 50: 1, 100: 1} {
-		r := newRig(t, 1, &Config{Consecutive5xx: 1, EnforcingConsecutive5xx: percent})
+		r := newRig(t, 1, &Config{Consecutive5xx: 1, EnforcingConsecutive5xx: percent, MaxEjectionPercent: 100})
 		r.report(0, 1, fail500)
 		if r.Ejected() != want {
 			t.Errorf("enforced at %d %%: %d ejected", percent, r.Ejected())
@@ -260,20 +268,125 @@ func TestFailurePercentage(t *testing.T) {
 }
 
 func TestLocalOriginRates(t *testing.T) {
-	c := &Config{
-		SplitLocalOrigin:           true,
+	split := Config{
+		SplitLocalOrigin: true, MaxEjectionPercent: 100,
 		FailurePercentageThreshold: 50, FailurePercentageMinimumHosts: 1, FailurePercentageRequestVolume: 4,
-		EnforcingFailurePercentageLocalOrigin: 100, MaxEjectionPercent: 100,
+		SuccessRateMinimumHosts: 4, SuccessRateRequestVolume: 4, SuccessRateStdevFactor: 1000,
 	}
-	r := newRig(t, 2, c)
+	for _, test := range []struct {
+		name    string
+		enforce func(*Config)
+		local   []int // hosts that connecting fails to are ejected
+		answer  []int // hosts that answer with errors are
+	}{
+		{"failure percentage of local origin", func(c *Config) { c.EnforcingFailurePercentageLocalOrigin = 100 }, []int{0}, nil},
+		{"failure percentage", func(c *Config) { c.EnforcingFailurePercentage = 100 }, nil, []int{1}},
+		{"success rate of local origin", func(c *Config) { c.EnforcingLocalOriginSuccessRate = 100 }, []int{0}, nil},
+		{"success rate", func(c *Config) { c.EnforcingSuccessRate = 100 }, nil, []int{1}},
+		{"none is enforced", func(*Config) {}, nil, nil},
+		{"both", func(c *Config) { c.EnforcingSuccessRate, c.EnforcingFailurePercentageLocalOrigin = 100, 100 }, []int{0}, []int{1}},
+	} {
+		c := split
+		test.enforce(&c)
+		r := newRig(t, 6, &c)
+		r.report(0, 4, connect)
+		r.report(1, 4, fail500)
+		for i := 2; i < 6; i++ {
+			r.report(i, 4, ok)
+		}
+		r.sweep()
+		r.expect(test.name, append(test.local, test.answer...)...)
+	}
+	// Without the split there is nothing to judge apart.
+	c := split
+	c.SplitLocalOrigin, c.EnforcingFailurePercentageLocalOrigin = false, 100
+	r := newRig(t, 2, &c)
 	r.report(0, 4, connect)
-	r.report(1, 4, fail500)
 	r.sweep()
-	r.expect("connect failures", 0)
+	r.expect("not split")
+}
+
+// TestEjectionsByRatesGrow: a host that is found an outlier in the first sweep
+// after its return is not forgiven before.
+func TestEjectionsByRatesGrow(t *testing.T) {
+	r := newRig(t, 3, &Config{
+		Interval: 10 * time.Second, BaseEjectionTime: 10 * time.Second, MaxEjectionPercent: 100,
+		FailurePercentageThreshold: 50, FailurePercentageMinimumHosts: 1, FailurePercentageRequestVolume: 4, EnforcingFailurePercentage: 100,
+	})
+	for i, want := range []int{1, 2, 3} {
+		r.report(0, 4, fail500)
+		r.sweep()
+		r.expect("found", 0)
+		sweeps := 0
+		for r.Ejected() > 0 {
+			r.sweep()
+			sweeps++
+		}
+		if sweeps != want {
+			t.Errorf("ejection %d lasts %d sweeps, want %d", i+1, sweeps, want)
+		}
+	}
+}
+
+func TestJitter(t *testing.T) {
+	// The rig's random number is 49, which is the jitter in nanoseconds.
+	r := newRig(t, 1, &Config{
+		Interval: 10 * time.Millisecond, BaseEjectionTime: 20 * time.Millisecond, Jitter: 50,
+		Consecutive5xx: 1, EnforcingConsecutive5xx: 100, MaxEjectionPercent: 100,
+	})
+	r.report(0, 1, fail500)
+	r.sweep()
+	r.sweep()
+	r.expect("its time is over but for the jitter", 0)
+	r.sweep()
+	r.expect("and the jitter")
+}
+
+// TestErrors counts the responses that a set names, and no others; what was no
+// response counts in any case.
+func TestErrors(t *testing.T) {
+	set := &StatusSet{}
+	set.Add(404)
+	set.Add(503)
+	for _, test := range []struct {
+		name    string
+		attempt outcome.Attempt
+		times   int
+		ejected bool
+	}{
+		{"an error that is no 5xx", outcome.Attempt{HTTPStatus: 404}, 3, true},
+		{"one that is no gateway error", outcome.Attempt{HTTPStatus: 404}, 2, false},
+		{"a gateway error", outcome.Attempt{HTTPStatus: 503}, 2, true},
+		{"a 5xx that is no error", outcome.Attempt{HTTPStatus: 500, Conditions: outcome.Server5xx}, 9, false},
+		{"no response", outcome.Attempt{LocalOrigin: true, Conditions: outcome.Reset}, 2, true},
+		{"a timeout", timeout, 2, true},
+		{"a success", ok, 9, false},
+	} {
+		r := newRig(t, 1, &Config{
+			Consecutive5xx: 3, EnforcingConsecutive5xx: 100, ConsecutiveGateway: 2, EnforcingConsecutiveGateway: 100,
+			MaxEjectionPercent: 100, Errors: set,
+		})
+		r.report(0, test.times, test.attempt)
+		if got := r.Ejected() == 1; got != test.ejected {
+			t.Errorf("%s, %d times: ejected is %v", test.name, test.times, got)
+		}
+	}
+}
+
+func TestStatusSet(t *testing.T) {
+	for status := -1; status < 1000; status++ {
+		s := &StatusSet{}
+		s.Add(status)
+		for other := -1; other < 1000; other++ {
+			if want := other == status && status >= 100 && status <= 599; s.Has(other) != want {
+				t.Fatalf("a set of %d has %d: %v", status, other, !want)
+			}
+		}
+	}
 }
 
 func TestHostsComeAndGo(t *testing.T) {
-	r := newRig(t, 3, &Config{Consecutive5xx: 1, EnforcingConsecutive5xx: 100, MaxEjectionPercent: 34})
+	r := newRig(t, 3, &Config{Consecutive5xx: 1, EnforcingConsecutive5xx: 100, MaxEjectionPercent: 34, AlwaysEjectOne: true})
 	r.report(0, 1, fail500)
 	r.Remove(r.watched[0])
 	r.Remove(r.watched[0])

@@ -17,7 +17,9 @@ type Host struct {
 	// Guarded by Detector.mu.
 	position   int // in Detector.hosts, from 1; 0 if it is not watched
 	ejectedAt  time.Time
-	multiplier uint32 // how often the base ejection time applies
+	jitter     time.Duration // of the present ejection
+	multiplier uint32        // how often the base ejection time applies
+	returned   bool          // came back in the present sweep
 }
 
 // window counts the attempts since the last sweep.

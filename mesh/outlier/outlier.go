@@ -10,10 +10,18 @@ import "time"
 // Config is the outlier detection of one cluster. All percentages are 0 to
 // 100. A detector whose enforcing percentage is 0 is off.
 type Config struct {
-	Interval           time.Duration // time between sweeps; default 10 s
-	BaseEjectionTime   time.Duration // default 30 s; multiplied by how often the host was ejected
-	MaxEjectionTime    time.Duration // default max(300 s, BaseEjectionTime)
-	MaxEjectionPercent uint32        // default 10; at least one host may always be ejected
+	Interval         time.Duration // time between sweeps; default 10 s
+	BaseEjectionTime time.Duration // default 30 s; multiplied by how often the host was ejected
+	MaxEjectionTime  time.Duration // default max(300 s, BaseEjectionTime)
+	// Jitter is the most that is added to an ejection time, by chance, so that
+	// hosts which were ejected together do not return together; default 0.
+	Jitter             time.Duration
+	MaxEjectionPercent uint32 // default 10: of fewer than ten hosts none is ejected then
+	// AlwaysEjectOne lets one host be ejected whatever MaxEjectionPercent says.
+	AlwaysEjectOne bool
+	// Errors are the responses that count as failures; nil: those of 500 and
+	// above. Failures of local origin are not responses.
+	Errors *StatusSet
 
 	Consecutive5xx              uint32 // default 5; 0 is off
 	EnforcingConsecutive5xx     uint32 // default 100

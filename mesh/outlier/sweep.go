@@ -30,26 +30,35 @@ func (d *Detector) Sweep(now time.Time) (next time.Time, changed bool) {
 	if c.rates() || c.localRates() {
 		changed = d.sweepRates(c, now) || changed
 	}
+	d.forgive()
 	if changed {
 		d.onChange()
 	}
 	return d.next, changed
 }
 
-// review takes a host back when its ejection is over. A host that stayed in
-// since the last sweep gets a shorter ejection next time.
+// review takes a host back when its ejection is over.
 func (d *Detector) review(c *Config, h *Host, now time.Time) bool {
+	h.returned = false
 	if !h.flag.Load() {
-		if h.multiplier > 0 {
-			h.multiplier--
-		}
 		return false
 	}
 	base, limit := c.ejectionTimes()
-	if now.Sub(h.ejectedAt) < min(time.Duration(h.multiplier)*base, limit) {
+	if now.Sub(h.ejectedAt) < min(time.Duration(h.multiplier)*base, limit)+h.jitter {
 		return false
 	}
+	h.returned = true
 	return d.restore(h)
+}
+
+// forgive shortens the next ejection of hosts that stayed in since the last
+// sweep, and were not found outliers in this one.
+func (d *Detector) forgive() {
+	for _, h := range d.hosts {
+		if h.multiplier > 0 && !h.returned && !h.flag.Load() {
+			h.multiplier--
+		}
+	}
 }
 
 // sweepRates takes every host's windows and lets the rate detectors judge. The

@@ -493,18 +493,17 @@ func slowRing(c Config, hosts []Host, conns []ConnState, hash uint64) (int, Verd
 	if len(order) == 0 {
 		return -1, NoHosts
 	}
-	var rest []int // for when none is usable
+	healthy := false
 	for _, i := range order {
-		if conns[i] == Failed {
-			continue
-		}
-		rest = append(rest, i)
 		if hosts[i].Health == Healthy && !hosts[i].State.Ejected.Load() {
-			usable = append(usable, i)
+			healthy = true
+			if conns[i] != Failed {
+				usable = append(usable, i)
+			}
 		}
 	}
-	if len(usable) == 0 {
-		usable = rest
+	if !healthy {
+		return -1, NoHealthy
 	}
 	slices.SortFunc(order, func(i, j int) int { return slices.Compare([]byte(hosts[i].Address), []byte(hosts[j].Address)) })
 	scale := math.Ceil(least/total*float64(c.MinRingSize)) / (least / total)

@@ -102,7 +102,8 @@ func TestWants(t *testing.T) {
 		{"all failed", Config{}, "00112", "hhhhh", "fffff", "[0 1 2 3 4]"},
 		{"unhealthy and draining ones", Config{}, "0000", "huxd", "iiii", "[0 3]"},
 		{"panic", Config{PanicThreshold: 50}, "0000", "huux", "iiii", "[0 1 2]"},
-		{"none healthy", Config{}, "01", "uu", "ii", "[0]"},
+		{"none healthy", Config{}, "01", "uu", "ii", "[]"},
+		{"none healthy, panic", Config{PanicThreshold: 1}, "01", "uu", "ii", "[0 1]"},
 		{"none", Config{}, "", "", "", "[]"},
 		{"hashing", Config{Policy: RingHash}, "0001", "hhhh", "irfi", "[2]"},
 	} {

@@ -60,13 +60,13 @@ func (p *Picker) portions(levels []level, avoid uint64) []portion {
 		total += healthy[i] + degraded[i]
 	}
 	panics := p.panicking(levels, total)
-	if len(panics) == len(levels) {
+	switch {
+	case len(panics) == len(levels):
 		return p.totalPanic(levels)
+	case total == 0:
+		return firstAvailable(levels)
 	}
 	total = dodge(healthy, degraded, avoid, total)
-	if total == 0 {
-		return nil
-	}
 	distribute(healthy, degraded, min(total, 100))
 	var portions []portion
 	add := func(level int, hosts []int32, load int, rescue bool) {
@@ -164,14 +164,30 @@ func (p *Picker) totalPanic(levels []level) []portion {
 	return portions
 }
 
-// anyHosts is for when no host is available: rather any host than none.
-func (p *Picker) anyHosts(levels []level) []portion {
+// firstAvailable is for hosts so few that they round to none: there is no panic,
+// so they get all calls. It returns none if no host is available.
+func firstAvailable(levels []level) []portion {
 	for i := range levels {
-		if hosts := p.connectable(levels[i].hosts); len(hosts) > 0 {
-			return []portion{{i, hosts, 100, true}}
+		for _, hosts := range [][]int32{levels[i].healthy, levels[i].degraded} {
+			if len(hosts) > 0 {
+				return []portion{{level: i, hosts: hosts, load: 100}}
+			}
 		}
 	}
 	return nil
+}
+
+// unhealthy reports whether no host may get calls, whatever becomes of the
+// connections: all are unhealthy or ejected, and there is no panic.
+func (p *Picker) unhealthy(levels []level) bool {
+	for i := range levels {
+		for _, host := range levels[i].hosts {
+			if p.config.PanicThreshold > 0 || p.hosts[host].health() != Unhealthy {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // connectable returns the hosts to which connecting has not failed.

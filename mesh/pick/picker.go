@@ -21,6 +21,9 @@ const (
 	Connect
 	// Unavailable: the connections to all usable hosts failed.
 	Unavailable
+	// NoHealthy: all hosts are unhealthy or ejected, and there is no panic in which
+	// they would be used anyway.
+	NoHealthy
 	// NoHosts: there is no host that may be used.
 	NoHosts
 )
@@ -36,6 +39,8 @@ func (v Verdict) String() string {
 		return "connect"
 	case Unavailable:
 		return "unavailable"
+	case NoHealthy:
+		return "no healthy host"
 	case NoHosts:
 		return "no hosts"
 	}

@@ -192,7 +192,9 @@ func TestVerdicts(t *testing.T) {
 		{[]ConnState{Failed, Connecting}, []Health{Healthy, Healthy}, Queue, -1},
 		{[]ConnState{Failed, Connecting, Idle}, []Health{Healthy, Healthy, Healthy}, Connect, 2},
 		{[]ConnState{Idle, Connecting, Ready}, []Health{Healthy, Healthy, Healthy}, Picked, 2},
-		{[]ConnState{Failed, Ready}, []Health{Healthy, Unhealthy}, Picked, 1},
+		{[]ConnState{Failed, Ready}, []Health{Healthy, Unhealthy}, Unavailable, -1},
+		{[]ConnState{Failed, Ready}, []Health{Unhealthy, Unhealthy}, NoHealthy, -1},
+		{[]ConnState{Ready, Ready}, []Health{Unhealthy, Draining}, NoHealthy, -1},
 	} {
 		hosts, conns := hostsOf(make([]uint32, len(test.conns))...)
 		copy(conns, test.conns)
@@ -202,6 +204,24 @@ func TestVerdicts(t *testing.T) {
 		p := New(Config{}, &State{}, hosts, conns, 0)
 		if host, v := p.Pick(&Input{}); v != test.verdict || host != test.host {
 			t.Errorf("conns %v, health %v: %d, %v; want %d, %v", test.conns, test.health, host, v, test.host, test.verdict)
+		}
+	}
+}
+
+// TestFewHostsAreSome: a healthy host of so many unhealthy ones that its
+// availability rounds to none still gets the calls, though there is no panic.
+func TestFewHostsAreSome(t *testing.T) {
+	hosts, conns := hostsOf(make([]uint32, 300)...)
+	for i := range hosts {
+		hosts[i].Health = Unhealthy
+	}
+	for _, health := range []Health{Degraded, Healthy} {
+		hosts[7].Health = health
+		for _, policy := range everyPolicy {
+			in := &Input{Rand: seeded(8).Uint64}
+			if got := counts(t, New(Config{Policy: policy}, &State{}, hosts, conns, 0), in, 300, 50); got[7] != 50 {
+				t.Errorf("policy %d: the only host that is %v got %d of 50", policy, health, got[7])
+			}
 		}
 	}
 }
@@ -235,8 +255,12 @@ func TestEjectionTakesEffectAtOnce(t *testing.T) {
 		}
 		set(0, true)
 		set(2, true)
-		if got := counts(t, p, in, 3, 600); slices.Min(got) == 0 {
-			t.Errorf("policy %d, all ejected: %v", policy, got)
+		if host, v := p.Pick(in); v != NoHealthy || host != -1 {
+			t.Errorf("policy %d, all ejected: %d, %v", policy, host, v)
+		}
+		panics := New(Config{Policy: policy, PanicThreshold: 1}, state, hosts, conns, 0)
+		if got := counts(t, panics, in, 3, 600); slices.Min(got) == 0 {
+			t.Errorf("policy %d, all ejected, with a panic threshold: %v", policy, got)
 		}
 		set(2, false)
 		if got := counts(t, p, in, 3, 100); got[2] != 100 {
@@ -344,7 +368,7 @@ func TestPicksAreSound(t *testing.T) {
 // counts come out even.
 func TestPickWhileEjecting(t *testing.T) {
 	for _, policy := range everyPolicy {
-		pickWhileEjecting(t, Config{Policy: policy, SlowStart: &SlowStart{Window: time.Minute}})
+		pickWhileEjecting(t, Config{Policy: policy, PanicThreshold: 1, SlowStart: &SlowStart{Window: time.Minute}})
 	}
 }
 

@@ -99,15 +99,24 @@ func slowShares(c Config, hosts []Host, conns []ConnState, over int) (shares map
 	}
 	pool = slowLocalities(pool, hosts, over)
 	some := slices.ContainsFunc(pool, func(a slowPart) bool { return a.load > 0 && len(a.hosts) > 0 })
-	for _, n := range priorities {
-		if !some && len(members(n, usable)) > 0 {
-			pool, some = []slowPart{{hosts: members(n, usable), load: 1}}, true
+	if c.PanicThreshold == 0 && total == 0 {
+		for _, n := range priorities {
+			for _, health := range []Health{Healthy, Degraded} {
+				if list := members(n, as(health)); !some && len(list) > 0 {
+					pool, some = []slowPart{{hosts: list, load: 1}}, true
+				}
+			}
 		}
 	}
-	if !some {
-		return nil, Unavailable
+	switch {
+	case some:
+		return slowConnected(pool, hosts, conns)
+	case c.PanicThreshold == 0 && !slices.ContainsFunc(hosts, func(h Host) bool {
+		return h.Health != Unhealthy && h.Health != Draining && !h.State.Ejected.Load()
+	}):
+		return nil, NoHealthy
 	}
-	return slowConnected(pool, hosts, conns)
+	return nil, Unavailable
 }
 
 type slowPart struct {

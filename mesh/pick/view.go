@@ -46,14 +46,14 @@ func (p *Picker) refresh() *view {
 func (p *Picker) build(avoid uint64) *view {
 	levels := p.levels()
 	portions := p.portions(levels, avoid)
-	if len(portions) == 0 {
-		portions = p.anyHosts(levels)
-	}
 	w := &view{verdict: Unavailable, levels: len(levels)}
-	if len(levels) == 0 {
-		w.verdict = NoHosts
-	}
 	if len(portions) == 0 {
+		switch {
+		case len(levels) == 0:
+			w.verdict = NoHosts
+		case p.unhealthy(levels):
+			w.verdict = NoHealthy
+		}
 		return w
 	}
 	w.levels = 0

@@ -22,9 +22,9 @@ const noResponse = outcome.Reset | outcome.ResetBeforeRequest | outcome.ConnectF
 //
 // As in Envoy, 5xx, gateway-error and reset include every attempt that the
 // upstream did not answer at all (its per-try timeout too), and an attempt that
-// a circuit breaker refused is never tried again.
+// a circuit breaker refused, or that found no host, is never tried again.
 func (p *Policy) Retriable(a *outcome.Attempt) bool {
-	if a.Conditions&outcome.Overflow != 0 {
+	if a.Conditions&(outcome.Overflow|outcome.NoHost) != 0 {
 		return false
 	}
 	on := p.On

@@ -154,12 +154,16 @@ type GRPCReply struct {
 }
 
 // Session keeps a client on the host that answered it first (Envoy
-// stateful_session, gRFC A55): the host is named by a cookie or a header.
+// stateful_session, gRFC A55): the host is named by a cookie or a header. One with
+// neither switches off what a broader scope has.
 type Session struct {
 	Cookie string // name of the cookie; or
-	Header string // name of the header
-	Path   string
-	TTL    time.Duration
+	Header string // name of the header, in lower case
+	// Path and TTL are the cookie's: it is for requests below the path, "" is all,
+	// and TTL 0 is a session cookie.
+	Path       string
+	TTL        time.Duration
+	Attributes []HeaderEdit // further ones of the cookie
 	// Strict fails a call whose host is gone instead of choosing another.
 	Strict bool
 }

@@ -36,6 +36,8 @@ type Actions struct {
 	// long; 0 is none.
 	IdleTimeout time.Duration
 	RateLimit   *ratelimit.Limiter // nil: none
+	// Session is the route's own; see mesh.Decision.Session for the one in force.
+	Session *Session
 	// Fallback is the route's own; see mesh.Decision.Fallback for the one in
 	// force.
 	Fallback *Fallback
@@ -108,7 +110,8 @@ func (c *routeCompiler) actions(w *ClusterWeight) *Actions {
 		ResponseHeaders: c.edits(w.ResponseHeaders, r.ResponseHeaders, c.vh.ResponseHeaders, c.responseHeaders),
 		Redirect:        r.Redirect, DirectResponse: r.DirectResponse, Mirrors: r.mirrors(c.vh),
 		Hedge: r.Hedge, IdleTimeout: r.IdleTimeout, RateLimit: c.limiter(), Fallback: r.Fallback,
-		path: newPathRewrite(&r.Match, r.Rewrite), host: w.HostRewrite,
+		Session: effectiveSession(c.session, c.vh.Session, r.Session, w.Session),
+		path:    newPathRewrite(&r.Match, r.Rewrite), host: w.HostRewrite,
 	}
 	if r.Rewrite != nil {
 		a.host = cmp.Or(a.host, r.Rewrite.Host)
@@ -124,7 +127,7 @@ func (c *routeCompiler) actions(w *ClusterWeight) *Actions {
 
 func (a *Actions) none() bool {
 	return len(a.RequestHeaders) == 0 && len(a.ResponseHeaders) == 0 && len(a.Mirrors) == 0 &&
-		a.Redirect == nil && a.DirectResponse == nil && a.RateLimit == nil && a.Fallback == nil &&
+		a.Redirect == nil && a.DirectResponse == nil && a.RateLimit == nil && a.Fallback == nil && a.Session == nil &&
 		!a.Hedge && a.IdleTimeout == 0 && a.path == nil && a.host == ""
 }
 

@@ -74,14 +74,19 @@ func (p *HashPolicy) hash(r *route.Request) (hash uint64, ok bool) {
 func (p *HashPolicy) setCookie(value string) string {
 	b := strings.Builder{}
 	writeCookie(&b, p.Name, value, p.TTL, p.Path)
-	for i := range p.Attributes {
-		b.WriteString("; " + p.Attributes[i].Name)
-		if v := p.Attributes[i].Value; v != "" {
+	writeAttributes(&b, p.Attributes)
+	return b.String()
+}
+
+// writeAttributes ends a cookie.
+func writeAttributes(b *strings.Builder, list []HeaderEdit) {
+	for i := range list {
+		b.WriteString("; " + list[i].Name)
+		if v := list[i].Value; v != "" {
 			b.WriteString("=" + v)
 		}
 	}
 	b.WriteString("; HttpOnly")
-	return b.String()
 }
 
 // writeCookie writes a cookie as Envoy does; a TTL of 0 is that of the session.

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -156,8 +157,16 @@ func FuzzDecodeAddress(f *testing.F) {
 	f.Fuzz(func(t *testing.T, value, address string) {
 		decodeAddress(value)
 		s := &Session{Header: "h"}
-		if _, value := s.Bind(address); !strings.HasPrefix(address, "\n") && decodeAddress(value) != address {
+		if strings.HasPrefix(address, "\n") || strings.ContainsAny(address, ";,") {
+			return // is no address
+		}
+		if _, value := s.Bind(address); decodeAddress(value) != address {
 			t.Errorf("%q became %q", address, decodeAddress(value))
+		}
+		s = &Session{Cookie: "c"}
+		_, cookie := s.Bind(address)
+		if got := s.Host(&route.Request{Headers: headers{"cookie": strings.TrimSuffix(cookie, "; HttpOnly")}}); got != address {
+			t.Errorf("%q became %q in %s", address, got, cookie)
 		}
 	})
 }
@@ -166,7 +175,12 @@ func TestSessions(t *testing.T) {
 	s := &Session{Cookie: "sid"}
 	for cookie, want := range map[string]string{
 		`sid="MTAuMC4wLjI6ODA="`: "10.0.0.2:80", "sid=CgsxMC4wLjAuMjo4MBCAlOvcAw==": "10.0.0.2:80",
-		"sid=CpABMQ==": "", "sid=***": "", "": "", "sid=": "",
+		// An expiry first, and nothing but one.
+		"sid=EICU69wDCgsxMC4wLjAuMjo4MA==": "10.0.0.2:80", "sid=CgAQgJTr3AM=": "",
+		// As gRPC writes it: with other addresses of the host, and its cluster.
+		"sid=MTAuMC4wLjI6ODAsWzo6MV06ODA7Y2x1c3RlcjE=": "10.0.0.2:80", "sid=MTAuMC4wLjI6ODA7Yw==": "10.0.0.2:80",
+		// What is cut short, has other fields, or is no Base64.
+		"sid=CpABMQ==": "", "sid=CgE=": "", "sid=Cg==": "", "sid=CgFhGgFi": "", "sid=***": "", "": "", "sid=": "",
 	} {
 		if got := s.Host(&route.Request{Headers: headers{"cookie": cookie}}); got != want {
 			t.Errorf("%s: %q, want %q", cookie, got, want)
@@ -175,7 +189,59 @@ func TestSessions(t *testing.T) {
 	if got := s.Host(&route.Request{}); got != "" {
 		t.Errorf("no headers: %q", got)
 	}
-	if name, value := s.Bind("10.0.0.2:80"); name != "set-cookie" || value != `sid="MTAuMC4wLjI6ODA="; HttpOnly` {
+	if name, value := s.Bind("10.0.0.2:80"); name != "set-cookie" || value != `sid="CgsxMC4wLjAuMjo4MA=="; HttpOnly` {
 		t.Errorf("%s: %s", name, value)
+	}
+	s.Attributes, s.TTL, s.Path = []HeaderEdit{{Name: "SameSite", Value: "Lax"}, {Name: "Secure"}}, time.Minute, "/p"
+	if _, value := s.Bind("a:1"); value != `sid="CgNhOjE="; Max-Age=60; Path=/p; SameSite=Lax; Secure; HttpOnly` {
+		t.Error(value)
+	}
+}
+
+// TestSessionsCoverPaths has the examples of Envoy's documentation.
+func TestSessionsCoverPaths(t *testing.T) {
+	for _, test := range []struct {
+		session Session
+		covered []string
+		others  []string
+	}{
+		{Session{Cookie: "c"}, []string{"/", "/foo"}, nil},
+		{Session{Cookie: "c", Path: "/"}, []string{"/", "/foo"}, nil},
+		{Session{Header: "h", Path: "/foo"}, []string{"/", "/foo"}, nil},
+		{Session{Cookie: "c", Path: "/foo"}, []string{"/foo", "/foo/bar", "/foo?a=b", "/foo#a"}, []string{"/", "/fo", "/foobar", "/bar/foo"}},
+		{Session{Cookie: "c", Path: "/foo/"}, []string{"/foo/", "/foo/bar"}, []string{"/foo", "/foobar"}},
+	} {
+		for _, path := range test.covered {
+			if !test.session.Covers(path) {
+				t.Errorf("%+v does not cover %s", test.session, path)
+			}
+		}
+		for _, path := range test.others {
+			if test.session.Covers(path) {
+				t.Errorf("%+v covers %s", test.session, path)
+			}
+		}
+	}
+}
+
+// TestEffectiveSession: the most specific counts, where the listener has the
+// filter.
+func TestEffectiveSession(t *testing.T) {
+	a, b, off := &Session{Cookie: "a"}, &Session{Header: "b"}, &Session{}
+	for _, test := range []struct {
+		listener, host, route, cluster, want *Session
+	}{
+		{nil, a, b, a, nil},
+		{a, nil, nil, nil, a},
+		{off, nil, nil, nil, nil},
+		{off, a, nil, nil, a},
+		{a, b, nil, nil, b},
+		{a, b, off, nil, nil},
+		{a, off, nil, b, b},
+		{a, b, a, off, nil},
+	} {
+		if got := effectiveSession(test.listener, test.host, test.route, test.cluster); got != test.want {
+			t.Errorf("%+v: %+v", test, got)
+		}
 	}
 }

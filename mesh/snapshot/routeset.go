@@ -33,7 +33,7 @@ type otherHosts struct {
 func buildRoutes(prev *routeSet, u *Update, live *Live) *routeSet {
 	set := &routeSet{rc: u.Routes, authority: u.Authority, defaults: defaults{live: live}}
 	if l := u.Listener; l != nil {
-		set.defaults.fault, set.defaults.inbound = l.Fault, l.Inbound
+		set.defaults.fault, set.defaults.session, set.defaults.inbound = l.Fault, l.Session, l.Inbound
 		set.defaults.rateLimit, set.defaults.maxStreamDuration = l.RateLimit, l.MaxStreamDuration
 		if set.rc == nil {
 			set.rc = l.Routes

@@ -286,8 +286,8 @@ func TestHostsAsPickersSeeThem(t *testing.T) {
 	if v1.Owner(0) != v1 || both.Owner(1) != v1 {
 		t.Error("the owner of a host is another cluster")
 	}
-	if both.Override("10.0.0.1:80") != nil {
-		t.Error("an override without a session")
+	if both.Override("10.0.0.1:80") != &v1.Hosts[0].State.HostState || both.Override("10.0.0.3:80") != nil || both.Override("") != nil {
+		t.Error("a host is not found by its address, or one is that is not there")
 	}
 }
 

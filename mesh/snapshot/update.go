@@ -36,6 +36,9 @@ type Listener struct {
 	// RateLimit is the local rate limit filter's own configuration: for inbound
 	// listeners it holds for every call.
 	RateLimit *ratelimit.Policy
+	// Session is the stateful session filter's own configuration, nil when the
+	// filter is not in the chain: then sessions of routes have no effect either.
+	Session *Session
 	// MaxConcurrent bounds the calls that an inbound listener serves at once; 0
 	// means no limit. More are refused at once.
 	MaxConcurrent uint32
@@ -66,6 +69,7 @@ type VirtualHost struct {
 	AttemptCount                    bool
 	RequestHeaders, ResponseHeaders *HeaderEdits
 	RateLimit                       *ratelimit.Policy
+	Session                         *Session     // overrides the listener's; nil means not set
 	Mirrors                         []Mirror     // for routes without their own
 	Hash                            []HashPolicy // for routes without their own
 	// Refused says why this virtual host could not be read at all. Build keeps
@@ -107,6 +111,7 @@ type Route struct {
 	// long; 0 is none.
 	IdleTimeout time.Duration
 	RateLimit   *ratelimit.Policy
+	Session     *Session // overrides the virtual host's; nil means not set
 	// Fallback is what happens to calls that find no host; nil is an error.
 	Fallback *Fallback
 
@@ -121,6 +126,7 @@ type ClusterWeight struct {
 	Cluster                         string
 	Weight                          uint32
 	Fault                           *fault.Policy // overrides the route's; nil means not set
+	Session                         *Session      // likewise
 	RequestHeaders, ResponseHeaders *HeaderEdits
 	HostRewrite                     string // overrides the route's; "" means not set
 }
@@ -160,7 +166,8 @@ type Cluster struct {
 	Aggregate []string
 	// HalfOpen is the breaker by error ratio; nil means off.
 	HalfOpen *breaker.HalfOpen
-	// Session keeps clients on the host that answered first; nil means off.
+	// Session keeps clients on the host that answered first, for routes without
+	// their own; nil means off.
 	Session *Session
 	// Fallback is what happens to calls that find no host here, for routes
 	// without their own; nil is an error.

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/meshframe/meshframe/mesh/breaker"
@@ -30,7 +31,7 @@ type Upstream struct {
 	assignment *ClusterLoadAssignment // in force
 	picking    []pick.Host            // parallel to Hosts
 	owners     []*Upstream            // parallel to Hosts; only for aggregate clusters
-	byAddress  map[string]int         // index in Hosts; only with sessions
+	byAddress  func() map[string]int  // index in Hosts, made for the first session
 	hashes     bool                   // the policy chooses hosts by hash
 	input      upstreamInput
 }
@@ -61,9 +62,11 @@ func (in *upstreamInput) equal(o *upstreamInput) bool {
 		slices.Equal(in.members, o.members)
 }
 
-// Selects reports whether a call to the cluster needs more than its draw: a
-// hash, or the host that a session is bound to.
-func (u *Upstream) Selects() bool { return u.hashes || u.byAddress != nil }
+// Selects reports whether every call to the cluster needs more than its draw: a
+// hash, or the host that a session of the cluster is bound to.
+func (u *Upstream) Selects() bool {
+	return u.hashes || u.Cluster != nil && u.Cluster.Session != nil
+}
 
 // Hashes reports whether the cluster's policy chooses hosts by hash.
 func (u *Upstream) Hashes() bool { return u.hashes }
@@ -76,6 +79,21 @@ func (u *Upstream) Owner(host int) *Upstream {
 		return u
 	}
 	return u.owners[host]
+}
+
+// Available reports whether any host may get calls, whatever becomes of the
+// connections to them.
+func (u *Upstream) Available() bool {
+	panics := u.Cluster != nil && u.Cluster.LB.PanicThreshold > 0
+	for i := range u.Hosts {
+		h := &u.Hosts[i]
+		switch {
+		case h.Health == Draining:
+		case panics, h.Health != Unhealthy && !h.State.Ejected.Load():
+			return true
+		}
+	}
+	return false
 }
 
 // NewPicker returns a picker over the upstream's hosts; conns[i] is the
@@ -215,15 +233,9 @@ func (u *Upstream) attach(states *States) {
 			Weight: h.Weight, Priority: h.Priority, Health: h.Health, State: &h.State.HostState,
 		}
 	}
-	if u.Cluster == nil {
-		return
-	}
-	u.hashes = u.Cluster.LB.Policy == pick.RingHash || u.Cluster.LB.Policy == pick.Maglev
-	if u.Cluster.Session != nil {
-		u.byAddress = make(map[string]int, len(u.Hosts))
-		for i := range u.Hosts {
-			u.byAddress[u.Hosts[i].Address] = i
-		}
+	u.byAddress = sync.OnceValue(u.index)
+	if u.Cluster != nil {
+		u.hashes = u.Cluster.LB.Policy == pick.RingHash || u.Cluster.LB.Policy == pick.Maglev
 	}
 }
 

@@ -74,6 +74,7 @@ func (r *RouteEntry) draw(rnd func() uint64) *Destination {
 type defaults struct {
 	fault             *fault.Policy
 	rateLimit         *ratelimit.Policy
+	session           *Session
 	maxStreamDuration time.Duration
 	inbound           bool
 	live              *Live

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/meshframe/meshframe/mesh/breaker"
+	"github.com/meshframe/meshframe/mesh/pick"
 	"github.com/meshframe/meshframe/mesh/snapshot"
 )
 
@@ -38,13 +39,13 @@ var (
 		"maglev_lb_config", "round_robin_lb_config", "track_timeout_budgets", "track_cluster_stats",
 		"typed_extension_protocol_options", "upstream_connection_options")
 	commonLBFields = newFields("healthy_panic_threshold", "locality_weighted_lb_config", "update_merge_window",
-		"consistent_hashing_lb_config")
+		"consistent_hashing_lb_config", "override_host_status")
 	edsFields           = newFields("eds_config", "service_name")
 	aggregateFields     = newFields("clusters")
 	circuitBreakerField = newFields("thresholds")
 	thresholdFields     = newFields("priority", "max_connections", "max_pending_requests", "max_requests",
 		"max_retries", "retry_budget", "track_remaining")
-	retryBudgetFields = newFields("budget_percent", "min_retry_concurrency")
+	retryBudgetFields = newFields("budget_percent", "budget_interval", "min_retry_concurrency")
 )
 
 // Cluster reads a CDS resource (envoy.config.cluster.v3). A cluster that cannot
@@ -96,18 +97,18 @@ func (s *scope) cluster(name string, m *clusterv3.Cluster) (*snapshot.Cluster, e
 	s.noteRest(m, clusterFields)
 	out := &snapshot.Cluster{Name: name}
 	for _, read := range []func(*clusterv3.Cluster, *snapshot.Cluster) error{
-		s.discovery, s.loadBalancing, s.circuitBreakers, s.timing, s.connections, s.clusterExtension,
+		s.discovery, s.loadBalancing, s.circuitBreakers, s.outliers, s.timing, s.connections, s.clusterExtension,
 	} {
 		if err := read(m, out); err != nil {
 			return nil, err
 		}
 	}
-	var err error
-	out.Outlier, err = s.at("outlier_detection").outlierDetection(m.GetOutlierDetection())
-	if err != nil {
-		return nil, err
-	}
 	return out, nil
+}
+
+func (s *scope) outliers(m *clusterv3.Cluster, out *snapshot.Cluster) (err error) {
+	out.Outlier, err = s.at("outlier_detection").outlierDetection(m.GetOutlierDetection())
+	return err
 }
 
 // plaintext denies a cluster that asks for anything but bare connections:
@@ -207,7 +208,7 @@ func (s *scope) aggregated(m *corev3.ConfigSource) error {
 }
 
 // commonLB reads common_lb_config. With load_balancing_policy only the panic
-// threshold of it counts, as in Envoy.
+// threshold of it and the health of the hosts of sessions count, as in Envoy.
 func (s *scope) commonLB(m *clusterv3.Cluster, out *snapshot.Cluster) (err error) {
 	common, at := m.GetCommonLbConfig(), s.at("common_lb_config")
 	at.noteRest(common, commonLBFields)
@@ -217,6 +218,7 @@ func (s *scope) commonLB(m *clusterv3.Cluster, out *snapshot.Cluster) (err error
 			return err
 		}
 	}
+	at.at("override_host_status").overrideHealth(common.GetOverrideHostStatus(), &out.LB)
 	if m.GetLoadBalancingPolicy() != nil {
 		return nil
 	}
@@ -226,6 +228,16 @@ func (s *scope) commonLB(m *clusterv3.Cluster, out *snapshot.Cluster) (err error
 	at.at("consistent_hashing_lb_config").noteRest(common.GetConsistentHashingLbConfig(), consistentHashFields)
 	out.LB.HashByHostname = common.GetConsistentHashingLbConfig().GetUseHostnameForHashing()
 	return nil
+}
+
+// overrideHealth reads which health the host of a session may have.
+func (s *scope) overrideHealth(m *corev3.HealthStatusSet, out *pick.Config) {
+	for _, status := range m.GetStatuses() {
+		out.OverrideHealth |= 1 << health(status)
+	}
+	if m != nil && out.OverrideHealth == 0 {
+		s.notef("is empty, which is not honoured: hosts of sessions may be healthy or degraded")
+	}
 }
 
 // percent reads a percentage, rounded to a whole one.
@@ -276,8 +288,11 @@ func (s *scope) retryBudget(m *clusterv3.CircuitBreakers_Thresholds_RetryBudget,
 	out.HasBudget, out.BudgetPercent = true, defaultBudgetPercent
 	out.MinRetries = number(m.GetMinRetryConcurrency(), defaultMinRetries)
 	if p := m.GetBudgetPercent(); p != nil {
-		out.BudgetPercent, err = s.at("budget_percent").exactPercent(p)
+		if out.BudgetPercent, err = s.at("budget_percent").exactPercent(p); err != nil {
+			return err
+		}
 	}
+	out.BudgetInterval, err = s.at("budget_interval").duration(m.GetBudgetInterval())
 	return err
 }
 

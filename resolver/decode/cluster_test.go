@@ -19,11 +19,9 @@ func eds(fields string) string {
 	return `{` + join(`"name": "c", "type": "EDS", "eds_cluster_config": {"eds_config": {"ads": {}}}`, fields) + `}`
 }
 
-// http2 are HTTP options of a cluster.
-func http2(options string) string {
-	return `"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-		"@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-		"explicit_http_config": {"http2_protocol_options": {` + options + `}}}}`
+// http2 are options of HTTP/2 upstreams.
+func http2(fields string) string {
+	return options(`"explicit_http_config": {"http2_protocol_options": {` + fields + `}}`)
 }
 
 // edsValue is what eds("") becomes.
@@ -120,10 +118,11 @@ func TestCluster(t *testing.T) {
 			},
 		},
 		{
-			name:  "retry budget",
-			json:  eds(`"circuit_breakers": {"thresholds": [{"retry_budget": {"budget_percent": {"value": 12.5}, "min_retry_concurrency": 0, "budget_interval": "1s"}}]}`),
-			want:  func(c *snapshot.Cluster) { c.Limits.HasBudget, c.Limits.BudgetPercent = true, 12.5 },
-			notes: []string{`circuit_breakers.thresholds[0].retry_budget.budget_interval: is not honoured yet`},
+			name: "retry budget",
+			json: eds(`"circuit_breakers": {"thresholds": [{"retry_budget": {"budget_percent": {"value": 12.5}, "min_retry_concurrency": 0, "budget_interval": "1s"}}]}`),
+			want: func(c *snapshot.Cluster) {
+				c.Limits.HasBudget, c.Limits.BudgetPercent, c.Limits.BudgetInterval = true, 12.5, time.Second
+			},
 		},
 		{
 			name: "outlier detection, defaults",
@@ -143,12 +142,51 @@ func TestCluster(t *testing.T) {
 				o.MaxEjectionPercent, o.EnforcingSuccessRate = 100, 0
 				o.SplitLocalOrigin, o.ConsecutiveLocalOrigin, o.EnforcingConsecutiveLocal = true, 7, 50
 				o.EnforcingLocalOriginSuccessRate, o.EnforcingFailurePercentageLocalOrigin = 30, 40
+				o.Jitter = time.Second
 				c.Outlier = o
 			},
-			notes: []string{
-				`outlier_detection.max_ejection_time_jitter: is not honoured yet`,
-				`outlier_detection.split_external_local_origin_errors: success rate and failure percentage of local-origin results are not honoured yet`,
+		},
+		{
+			name: "errors of outlier detection, as Istio has them",
+			json: eds(`"outlier_detection": {"monitors": [{"name": "m"}], "detect_degraded_hosts": true}, ` + options(`"outlier_detection": {"error_matcher": {"or_match": {"rules": [`+
+				statusIs("429")+`,`+statusIs("503")+`]}}}, "explicit_http_config": {"http2_protocol_options": {"max_concurrent_streams": 3}}, "common_http_protocol_options": {"idle_timeout": "9s"}`)),
+			want: func(c *snapshot.Cluster) {
+				c.Outlier = outlierDefaults()
+				c.Outlier.Errors = statuses(429, 503)
+				c.Connections = snapshot.ConnectionPool{MaxStreams: 3, IdleTimeout: 9 * time.Second}
 			},
+			notes: []string{
+				`outlier_detection.detect_degraded_hosts: is not honoured yet`,
+				`outlier_detection.monitors: is not honoured yet`,
+			},
+		},
+		{
+			name: "errors that are not, and all of several",
+			json: eds(`"outlier_detection": {"always_eject_one_host": true}, ` + options(`"outlier_detection": {"error_matcher": {"and_match": {"rules": [
+				{"http_response_headers_match": {"headers": [{"name": ":status", "range_match": {"start": 498, "end": 502}}]}}, {"not_match": `+statusIs("500")+`}, {"any_match": true}]}}}`)),
+			want: func(c *snapshot.Cluster) {
+				c.Outlier = outlierDefaults()
+				c.Outlier.AlwaysEjectOne, c.Outlier.Errors = true, statuses(498, 499, 501)
+			},
+		},
+		{
+			name: "protocols without a meaning, and unknown ones",
+			json: eds(`"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+				"@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions", "explicit_http_config": {"http2_protocol_options": {}}},
+				"other": {"@type": "type.googleapis.com/google.protobuf.Empty"}}`),
+			want:  func(*snapshot.Cluster) {},
+			notes: []string{`typed_extension_protocol_options "other": is not honoured yet`},
+		},
+		{
+			name: "health of the hosts of sessions",
+			json: eds(`"common_lb_config": {"override_host_status": {"statuses": ["UNKNOWN", "HEALTHY", "DRAINING"]}}`),
+			want: func(c *snapshot.Cluster) { c.LB.OverrideHealth = 1<<pick.Healthy | 1<<pick.Draining },
+		},
+		{
+			name:  "no health of the hosts of sessions",
+			json:  eds(`"common_lb_config": {"override_host_status": {}}`),
+			want:  func(*snapshot.Cluster) {},
+			notes: []string{`common_lb_config.override_host_status: is empty, which is not honoured: hosts of sessions may be healthy or degraded`},
 		},
 		{
 			name: "plain transport socket",
@@ -187,6 +225,25 @@ func TestCluster(t *testing.T) {
 			check(t, &clusterv3.Cluster{}, tt.json, decode.Cluster, verdict[*snapshot.Cluster]{value: edsValue(tt.want), notes: tt.notes})
 		})
 	}
+}
+
+// options is the field of a cluster that has options of HTTP upstreams.
+func options(fields string) string {
+	return `"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+		"@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions", ` + fields + `}}`
+}
+
+// statusIs is a predicate of responses.
+func statusIs(status string) string {
+	return `{"http_response_headers_match": {"headers": [{"name": ":status", "string_match": {"exact": "` + status + `"}}]}}`
+}
+
+func statuses(list ...int) *outlier.StatusSet {
+	s := &outlier.StatusSet{}
+	for _, status := range list {
+		s.Add(status)
+	}
+	return s
 }
 
 // aggregate is an aggregate cluster over a list of names.
@@ -262,6 +319,22 @@ func TestClusterRefused(t *testing.T) {
 			check(t, &clusterv3.Cluster{}, tt.json, decode.Cluster, verdict[*snapshot.Cluster]{
 				err: tt.want, value: &snapshot.Cluster{Name: "c", Refused: text(tt.want)},
 			})
+		})
+	}
+}
+
+// A matcher of errors that cannot be read is noted: what counts is what does
+// without one.
+func TestErrorMatcherThatCannotBeRead(t *testing.T) {
+	const at = `typed_extension_protocol_options "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": outlier_detection.error_matcher.`
+	for json, note := range map[string]string{
+		`{"http_response_headers_match": {"headers": [{"name": "grpc-status"}]}}`: `http_response_headers_match.headers[0].name: "grpc-status" is not supported: only :status is`,
+		`{"not_match": {"http_request_headers_match": {}}}`:                       `not_match.http_request_headers_match: is not supported`,
+		`{"or_match": {"rules": [{}]}}`:                                           `or_match.rules[0]: must have a rule`,
+	} {
+		check(t, &clusterv3.Cluster{}, eds(`"outlier_detection": {}, `+options(`"outlier_detection": {"error_matcher": `+json+`}`)), decode.Cluster, verdict[*snapshot.Cluster]{
+			value: edsValue(func(c *snapshot.Cluster) { c.Outlier = outlierDefaults() }),
+			notes: []string{at + note + ": every 5xx counts as an error"},
 		})
 	}
 }

@@ -27,12 +27,17 @@ const anyStreams = 1 << 29
 var (
 	connectionFields = newFields("tcp_keepalive")
 	keepaliveFields  = newFields("keepalive_probes", "keepalive_time", "keepalive_interval")
-	httpFields       = newFields("common_http_protocol_options", "explicit_http_config")
+	httpFields       = newFields("common_http_protocol_options", "outlier_detection", "explicit_http_config",
+		"use_downstream_protocol_config", "auto_config")
 	commonHTTPFields = newFields("idle_timeout", "max_connection_duration", "max_requests_per_connection")
+	explicitFields   = newFields("http_protocol_options", "http2_protocol_options")
+	downstreamFields = newFields("http_protocol_options", "http2_protocol_options")
 	http2Fields      = newFields("max_concurrent_streams")
+	noFields         = newFields()
 )
 
-// connections reads what holds for single connections.
+// connections reads what holds for single connections, and what is written beside
+// it: which statuses outlier detection takes for errors.
 func (s *scope) connections(m *clusterv3.Cluster, out *snapshot.Cluster) error {
 	tcp, at := m.GetUpstreamConnectionOptions(), s.at("upstream_connection_options")
 	at.noteRest(tcp, connectionFields)
@@ -56,6 +61,9 @@ func (s *scope) connections(m *clusterv3.Cluster, out *snapshot.Cluster) error {
 		}
 		if err := at.http(h, &out.Connections); err != nil {
 			return err
+		}
+		if errs := at.at("outlier_detection").errorStatuses(h.GetOutlierDetection()); out.Outlier != nil {
+			out.Outlier.Errors = errs
 		}
 	}
 	return nil
@@ -84,13 +92,33 @@ func (s *scope) http(m *httpv3.HttpProtocolOptions, out *snapshot.ConnectionPool
 	if out.IdleTimeout, err = at.at("idle_timeout").duration(common.GetIdleTimeout()); err != nil {
 		return err
 	}
-	http2 := m.GetExplicitHttpConfig().GetHttp2ProtocolOptions()
-	at = s.at("explicit_http_config").at("http2_protocol_options")
-	at.noteRest(http2, http2Fields)
-	if n := http2.GetMaxConcurrentStreams(); n != nil {
-		return at.at("max_concurrent_streams").maxStreams(n.GetValue(), common.GetIdleTimeout() != nil, out)
+	explicit, downstream, auto := m.GetExplicitHttpConfig(), m.GetUseDownstreamProtocolConfig(), m.GetAutoConfig()
+	idles := common.GetIdleTimeout() != nil
+	if err := s.at("explicit_http_config").protocol(explicit, explicitFields, explicit, idles, out); err != nil {
+		return err
 	}
-	return nil
+	if err := s.at("use_downstream_protocol_config").protocol(downstream, downstreamFields, downstream, idles, out); err != nil {
+		return err
+	}
+	return s.at("auto_config").protocol(auto, downstreamFields, auto, idles, out)
+}
+
+// protocol reads what is asked of the protocol itself. Which one does not matter:
+// gRPC is HTTP/2.
+func (s *scope) protocol(m proto.Message, read fields, options interface {
+	GetHttpProtocolOptions() *corev3.Http1ProtocolOptions
+	GetHttp2ProtocolOptions() *corev3.Http2ProtocolOptions
+}, hasIdleTimeout bool, out *snapshot.ConnectionPool,
+) error {
+	s.noteRest(m, read)
+	s.at("http_protocol_options").noteRest(options.GetHttpProtocolOptions(), noFields)
+	http2, at := options.GetHttp2ProtocolOptions(), s.at("http2_protocol_options")
+	at.noteRest(http2, http2Fields)
+	n := http2.GetMaxConcurrentStreams()
+	if n == nil {
+		return nil
+	}
+	return at.at("max_concurrent_streams").maxStreams(n.GetValue(), hasIdleTimeout, out)
 }
 
 func (s *scope) maxStreams(n uint32, hasIdleTimeout bool, out *snapshot.ConnectionPool) error {

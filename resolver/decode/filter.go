@@ -12,6 +12,7 @@ import (
 
 	"github.com/meshframe/meshframe/mesh/fault"
 	"github.com/meshframe/meshframe/mesh/ratelimit"
+	"github.com/meshframe/meshframe/mesh/snapshot"
 )
 
 const (
@@ -28,8 +29,9 @@ const (
 // usualTypes are the filters that are known by their usual name, where a
 // configuration has none of its own.
 var usualTypes = map[string]string{
-	"envoy.filters.http.fault":           typeFault,
-	"envoy.filters.http.local_ratelimit": typeLocalRateLimit,
+	"envoy.filters.http.fault":            typeFault,
+	"envoy.filters.http.local_ratelimit":  typeLocalRateLimit,
+	"envoy.filters.http.stateful_session": typeStatefulSession,
 }
 
 // filterPolicies are what the HTTP filters of one scope ask for; nil is not
@@ -37,6 +39,7 @@ var usualTypes = map[string]string{
 type filterPolicies struct {
 	fault     *fault.Policy
 	rateLimit *ratelimit.Policy
+	session   *snapshot.Session
 }
 
 // add takes over what more says. It returns the kind of filter that both have.
@@ -46,6 +49,8 @@ func (p *filterPolicies) add(more filterPolicies) (twice string) {
 		return "fault"
 	case p.rateLimit != nil && more.rateLimit != nil:
 		return "local rate limit"
+	case p.session != nil && more.session != nil:
+		return "stateful session"
 	}
 	p.inherit(more)
 	return ""
@@ -59,6 +64,9 @@ func (p *filterPolicies) inherit(broader filterPolicies) {
 	if p.rateLimit == nil {
 		p.rateLimit = broader.rateLimit
 	}
+	if p.session == nil {
+		p.session = broader.session
+	}
 }
 
 // disabled is what a filter asks for that is switched off.
@@ -68,6 +76,8 @@ func disabled(typeURL string) filterPolicies {
 		return filterPolicies{fault: noFault()}
 	case typeLocalRateLimit:
 		return filterPolicies{rateLimit: noRateLimit()}
+	case typeStatefulSession, typeStatefulSessionPer:
+		return filterPolicies{session: noSession()}
 	default:
 		return filterPolicies{}
 	}
@@ -127,7 +137,7 @@ func (s *scope) filter(a *anypb.Any, limits rateLimits) (out filterPolicies, err
 	case typeLocalRateLimit:
 		out.rateLimit, err = s.localRateLimit(a, limits)
 	case typeStatefulSession, typeStatefulSessionPer:
-		err = s.statefulSession(a)
+		out.session, err = s.statefulSession(a)
 	default:
 		s.notef("%s is not honoured yet", bareType(a))
 	}

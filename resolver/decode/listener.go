@@ -76,7 +76,7 @@ func (s *scope) apiListener(a *anypb.Any, out *snapshot.Listener) error {
 	if err != nil {
 		return err
 	}
-	out.Fault, out.RateLimit = policies.fault, policies.rateLimit
+	out.Fault, out.RateLimit, out.Session = policies.fault, policies.rateLimit, policies.session
 	at := s.at("common_http_protocol_options")
 	at.noteRest(m.GetCommonHttpProtocolOptions(), httpProtocolFields)
 	out.MaxStreamDuration, err = at.at("max_stream_duration").duration(m.GetCommonHttpProtocolOptions().GetMaxStreamDuration())
@@ -146,6 +146,9 @@ func (s *scope) inbound(m *listenerv3.Listener, out *snapshot.Listener) error {
 		all = append(all, p)
 	}
 	out.Fault, out.RateLimit = all[0].fault, all[0].rateLimit
+	if session := all[0].session; session != nil && (session.Cookie != "" || session.Header != "") {
+		s.notef("a stateful session is not honoured on servers, which have no hosts to choose from")
+	}
 	for _, p := range all[1:] {
 		if !reflect.DeepEqual(p, all[0]) {
 			s.notef("faults and rate limits of the first filter chain are honoured for all")

@@ -117,13 +117,44 @@ func TestListener(t *testing.T) {
 		{
 			name: "session filter",
 			json: apiListener(rds, filters(session(`StatefulSession`, ``)+","+router)),
-			want: &snapshot.Listener{Name: "l", RouteConfigName: "rc"},
+			want: &snapshot.Listener{Name: "l", RouteConfigName: "rc", Session: &snapshot.Session{}},
 		},
 		{
-			name:  "session filter with a cookie",
-			json:  apiListener(rds, filters(session(`StatefulSession`, cookieState)+","+router)),
-			want:  &snapshot.Listener{Name: "l", RouteConfigName: "rc"},
-			notes: []string{`api_listener.http_filters[0] "session": session_state: is not honoured yet: clients are not kept on a host`},
+			name: "session filter with a cookie",
+			json: apiListener(rds, filters(session(`StatefulSession`, cookieState)+","+router)),
+			want: &snapshot.Listener{Name: "l", RouteConfigName: "rc", Session: &snapshot.Session{Cookie: "n"}},
+		},
+		{
+			name: "session filter with all of a cookie",
+			json: apiListener(rds, filters(session(`StatefulSession`, state(`cookie.v3.CookieBasedSessionState`,
+				`"cookie": {"name": "n", "ttl": "9s", "path": "/p", "attributes": [{"name": "SameSite", "value": "Lax"}]}`),
+				`"strict": true, "status_on_strict_destination_not_found": 404, "stat_prefix": "s"`)+","+router)),
+			want: &snapshot.Listener{Name: "l", RouteConfigName: "rc", Session: &snapshot.Session{
+				Cookie: "n", TTL: 9 * time.Second, Path: "/p", Strict: true, Attributes: []snapshot.HeaderEdit{{Name: "SameSite", Value: "Lax"}},
+			}},
+			notes: []string{`api_listener.http_filters[0] "session": status_on_strict_destination_not_found: is not honoured: the status is 503`},
+		},
+		{
+			name: "session filter with a header",
+			json: apiListener(rds, filters(session(`StatefulSession`, state(`header.v3.HeaderBasedSessionState`, `"name": "X-Session"`))+","+router)),
+			want: &snapshot.Listener{Name: "l", RouteConfigName: "rc", Session: &snapshot.Session{Header: "x-session"}},
+		},
+		{
+			name:  "session filter with a state of another kind",
+			json:  apiListener(rds, filters(session(`StatefulSession`, state(`envelope.v3.EnvelopeSessionState`, `"header": {"name": "h"}`))+","+router)),
+			want:  &snapshot.Listener{Name: "l", RouteConfigName: "rc", Session: &snapshot.Session{}},
+			notes: []string{`api_listener.http_filters[0] "session": session_state: envoy.extensions.http.stateful_session.envelope.v3.EnvelopeSessionState is not honoured yet: clients are not kept on a host`},
+		},
+		{
+			name: "session filter, disabled until a route enables it",
+			json: apiListener(rds, filters(`{"disabled": true, `+session(`StatefulSession`, cookieState)[1:]+","+router)),
+			want: &snapshot.Listener{Name: "l", RouteConfigName: "rc", Session: &snapshot.Session{}},
+		},
+		{
+			name:  "inbound, session",
+			json:  inbound(``, filters(session(`StatefulSession`, cookieState)+","+router)),
+			want:  &snapshot.Listener{Name: "l", Inbound: true},
+			notes: []string{`a stateful session is not honoured on servers, which have no hosts to choose from`},
 		},
 		{
 			name: "inbound, rate limit",

@@ -14,6 +14,7 @@ const (
 	defaultOutlierInterval = 10 * time.Second
 	defaultBaseEjection    = 30 * time.Second
 	defaultMaxEjection     = 300 * time.Second
+	defaultEjectionPercent = 10
 )
 
 var outlierFields = newFields("consecutive_5xx", "interval", "base_ejection_time", "max_ejection_percent",
@@ -22,7 +23,9 @@ var outlierFields = newFields("consecutive_5xx", "interval", "base_ejection_time
 	"enforcing_consecutive_gateway_failure", "split_external_local_origin_errors",
 	"consecutive_local_origin_failure", "enforcing_consecutive_local_origin_failure",
 	"failure_percentage_threshold", "enforcing_failure_percentage", "failure_percentage_minimum_hosts",
-	"failure_percentage_request_volume", "max_ejection_time", "always_eject_one_host",
+	"failure_percentage_request_volume", "max_ejection_time", "max_ejection_time_jitter", "always_eject_one_host",
+	// There are no active health checks that could return a host early.
+	"successful_active_health_check_uneject_host",
 	"enforcing_local_origin_success_rate", "enforcing_failure_percentage_local_origin")
 
 // outlierDetection reads outlier detection with Envoy's defaults; nil means
@@ -37,6 +40,7 @@ func (s *scope) outlierDetection(m *clusterv3.OutlierDetection) (*outlier.Config
 		ConsecutiveGateway:             number(m.GetConsecutiveGatewayFailure(), 5),
 		SplitLocalOrigin:               m.GetSplitExternalLocalOriginErrors(),
 		ConsecutiveLocalOrigin:         number(m.GetConsecutiveLocalOriginFailure(), 5),
+		AlwaysEjectOne:                 m.GetAlwaysEjectOneHost().GetValue(),
 		SuccessRateMinimumHosts:        number(m.GetSuccessRateMinimumHosts(), 5),
 		SuccessRateRequestVolume:       number(m.GetSuccessRateRequestVolume(), 100),
 		SuccessRateStdevFactor:         number(m.GetSuccessRateStdevFactor(), 1900),
@@ -52,7 +56,7 @@ func (s *scope) outlierDetection(m *clusterv3.OutlierDetection) (*outlier.Config
 		def   uint32
 		into  *uint32
 	}{
-		{"max_ejection_percent", m.GetMaxEjectionPercent(), 10, &out.MaxEjectionPercent},
+		{"max_ejection_percent", m.GetMaxEjectionPercent(), defaultEjectionPercent, &out.MaxEjectionPercent},
 		{"enforcing_consecutive_5xx", m.GetEnforcingConsecutive_5Xx(), 100, &out.EnforcingConsecutive5xx},
 		{"enforcing_consecutive_gateway_failure", m.GetEnforcingConsecutiveGatewayFailure(), 0, &out.EnforcingConsecutiveGateway},
 		{"enforcing_consecutive_local_origin_failure", m.GetEnforcingConsecutiveLocalOriginFailure(), 100, &out.EnforcingConsecutiveLocal},
@@ -67,9 +71,6 @@ func (s *scope) outlierDetection(m *clusterv3.OutlierDetection) (*outlier.Config
 			return nil, s.at(p.field).errorf("is %d, must be between 0 and 100", *p.into)
 		}
 	}
-	if out.SplitLocalOrigin && out.EnforcingLocalOriginSuccessRate+out.EnforcingFailurePercentageLocalOrigin > 0 {
-		s.at("split_external_local_origin_errors").notef("success rate and failure percentage of local-origin results are not honoured yet")
-	}
 	return out, nil
 }
 
@@ -78,6 +79,9 @@ func (s *scope) ejectionTimes(m *clusterv3.OutlierDetection, out *outlier.Config
 		return err
 	}
 	if out.BaseEjectionTime, err = s.at("base_ejection_time").positive(m.GetBaseEjectionTime(), defaultBaseEjection); err != nil {
+		return err
+	}
+	if out.Jitter, err = s.at("max_ejection_time_jitter").duration(m.GetMaxEjectionTimeJitter()); err != nil {
 		return err
 	}
 	out.MaxEjectionTime, err = s.at("max_ejection_time").positive(m.GetMaxEjectionTime(), max(defaultMaxEjection, out.BaseEjectionTime))

@@ -27,8 +27,8 @@ func localLimit(fields string) string {
 }
 
 // session is a configuration of the filter for sessions, as a filter.
-func session(message, fields string) string {
-	return `{"name": "session", "typed_config": {` + join(`"@type": "type.googleapis.com/envoy.extensions.filters.http.stateful_session.v3.`+message+`"`, fields) + `}}`
+func session(message string, fields ...string) string {
+	return `{"name": "session", "typed_config": {` + join(`"@type": "type.googleapis.com/envoy.extensions.filters.http.stateful_session.v3.`+message+`"`, strings.Join(fields, ",")) + `}}`
 }
 
 // limitOnRoute configures the rate limit filter of a route, virtual host or
@@ -225,8 +225,48 @@ func TestSessionOfRoute(t *testing.T) {
 	per := func(fields string) string {
 		return `"typed_per_filter_config": {"session": {` + join(`"@type": "type.googleapis.com/envoy.extensions.filters.http.stateful_session.v3.StatefulSessionPerRoute"`, fields) + `}}`
 	}
-	plain := snapshot.Route{Clusters: to("c")}
-	checkRoute(t, forwarding(``)+`, `+per(`"disabled": true`), plain)
-	checkRoute(t, forwarding(``)+`, `+per(`"stateful_session": {`+cookieState+`}`), plain,
-		onRoute+`typed_per_filter_config[session].stateful_session.session_state: is not honoured yet: clients are not kept on a host`)
+	for config, session := range map[string]*snapshot.Session{
+		per(`"disabled": true`):       {},
+		per(``):                       nil,
+		per(`"stateful_session": {}`): {},
+		per(`"stateful_session": {` + cookieState + `}`): {Cookie: "n"},
+		`"typed_per_filter_config": {"envoy.filters.http.stateful_session": {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": true}}`: {},
+	} {
+		checkRoute(t, forwarding(``)+`, `+config, snapshot.Route{Clusters: to("c"), Session: session})
+		// Of a virtual host, and of the route configuration, which virtual hosts
+		// inherit.
+		want := oneRouteValue(&snapshot.Route{Match: route.Match{Value: "/"}, Clusters: to("c")})
+		want.VirtualHosts[0].Session = session
+		host := strings.Replace(oneRoute(`{"match": {"prefix": "/"}, `+forwarding(``)+`}`), `"domains"`, config+`, "domains"`, 1)
+		check(t, &routev3.RouteConfiguration{}, host, decode.RouteConfiguration, verdict[*snapshot.RouteConfiguration]{value: want})
+		all := strings.Replace(oneRoute(`{"match": {"prefix": "/"}, `+forwarding(``)+`}`), `"virtual_hosts"`, config+`, "virtual_hosts"`, 1)
+		check(t, &routev3.RouteConfiguration{}, all, decode.RouteConfiguration, verdict[*snapshot.RouteConfiguration]{value: want})
+	}
+	weighted := `"route": {"weighted_clusters": {"clusters": [{"name": "c", "weight": 1, ` + per(`"disabled": true`) + `}]}}`
+	clusters := to("c")
+	clusters[0].Session = &snapshot.Session{}
+	checkRoute(t, weighted, snapshot.Route{Clusters: clusters})
+}
+
+func TestSessionRefused(t *testing.T) {
+	const at = `virtual_hosts[0].routes[0].typed_per_filter_config[session].`
+	for config, reason := range map[string]string{
+		`"disabled": false`: `disabled: must be true, or not be set`,
+		`"stateful_session": {` + state(`cookie.v3.CookieBasedSessionState`, ``) + `}`:                                        `stateful_session.session_state.typed_config.cookie.name: must be set`,
+		`"stateful_session": {` + state(`cookie.v3.CookieBasedSessionState`, `"cookie": {"name": "n", "ttl": "-1s"}`) + `}`:   `stateful_session.session_state.typed_config.cookie.ttl: is -1s, must not be negative`,
+		`"stateful_session": {` + state(`cookie.v3.CookieBasedSessionState`, `"cookie": {"name": "n", "path": "a\nb"}`) + `}`: `stateful_session.session_state.typed_config.cookie.path: "a\nb" is not the value of a header`,
+		`"stateful_session": {` + state(`header.v3.HeaderBasedSessionState`, ``) + `}`:                                        `stateful_session.session_state.typed_config.name: must be set`,
+	} {
+		json := oneRoute(`{"match": {"prefix": "/"}, ` + forwarding(``) + `, "typed_per_filter_config": {"session": {` +
+			join(`"@type": "type.googleapis.com/envoy.extensions.filters.http.stateful_session.v3.StatefulSessionPerRoute"`, config) + `}}}`)
+		check(t, &routev3.RouteConfiguration{}, json, decode.RouteConfiguration, verdict[*snapshot.RouteConfiguration]{
+			err:   at + reason,
+			value: oneRouteValue(&snapshot.Route{Match: route.Match{Value: "/"}, Refused: text(at + reason)}),
+		})
+	}
+}
+
+// state is a session_state.
+func state(message, fields string) string {
+	return `"session_state": {"name": "s", "typed_config": {` + join(`"@type": "type.googleapis.com/envoy.extensions.http.stateful_session.`+message+`"`, fields) + `}}`
 }

@@ -96,6 +96,9 @@ func (s *scope) routeConfiguration(name string, m *routev3.RouteConfiguration) (
 		if v.RateLimit == nil {
 			v.RateLimit = base.rateLimit
 		}
+		if v.Session == nil {
+			v.Session = base.session
+		}
 		if v.Mirrors == nil {
 			v.Mirrors = mirrors
 		}
@@ -175,7 +178,7 @@ func (s *scope) virtualHostPolicies(m *routev3.VirtualHost, out *snapshot.Virtua
 	}
 	s.at("hedge_policy").noteRest(m.GetHedgePolicy(), hedgeFields)
 	policies, err := s.perFilter(m.GetTypedPerFilterConfig(), rateLimits{own: m.GetRateLimits()})
-	out.Fault, out.RateLimit = policies.fault, policies.rateLimit
+	out.Fault, out.RateLimit, out.Session = policies.fault, policies.rateLimit, policies.session
 	s.noteRateLimits(m.GetRateLimits(), out.RateLimit)
 	return err
 }
@@ -262,7 +265,7 @@ func (s *scope) routePolicies(m *routev3.Route, vh *routev3.VirtualHost, out *sn
 	if err != nil {
 		return err
 	}
-	out.Fault, out.RateLimit = policies.fault, policies.rateLimit
+	out.Fault, out.RateLimit, out.Session = policies.fault, policies.rateLimit, policies.session
 	s.at("route").noteRateLimits(limits.own, out.RateLimit)
 	return s.routeExtension(m.GetMetadata(), out)
 }
@@ -358,7 +361,7 @@ func (s *scope) clusterWeight(m *routev3.WeightedCluster_ClusterWeight) (snapsho
 	if err != nil {
 		return out, err
 	}
-	out.Fault = policies.fault
+	out.Fault, out.Session = policies.fault, policies.session
 	if policies.rateLimit != nil {
 		s.at("typed_per_filter_config").notef("a local rate limit of a weighted cluster is not honoured")
 	}

@@ -81,7 +81,6 @@ var harmless = map[protoreflect.FullName]bool{
 	"envoy.config.cluster.v3.Cluster.stats_matcher":                                                       true,
 	"envoy.config.cluster.v3.Cluster.track_cluster_stats":                                                 true,
 	"envoy.config.cluster.v3.Cluster.track_timeout_budgets":                                               true,
-	"envoy.config.cluster.v3.OutlierDetection.always_eject_one_host":                                      true, // always so
 	"envoy.config.endpoint.v3.ClusterLoadAssignment.cluster_name":                                         true, // the client's name for it wins
 	"envoy.config.endpoint.v3.ClusterLoadAssignment.named_endpoints":                                      true, // refused where it is referred to
 	"envoy.config.endpoint.v3.Endpoint.health_check_config":                                               true,
@@ -101,6 +100,7 @@ var harmless = map[protoreflect.FullName]bool{
 	"envoy.extensions.filters.http.fault.v3.HTTPFault.disable_downstream_cluster_stats":                   true,
 	"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.codec_type":        true,
 	"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.stat_prefix":       true,
+	"envoy.config.cluster.v3.OutlierDetection.successful_active_health_check_uneject_host":                true, // there are no active health checks
 }
 
 // TestNothingIsSilent sets each field of each message that the decoders go

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -197,9 +199,23 @@ func (m *Manager) tick() {
 		case <-timer.C:
 		}
 		now := time.Now()
-		if next, _ := m.cfg.Engine.Tick(now); !next.IsZero() {
+		next, changed := m.cfg.Engine.Tick(now)
+		if changed {
+			m.turn()
+		}
+		if !next.IsZero() {
 			timer.Reset(next.Sub(now))
 		}
+	}
+}
+
+// turn tells all targets that hosts were ejected or came back.
+func (m *Manager) turn() {
+	m.mu.Lock()
+	targets := slices.Collect(maps.Values(m.targets))
+	m.mu.Unlock()
+	for _, t := range targets {
+		t.turn()
 	}
 }
 

@@ -27,7 +27,8 @@ type Target struct {
 	client  *xdsclient.Client
 	join    *join         // nil while there is no subscription
 	err     error         // why there is no snapshot, or why it may be stale
-	changed chan struct{} // closed when current or err changes
+	turns   uint64        // see Published
+	changed chan struct{} // closed when any of these changes
 }
 
 // Published is a snapshot with the engine that decides on it: what a resolver
@@ -35,6 +36,9 @@ type Target struct {
 type Published struct {
 	Engine   *mesh.Engine
 	Snapshot *snapshot.Snapshot
+	// Turns counts how often hosts were ejected or came back as time passed. What
+	// waits for a host looks again when it changes.
+	Turns uint64
 }
 
 // PublishedKey is the key under which a resolver's attributes carry a
@@ -57,7 +61,7 @@ func (t *Target) Snapshot() *snapshot.Snapshot { return t.current.Load() }
 func (t *Target) Current() (Published, error, <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return Published{Engine: t.m.cfg.Engine, Snapshot: t.current.Load()}, t.err, t.changed
+	return Published{Engine: t.m.cfg.Engine, Snapshot: t.current.Load(), Turns: t.turns}, t.err, t.changed
 }
 
 // Lease keeps a target subscribed.
@@ -162,6 +166,16 @@ func (t *Target) publish(s *snapshot.Snapshot) {
 	t.err = nil
 	t.notify()
 	t.m.noteApplied()
+}
+
+// turn tells those who wait for a host that some came back.
+func (t *Target) turn() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.current.Load() != nil {
+		t.turns++
+		t.notify()
+	}
 }
 
 // setError notes err, which takes no snapshot away.

@@ -45,6 +45,11 @@ func checkTrafficPolicy(r *reader, path string, p *networking.TrafficPolicy) {
 		r.errorf(path, "write tunnel or proxyProtocol, not both")
 	}
 	checkPolicy(r, path, p)
+	if b := p.RetryBudget; b != nil {
+		at := field(path, "retryBudget")
+		r.judge(field(at, "percent"), badPercent(b.Percent.GetValue()))
+		r.judge(field(at, "budgetInterval"), badTimeout(b.BudgetInterval))
+	}
 	for i, s := range p.PortLevelSettings {
 		at := element(field(path, "portLevelSettings"), i)
 		if s.Port == nil {
@@ -266,6 +271,11 @@ func checkOutlierDetection(r *reader, path string, o *networking.OutlierDetectio
 	}
 	r.judge(field(path, "maxEjectionPercent"), badPercent(float64(o.MaxEjectionPercent)))
 	r.judge(field(path, "minHealthPercent"), badPercent(float64(o.MinHealthPercent)))
+	for i, code := range o.OutlierDetectionHttpErrorCodes {
+		if code < 100 || code > 599 {
+			r.errorf(element(field(path, "outlierDetectionHttpErrorCodes"), i), "want 100 to 599, have %d", code)
+		}
+	}
 	checkCount(r, field(path, "consecutiveErrors"), o.ConsecutiveErrors) //nolint:staticcheck // deprecated by Istio, still read
 	if !o.SplitExternalLocalOriginErrors && o.ConsecutiveLocalOriginFailures.GetValue() > 0 {
 		r.errorf(field(path, "consecutiveLocalOriginFailures"), "needs splitExternalLocalOriginErrors: true")

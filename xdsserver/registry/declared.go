@@ -102,6 +102,7 @@ func entryService(host string, e *config.ServiceEntry, selected []*config.Worklo
 	s := &Service{
 		Host: host, Namespace: e.Namespace, Addresses: e.Spec.Addresses, Labels: e.Labels, ExportTo: e.ExportTo,
 		External: e.Spec.Location == networking.ServiceEntry_MESH_EXTERNAL, Source: e.Meta,
+		Distribution: config.DistributionOf(nil, e.Annotations),
 	}
 	for _, p := range e.Spec.Ports {
 		s.Ports = append(s.Ports, Port{Number: p.Number, Name: p.Name, Protocol: strings.ToUpper(p.Protocol)})
@@ -184,7 +185,9 @@ func kubernetesService(s *config.Service, all []*config.EndpointSlice, selected 
 	spec := &s.Spec.Spec
 	out := &Service{
 		Host: s.Host, Namespace: s.Namespace, Labels: s.Labels, ExportTo: s.ExportTo, Source: s.Meta,
-		Headless: spec.ClusterIP == corev1.ClusterIPNone,
+		Headless:     spec.ClusterIP == corev1.ClusterIPNone,
+		Distribution: config.DistributionOf(spec.TrafficDistribution, s.Annotations),
+		NodeLocal:    value(spec.InternalTrafficPolicy) == corev1.ServiceInternalTrafficPolicyLocal,
 	}
 	for _, ip := range append([]string{spec.ClusterIP}, spec.ClusterIPs...) {
 		if ip != "" && ip != corev1.ClusterIPNone && !slices.Contains(out.Addresses, ip) {

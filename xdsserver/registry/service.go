@@ -43,6 +43,10 @@ type Service struct {
 	External bool
 	// Headless says that clients address endpoints, not a virtual IP (Kubernetes clusterIP None).
 	Headless bool
+	// Distribution says which endpoints callers prefer.
+	Distribution config.Distribution
+	// NodeLocal says that callers reach endpoints on their own node only (Kubernetes internalTrafficPolicy Local).
+	NodeLocal bool
 	// Source is the object that declares the service, nil for one that exists because a server registered for it.
 	Source *config.Meta
 }

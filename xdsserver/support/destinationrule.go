@@ -14,7 +14,6 @@ const (
 	noTLS       = "calls fail: there is no TLS yet, and plaintext would break what the rule asks for"
 	ownSettings = "there is one HTTP/2 connection per endpoint, which the client manages"
 	isHTTP2     = "gRPC is HTTP/2 anyway"
-	noCodes     = "every 5xx counts"
 )
 
 var destinationRuleRows = []row{
@@ -60,17 +59,17 @@ var destinationRuleRows = []row{
 	{field: "trafficPolicy.outlierDetection.consecutiveErrors", library: works("the old name of consecutiveGatewayErrors"), grpc: degraded(noEjection)},
 	{field: "trafficPolicy.outlierDetection.consecutiveLocalOriginFailures", library: works(), grpc: degraded(noEjection)},
 	{field: "trafficPolicy.outlierDetection.splitExternalLocalOriginErrors", library: works(), grpc: degraded(noEjection)},
-	both("trafficPolicy.outlierDetection.outlierDetectionHttpErrorCodes[]", degraded(noCodes)),
+	{field: "trafficPolicy.outlierDetection.outlierDetectionHttpErrorCodes[]", library: works("the gRPC status read as HTTP"), grpc: degraded(noEjection)},
 	{field: "trafficPolicy.outlierDetection.interval", library: works(), grpc: degraded(noEjection)},
 	{field: "trafficPolicy.outlierDetection.baseEjectionTime", library: works("longer with each ejection"), grpc: degraded(noEjection)},
-	{field: "trafficPolicy.outlierDetection.maxEjectionPercent", library: works(), grpc: degraded(noEjection)},
-	{field: "trafficPolicy.outlierDetection.minHealthPercent", library: works("below it all endpoints are used"), grpc: degraded(noEjection)},
+	{field: "trafficPolicy.outlierDetection.maxEjectionPercent", library: works("10 unless set, as in Envoy: of fewer than ten endpoints none is ejected then"), grpc: degraded(noEjection)},
+	{field: "trafficPolicy.outlierDetection.minHealthPercent", library: works("below it all endpoints are used; 0, or unset, is never"), grpc: degraded(noEjection)},
 	{field: "trafficPolicy.tls", library: rejected("every mode but `DISABLE` fails, never plaintext"), grpc: rejected("as for the library"), judge: tlsMode},
 	both("trafficPolicy.tunnel", degraded("connections are made directly, not through the tunnel")),
 	both("trafficPolicy.proxyProtocol", degraded("the PROXY protocol is not spoken")),
 	{field: "trafficPolicy.retryBudget.percent", library: works(), grpc: degraded(noBudget)},
 	{field: "trafficPolicy.retryBudget.minRetryConcurrency", library: works(), grpc: degraded(noBudget)},
-	{field: "trafficPolicy.retryBudget.budgetInterval", library: degraded("the budget is of the calls that are under way at the moment"), grpc: degraded(noBudget)},
+	{field: "trafficPolicy.retryBudget.budgetInterval", library: works("of the attempts that began within it; without it of those under way"), grpc: degraded(noBudget)},
 }
 
 func simpleBalancer(c Client, table Verdict, value any) Verdict {

@@ -9,7 +9,7 @@ const (
 	noTopology  = "it is for proxies and routers of Kubernetes"
 	ringOnly    = "weights count in a ring only"
 	noAffinity  = "calls are not bound to endpoints: write sessionAffinity in a MeshPolicy"
-	allZones    = "calls go to all zones: write localityLbSetting in a DestinationRule"
+	allZones    = "calls go to all zones: write trafficDistribution in the Service, or localityLbSetting in a DestinationRule"
 	conditionOK = "endpoints that are not ready get no calls, terminating ones none that are new"
 )
 
@@ -69,8 +69,8 @@ var serviceRows = []row{
 	both("ipFamilyPolicy", works(noTopology)),
 	both("allocateLoadBalancerNodePorts", works(noTopology)),
 	both("loadBalancerClass", works(noTopology)),
-	{field: "internalTrafficPolicy", library: degraded("calls go to all nodes"), grpc: degraded("calls go to all nodes"), judge: unless("Cluster")},
-	both("trafficDistribution", degraded(allZones)),
+	both("internalTrafficPolicy", works("clients name their node: `NODE_NAME` in the metadata of the node, or the label `kubernetes.io/hostname`")),
+	{field: "trafficDistribution", library: works("by degrees, unless a DestinationRule has localityLbSetting"), grpc: works("other endpoints are used when none of the nearer ones is connected")},
 }
 
 // endpointSliceRows are about Kubernetes EndpointSlices.

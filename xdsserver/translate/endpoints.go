@@ -32,7 +32,7 @@ func (w *World) Endpoints(c Client, name string) Result {
 		return t.missing(empty)
 	}
 	p := t.policyFor(s, &d, n.Port, sub)
-	groups := grouped(s, n.Port, labels, t.preference(p))
+	groups := grouped(t.reachable(s), n.Port, labels, t.preference(p, s))
 	contiguous(groups)
 	return t.found(&endpointv3.ClusterLoadAssignment{ClusterName: name, Endpoints: t.distribute(groups, p)})
 }

@@ -9,7 +9,6 @@ import (
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 	networking "istio.io/api/networking/v1alpha3"
@@ -21,9 +20,6 @@ const (
 	defaultBudgetPercent  = 20
 	defaultBudgetRetries  = 3
 )
-
-// httpOptionsName is the key of a cluster's HTTP options among those of extensions.
-const httpOptionsName = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 // limits writes connection limits, the budget of retries and the connect timeout. What is not set does not limit: gRPC
 // would take 1024 requests for that.
@@ -43,9 +39,16 @@ func (t *translation) limits(m *clusterv3.Cluster, p trafficPolicy) {
 		m.ConnectTimeout = d
 	}
 	m.UpstreamConnectionOptions = keepalive(tcp.GetTcpKeepalive())
-	if o := httpOptions(tcp, http); o != nil {
-		m.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptionsName: packed(o)}
+	common, streams := commonOptions(tcp, http), http.GetMaxConcurrentStreams()
+	if proto.Size(common) == 0 && streams <= 0 {
+		return
 	}
+	protocolOptions(m, func(o *httpv3.HttpProtocolOptions) {
+		o.CommonHttpProtocolOptions = common
+		if streams > 0 {
+			o.GetExplicitHttpConfig().GetHttp2ProtocolOptions().MaxConcurrentStreams = wrapperspb.UInt32(uint32(streams))
+		}
+	})
 }
 
 // keepalive writes the probes of TCP. What is not set is the operating system's.
@@ -71,29 +74,16 @@ func seconds(d *durationpb.Duration) *wrapperspb.UInt32Value {
 	return wrapperspb.UInt32(uint32((d.AsDuration() + time.Second - 1) / time.Second))
 }
 
-// httpOptions writes what holds for each HTTP connection; nil is nothing. The idle timeout of TCP counts where HTTP has
-// none.
-func httpOptions(tcp *networking.ConnectionPoolSettings_TCPSettings, http *networking.ConnectionPoolSettings_HTTPSettings) *httpv3.HttpProtocolOptions {
-	common := &corev3.HttpProtocolOptions{IdleTimeout: http.GetIdleTimeout(), MaxConnectionDuration: tcp.GetMaxConnectionDuration()}
-	if common.IdleTimeout == nil {
-		common.IdleTimeout = tcp.GetIdleTimeout()
+// commonOptions are what holds for each HTTP connection. The idle timeout of TCP counts where HTTP has none.
+func commonOptions(tcp *networking.ConnectionPoolSettings_TCPSettings, http *networking.ConnectionPoolSettings_HTTPSettings) *corev3.HttpProtocolOptions {
+	out := &corev3.HttpProtocolOptions{IdleTimeout: http.GetIdleTimeout(), MaxConnectionDuration: tcp.GetMaxConnectionDuration()}
+	if out.IdleTimeout == nil {
+		out.IdleTimeout = tcp.GetIdleTimeout()
 	}
 	if n := http.GetMaxRequestsPerConnection(); n > 0 {
-		common.MaxRequestsPerConnection = wrapperspb.UInt32(uint32(n))
+		out.MaxRequestsPerConnection = wrapperspb.UInt32(uint32(n))
 	}
-	http2 := &corev3.Http2ProtocolOptions{}
-	if n := http.GetMaxConcurrentStreams(); n > 0 {
-		http2.MaxConcurrentStreams = wrapperspb.UInt32(uint32(n))
-	}
-	if proto.Size(common) == 0 && proto.Size(http2) == 0 {
-		return nil
-	}
-	return &httpv3.HttpProtocolOptions{
-		CommonHttpProtocolOptions: common,
-		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
-			ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: http2},
-		}},
-	}
+	return out
 }
 
 func limit(n int32) *wrapperspb.UInt32Value {
@@ -109,6 +99,7 @@ func retryBudget(b *networking.TrafficPolicy_RetryBudget) *clusterv3.CircuitBrea
 	}
 	out := &clusterv3.CircuitBreakers_Thresholds_RetryBudget{
 		BudgetPercent:       &typev3.Percent{Value: defaultBudgetPercent},
+		BudgetInterval:      b.GetBudgetInterval(),
 		MinRetryConcurrency: wrapperspb.UInt32(defaultBudgetRetries),
 	}
 	if p := b.GetPercent(); p != nil {

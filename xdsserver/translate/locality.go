@@ -11,6 +11,7 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	networking "istio.io/api/networking/v1alpha3"
 
+	"github.com/meshframe/meshframe/xdsserver/config"
 	"github.com/meshframe/meshframe/xdsserver/registry"
 )
 
@@ -32,9 +33,12 @@ type place struct {
 // preference says which endpoints a client prefers by where it and they are, as Istio does: with outlier detection those
 // in its own subzone, zone and region, in this order, or what failover and failoverPriority say instead; without it, the
 // client would never leave the nearest.
-func (t *translation) preference(p trafficPolicy) func(*registry.Endpoint) place {
+func (t *translation) preference(p trafficPolicy, s *registry.Service) func(*registry.Endpoint) place {
 	setting := p.balancer.value.GetLocalityLbSetting()
 	nowhere := func(e *registry.Endpoint) place { return place{locality: e.Locality} }
+	if labels := distributions[s.Distribution]; labels != nil && setting == nil && p.balancer.value.GetZoneAwareLbSetting() == nil {
+		return func(e *registry.Endpoint) place { return place{e.Locality, t.distant(labels, e)} }
+	}
 	if setting != nil && p.localities() == nil || len(setting.GetDistribute()) > 0 || !p.ejects() {
 		return nowhere
 	}
@@ -54,6 +58,53 @@ func (t *translation) preference(p trafficPolicy) func(*registry.Endpoint) place
 	return func(e *registry.Endpoint) place {
 		return place{e.Locality, t.mismatch(labels, e)*(farthest+1) + far(e)}
 	}
+}
+
+// Labels by which endpoints are near or far.
+const (
+	networkLabel = "topology.istio.io/network"
+	regionLabel  = "topology.kubernetes.io/region"
+	zoneLabel    = "topology.kubernetes.io/zone"
+	subzoneLabel = "topology.istio.io/subzone"
+	// NodeLabel is the label of a client that names its node.
+	NodeLabel = "kubernetes.io/hostname"
+)
+
+// distributions are what trafficDistribution stands for, as in Istio: a failoverPriority that needs no outlier detection.
+var distributions = map[config.Distribution][]string{
+	config.SameZone: {networkLabel, regionLabel, zoneLabel},
+	config.SameNode: {networkLabel, regionLabel, zoneLabel, subzoneLabel, NodeLabel},
+}
+
+// distant says how far away an endpoint is by labels of which the first is the network: as mismatch, but that endpoints
+// in another network come after all others, in the same order. What a client does not know of itself does not count, nor
+// does a region or subzone that an endpoint's slice does not tell.
+func (t *translation) distant(labels []string, e *registry.Endpoint) int {
+	far := 0
+	for i, label := range labels {
+		own := topology(t.client.Labels, t.client.Locality, "", "", label)
+		other := topology(e.Labels, e.Locality, e.Network, e.Node, label)
+		switch {
+		case own == other, own == "" && i > 0, other == "" && (label == regionLabel || label == subzoneLabel):
+		case i == 0:
+			far = len(labels)
+		default:
+			return far + len(labels) - i
+		}
+	}
+	return far
+}
+
+// reachable is a service with the endpoints that the client may reach.
+func (t *translation) reachable(s *registry.Service) *registry.Service {
+	if !s.NodeLocal {
+		return s
+	}
+	local := *s
+	local.Endpoints = slices.DeleteFunc(slices.Clone(s.Endpoints), func(e registry.Endpoint) bool {
+		return e.Node != t.client.Labels[NodeLabel]
+	})
+	return &local
 }
 
 // farthest is the greatest distance.
@@ -90,9 +141,9 @@ func (t *translation) mismatch(labels []string, e *registry.Endpoint) int {
 	for i, label := range labels {
 		key, want, fixed := strings.Cut(label, "=")
 		if !fixed {
-			want = topology(t.client.Labels, t.client.Locality, "", key)
+			want = topology(t.client.Labels, t.client.Locality, "", "", key)
 		}
-		if topology(e.Labels, e.Locality, e.Network, key) != want {
+		if topology(e.Labels, e.Locality, e.Network, e.Node, key) != want {
 			return len(labels) - i
 		}
 	}
@@ -100,19 +151,21 @@ func (t *translation) mismatch(labels []string, e *registry.Endpoint) int {
 }
 
 // topology returns a label, where that is absent by what is known of a place.
-func topology(labels map[string]string, locality, network, key string) string {
+func topology(labels map[string]string, locality, network, node, key string) string {
 	if v, ok := labels[key]; ok {
 		return v
 	}
 	switch key {
-	case "topology.kubernetes.io/region":
+	case regionLabel:
 		return split(locality)[0]
-	case "topology.kubernetes.io/zone":
+	case zoneLabel:
 		return split(locality)[1]
-	case "topology.istio.io/subzone":
+	case subzoneLabel:
 		return split(locality)[2]
-	case "topology.istio.io/network":
+	case networkLabel:
 		return network
+	case NodeLabel:
+		return node
 	default:
 		return ""
 	}

@@ -1,9 +1,14 @@
 package translate
 
 import (
+	"strconv"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	commonmatcherv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/matcher/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 	networking "istio.io/api/networking/v1alpha3"
@@ -47,6 +52,32 @@ func (t *translation) outlier(m *clusterv3.Cluster, p trafficPolicy) {
 	if own != nil {
 		detectors(out, own)
 	}
+	if codes := v.GetOutlierDetectionHttpErrorCodes(); len(codes) > 0 && t.client.ours() {
+		protocolOptions(m, func(o *httpv3.HttpProtocolOptions) {
+			o.OutlierDetection = &httpv3.HttpProtocolOptions_OutlierDetection{ErrorMatcher: statusIn(codes)}
+		})
+	}
+}
+
+// statusIn matches the responses with one of some statuses.
+func statusIn(codes []uint32) *commonmatcherv3.MatchPredicate {
+	rules := make([]*commonmatcherv3.MatchPredicate, len(codes))
+	for i, code := range codes {
+		rules[i] = &commonmatcherv3.MatchPredicate{Rule: &commonmatcherv3.MatchPredicate_HttpResponseHeadersMatch{
+			HttpResponseHeadersMatch: &commonmatcherv3.HttpHeadersMatch{Headers: []*routev3.HeaderMatcher{{
+				Name: ":status",
+				HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{
+					MatchPattern: &matcherv3.StringMatcher_Exact{Exact: strconv.FormatUint(uint64(code), 10)},
+				}},
+			}}},
+		}}
+	}
+	if len(rules) == 1 {
+		return rules[0]
+	}
+	return &commonmatcherv3.MatchPredicate{Rule: &commonmatcherv3.MatchPredicate_OrMatch{
+		OrMatch: &commonmatcherv3.MatchPredicate_MatchSet{Rules: rules},
+	}}
 }
 
 // consecutive writes the detectors that count errors in a row.
@@ -77,17 +108,23 @@ func enforce(n *wrapperspb.UInt32Value) *wrapperspb.UInt32Value {
 	return wrapperspb.UInt32(100)
 }
 
-// detectors writes those that compare endpoints with each other. Where errors of local origin are split off they do not
-// count.
+// detectors writes those that compare endpoints with each other. Where errors of local origin are split off, those are
+// compared for themselves, by the same measures.
 func detectors(out *clusterv3.OutlierDetection, own *config.OutlierDetection) {
 	if s := own.SuccessRate; s != nil {
 		out.EnforcingSuccessRate = share(s.EnforcingPercent)
+		if out.GetSplitExternalLocalOriginErrors() {
+			out.EnforcingLocalOriginSuccessRate = out.EnforcingSuccessRate
+		}
 		out.SuccessRateMinimumHosts = wrapperspb.UInt32(s.MinimumHosts)
 		out.SuccessRateRequestVolume = wrapperspb.UInt32(s.RequestVolume)
 		out.SuccessRateStdevFactor = wrapperspb.UInt32(thousandths(s.StdevFactor))
 	}
 	if f := own.FailurePercentage; f != nil {
 		out.EnforcingFailurePercentage = share(f.EnforcingPercent)
+		if out.GetSplitExternalLocalOriginErrors() {
+			out.EnforcingFailurePercentageLocalOrigin = out.EnforcingFailurePercentage
+		}
 		out.FailurePercentageThreshold = wrapperspb.UInt32(uint32(f.Threshold))
 		out.FailurePercentageMinimumHosts = wrapperspb.UInt32(f.MinimumHosts)
 		out.FailurePercentageRequestVolume = wrapperspb.UInt32(f.RequestVolume)

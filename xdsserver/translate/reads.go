@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/meshframe/meshframe/xdsserver/config"
 )
@@ -44,6 +45,7 @@ func newReads(m *config.Model) reads {
 			}
 		}
 	}
+	out.locality = readNearness(m, labels) || out.locality
 	for _, s := range m.Sidecars {
 		note(s.Spec.GetWorkloadSelector().GetLabels())
 	}
@@ -55,6 +57,26 @@ func newReads(m *config.Model) reads {
 	}
 	out.labels, out.serving = slices.Sorted(maps.Keys(labels)), slices.Sorted(maps.Keys(serving))
 	return out
+}
+
+// readNearness adds the labels by which services tell near endpoints from far ones, and reports whether any reads the
+// client's locality.
+func readNearness(m *config.Model, labels map[string]bool) (locality bool) {
+	near := func(d config.Distribution) {
+		for _, label := range distributions[d] {
+			labels[label], locality = true, true
+		}
+	}
+	for _, s := range m.Services {
+		near(config.DistributionOf(s.Spec.Spec.TrafficDistribution, s.Annotations))
+		if p := s.Spec.Spec.InternalTrafficPolicy; p != nil && *p == corev1.ServiceInternalTrafficPolicyLocal {
+			labels[NodeLabel] = true
+		}
+	}
+	for _, e := range m.ServiceEntries {
+		near(config.DistributionOf(nil, e.Annotations))
+	}
+	return locality
 }
 
 // settings is what the policy of a rule and that of one of its ports have in common.

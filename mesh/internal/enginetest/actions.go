@@ -21,7 +21,7 @@ func (r *reader) actions(into *snapshot.Route) {
 	into.Mirrors, into.Hash = r.mirrors(), r.hash()
 	_, into.Hedge = r.text("hedge")
 	r.duration("idle", &into.IdleTimeout)
-	into.RateLimit, into.Fallback = r.limit(), r.fallback()
+	into.RateLimit, into.Fallback, into.Session = r.limit(), r.fallback(), r.session()
 }
 
 // edits reads remove=A,B and set=, add=, absent= and exists= of NAME:VALUE lists.
@@ -215,14 +215,17 @@ func (r *reader) fallback() *snapshot.Fallback {
 	return nil
 }
 
-// session reads session=cookie:NAME,TTL or session=header:NAME.
+// session reads session=cookie:NAME,TTL, session=header:NAME or session=none.
 func (r *reader) session() *snapshot.Session {
 	text, ok := r.text("session")
 	if !ok {
 		return nil
 	}
 	kind, name, _ := strings.Cut(text, ":")
-	if kind == "header" {
+	switch kind {
+	case "none":
+		return &snapshot.Session{}
+	case "header":
 		return &snapshot.Session{Header: name}
 	}
 	s := &snapshot.Session{Path: "/"}
@@ -250,7 +253,7 @@ func (r *reader) halfOpen() *breaker.HalfOpen {
 	return &breaker.HalfOpen{MinVolume: uint32(n), ErrorPercent: p}
 }
 
-// budget reads retry_budget=20%,3.
+// budget reads retry_budget=20%,3 or retry_budget=20%,3,10s.
 func (r *reader) budget(into *breaker.Limits) {
 	text, ok := r.text("retry_budget")
 	if !ok {
@@ -259,6 +262,11 @@ func (r *reader) budget(into *breaker.Limits) {
 	percent, least, _ := strings.Cut(text, ",")
 	p, err := strconv.ParseFloat(strings.TrimSuffix(percent, "%"), 64)
 	r.note(err)
+	least, interval, ok := strings.Cut(least, ",")
+	if ok {
+		into.BudgetInterval, err = time.ParseDuration(interval)
+		r.note(err)
+	}
 	n, err := strconv.ParseUint(least, 10, 32)
 	r.note(err)
 	into.HasBudget, into.BudgetPercent, into.MinRetries = true, p, uint32(n)

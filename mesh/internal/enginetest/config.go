@@ -113,7 +113,7 @@ func (c *Config) setListener(w words) error {
 	l := &snapshot.Listener{Name: c.target}
 	r := reader{options: w.options}
 	r.duration("max_stream_duration", &l.MaxStreamDuration)
-	l.RateLimit = r.limit()
+	l.RateLimit, l.Session = r.limit(), r.session()
 	l.Inbound = w.flag("inbound")
 	if w.flag("faults") {
 		l.Fault = &fault.Policy{}
@@ -141,7 +141,7 @@ func (c *Config) addHost(w words) error {
 	h.Domains = w.plain
 	h.Retry, h.Fault, h.Refused = r.retry(), r.fault(), r.refused()
 	h.RequestHeaders, h.ResponseHeaders = r.edits(""), r.edits("response_")
-	h.RateLimit, h.Mirrors, h.Hash = r.limit(), r.mirrors(), r.hash()
+	h.RateLimit, h.Mirrors, h.Hash, h.Session = r.limit(), r.mirrors(), r.hash(), r.session()
 	c.hosts, c.changed = append(c.hosts, h), true
 	return r.finish()
 }

@@ -7,7 +7,7 @@
 // with # are for the reader. All other lines are commands:
 //
 //	target NAME                          what is applied and called from here on
-//	listener [max_stream_duration=1m] [faults] [inbound] [limit=10/1s]
+//	listener [max_stream_duration=1m] [faults] [inbound] [limit=10/1s] [session=cookie:NAME]
 //	all [specific-last] [OPTIONS]        header edits for all routes
 //	hosts                                forget all hosts and their routes
 //	host NAME DOMAIN... [OPTIONS]        a virtual host; routes that follow are its

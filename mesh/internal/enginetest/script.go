@@ -485,9 +485,15 @@ func (s *script) try(w words) ([]string, error) {
 	}
 	b, limits := &u.State.Breaker, &u.Cluster.Limits
 	try := map[string]func() bool{
-		"request": func() bool { return b.TryRequest(limits) },
+		"request": func() bool {
+			admitted := b.TryRequest(limits)
+			if admitted {
+				b.Began(limits, s.now)
+			}
+			return admitted
+		},
 		"pending": func() bool { return b.TryPending(limits) },
-		"retry":   func() bool { return b.TryRetry(limits) },
+		"retry":   func() bool { return b.TryRetry(limits, s.now) },
 	}[kind]
 	if try == nil {
 		return nil, fmt.Errorf("unknown kind %q", kind)
