@@ -39,8 +39,11 @@ func (c frameCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	return c.inner.Unmarshal(data, v)
 }
 
-// encode returns v as a frame.
+// encode returns v as a frame, nil as an empty one, which it is to gRPC.
 func (c frameCodec) encode(v any) (*frame, error) {
+	if v == nil {
+		return &frame{}, nil
+	}
 	data, err := c.inner.Marshal(v)
 	if err != nil {
 		return nil, err
