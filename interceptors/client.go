@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -354,9 +355,39 @@ func (c *call) open(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientC
 	st, err := streamer(c.counted(ctx), desc, cc, method, append([]grpc.CallOption{grpc.OnFinish(end)}, opts...)...)
 	if err != nil {
 		end(err) // gRPC has said so, unless an interceptor further in refused
+		return nil, err
 	}
-	return st, err
+	if c.Done() != c.Context.Done() {
+		st = &promptStream{st, c}
+	}
+	return st, nil
 }
+
+// promptStream sends nothing once its caller has given up. That reaches gRPC only
+// a moment later where the call has a deadline of its own.
+type promptStream struct {
+	grpc.ClientStream
+	call *call
+}
+
+// SendMsg sends the next message.
+func (s *promptStream) SendMsg(m any) error {
+	if s.call.abandoned() {
+		return io.EOF
+	}
+	return s.ClientStream.SendMsg(m)
+}
+
+// CloseSend ends what is sent.
+func (s *promptStream) CloseSend() error {
+	if s.call.abandoned() {
+		return nil
+	}
+	return s.ClientStream.CloseSend()
+}
+
+// abandoned reports whether the caller has given up.
+func (c *call) abandoned() bool { return c.Context.Err() != nil }
 
 // settle reports the attempt that ended with err, if the balancer did not.
 func (c *call) settle(err error) {

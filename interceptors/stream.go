@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -40,12 +41,12 @@ type retriedStream struct {
 
 	// Guarded by mu.
 	news    *sync.Cond
-	opened  bool        // some attempt got as far as a stream
-	sent    []*frame    // nil closes the sending side
-	size    int         // of sent, in bytes
-	taken   int         // how many of sent some attempt has sent
-	refused error       // of what this side could not send
-	unwatch func() bool // set while the end of the context ends the call
+	opened  bool     // some attempt got as far as a stream
+	sent    []*frame // nil closes the sending side
+	size    int      // of sent, in bytes
+	taken   int      // how many of sent some attempt has sent
+	refused error    // of what this side could not send
+	unwatch func()   // set once the call has ended without the caller's knowing
 }
 
 // newRetriedStream makes attempts until one gets as far as a stream.
@@ -193,16 +194,20 @@ func (s *retriedStream) hear(err error) {
 	}
 }
 
-// watch lets the end of the context end the call, unless the caller receives
-// before how it ended. The caller holds mu.
+// watch lets the end of the context or of the channel end the call, unless the
+// caller receives before how it ended. The caller holds mu.
 func (s *retriedStream) watch(err error) {
-	switch {
-	case s.unwatch != nil:
-	case errors.Is(err, grpc.ErrClientConnClosing): //nolint:staticcheck // CANCELLED may be the server's
-		go s.end(err)
-	default:
-		s.unwatch = context.AfterFunc(s.ctx, func() { s.end(err) })
+	if s.unwatch != nil {
+		return
 	}
+	var ctx context.Context
+	ctx, s.unwatch = context.WithCancel(s.ctx)
+	go func() {
+		for state := s.cc.GetState(); state != connectivity.Shutdown && s.cc.WaitForStateChange(ctx, state); {
+			state = s.cc.GetState()
+		}
+		s.end(err)
+	}()
 }
 
 // end ends the call, once.
@@ -241,13 +246,9 @@ func (s *retriedStream) commit() bool {
 	return s.over
 }
 
-// gone reports whether the caller has given up. That reaches the attempts a moment
-// later where the route has a timeout, and nothing may be sent in it.
-func (s *retriedStream) gone() bool { return s.call.Context.Err() != nil }
-
 // SendMsg keeps the message until the race is decided.
 func (s *retriedStream) SendMsg(m any) error {
-	if s.gone() {
+	if s.abandoned() {
 		return io.EOF
 	}
 	select {
@@ -377,7 +378,7 @@ func (s *retriedStream) pass(m any) error {
 
 // CloseSend closes the sending side of the attempts and those that follow.
 func (s *retriedStream) CloseSend() error {
-	if s.gone() {
+	if s.abandoned() {
 		return nil
 	}
 	if _, kept := s.keep(nil); kept {
