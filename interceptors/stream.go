@@ -19,7 +19,7 @@ import (
 
 // replayLimit is how many bytes of messages a stream keeps to send them again.
 // A stream that sends more before it hears from a server is left to the attempt
-// that has taken most of them, and not retried.
+// that has sent most of them, the youngest of such, and is not retried.
 const replayLimit = 256 << 10
 
 // frameOverhead is what a kept message costs beside its bytes.
@@ -231,12 +231,13 @@ func (s *retriedStream) end(err error) {
 }
 
 // commit leaves the stream to the attempt that has sent most of what there is to
-// send, the oldest of such, and reports whether the race is decided: without an
-// open attempt it cannot be. The caller holds mu.
+// send, and reports whether the race is decided: without an open attempt it cannot
+// be. Of several such it is the youngest, for the others are known to be slow. The
+// caller holds mu.
 func (s *retriedStream) commit() bool {
 	var most *attempt
 	for _, a := range s.running {
-		if a.stream != nil && !a.closed && (most == nil || a.taken > most.taken) {
+		if a.stream != nil && !a.closed && (most == nil || a.taken >= most.taken) {
 			most = a
 		}
 	}
