@@ -296,8 +296,8 @@ func (s *retriedStream) keep(f *frame) (refused error, kept bool) {
 	}
 	s.sent = append(s.sent, f)
 	n := len(s.sent)
-	for i := 0; i < len(s.running); i++ { // pump may let go of mu where there is but one
-		if a := s.running[i]; a.stream != nil {
+	for _, a := range s.running { // pump may let go of mu where there is but one
+		if a.stream != nil {
 			a.queue = append(a.queue, f)
 			s.pump(a, s.hedge) // none waits for another
 		}

@@ -42,7 +42,7 @@ var meshPolicyRows = []row{
 	ours("retry.resetHeaders[]", noReset),
 	ours("retry.maxResetInterval", noReset),
 	both("retry.maxBackoff", works()),
-	ours("hedge", noHedge),
+	{field: "hedge", library: works("unary calls, and streams until a server answers"), grpc: degraded(noHedge)},
 	ours("sessionAffinity", noSessions),
 	ours("timeouts.idle", "streams may be idle"),
 	both("timeouts.maxStreamDuration", works()),
