@@ -41,8 +41,11 @@ func (c frameCodec) Unmarshal(data mem.BufferSlice, v any) error {
 
 // encode returns v as a frame, nil as an empty one, which it is to gRPC.
 func (c frameCodec) encode(v any) (*frame, error) {
-	if v == nil {
+	switch v := v.(type) {
+	case nil:
 		return &frame{}, nil
+	case *frame:
+		return v, nil
 	}
 	data, err := c.inner.Marshal(v)
 	if err != nil {

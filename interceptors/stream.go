@@ -186,11 +186,11 @@ func (s *retriedStream) answered() *attempt {
 func (s *retriedStream) hear(err error) {
 	s.sent = nil
 	s.news.Broadcast()
-	if a := s.answered(); a != nil && a.closed {
-		err = a.cause
-	}
-	if err != nil {
+	switch a := s.answered(); {
+	case a == nil:
 		s.watch(err)
+	case a.closed:
+		s.watch(a.cause)
 	}
 }
 
@@ -237,7 +237,7 @@ func (s *retriedStream) end(err error) {
 func (s *retriedStream) commit() bool {
 	var most *attempt
 	for _, a := range s.running {
-		if a.stream != nil && !a.closed && (most == nil || a.taken >= most.taken) {
+		if a.stream != nil && !a.closed && !a.timedOut && (most == nil || a.taken >= most.taken) {
 			most = a
 		}
 	}
@@ -414,11 +414,7 @@ func (s *retriedStream) RecvMsg(m any) error {
 	switch {
 	case err != nil:
 	case a.held:
-		a.held = false
-		if err = s.codec.decode(&a.reply, m); err != nil {
-			err = status.Errorf(codes.Internal, "decoding the message: %v", err)
-		}
-		a.reply = frame{}
+		return s.receiveHeld(a, m)
 	default:
 		err = a.stream.RecvMsg(m)
 	}
@@ -426,6 +422,26 @@ func (s *retriedStream) RecvMsg(m any) error {
 		s.end(err)
 	}
 	return err
+}
+
+// receiveHeld receives the message that a's lane has received, which may have been
+// the last thing that there was.
+func (s *retriedStream) receiveHeld(a *attempt, m any) error {
+	a.held = false
+	err := s.codec.decode(&a.reply, m)
+	a.reply = frame{}
+	if err != nil {
+		err = status.Errorf(codes.Internal, "decoding the message: %v", err)
+		s.end(err)
+		return err
+	}
+	s.mu.Lock()
+	closed, cause := a.closed, a.cause
+	s.mu.Unlock()
+	if closed {
+		s.end(cause)
+	}
+	return nil
 }
 
 // Header waits for the headers of the attempt that is answered.
