@@ -46,7 +46,7 @@ spec: {host: reviews, hedge: {onPerTryTimeout: true}}
 // and returns a client of it.
 func serve(mesh *meshtest.Mesh, attempts ...grpc.StreamHandler) *grpc.ClientConn {
 	var n atomic.Int64
-	mesh.Server("reviews:9080", nil, func(grpc.ServiceRegistrar) {}, grpc.UnknownServiceHandler(func(srv any, stream grpc.ServerStream) error {
+	mesh.Server("reviews:9080", nil, func(grpc.ServiceRegistrar) {}, smallWindow, wideConnection, grpc.UnknownServiceHandler(func(srv any, stream grpc.ServerStream) error {
 		i := int(n.Add(1))
 		err := errors.Join(stream.SetHeader(metadata.Pairs("attempt", fmt.Sprint(i))))
 		stream.SetTrailer(metadata.Pairs("attempt", fmt.Sprint(i)))
@@ -54,6 +54,14 @@ func serve(mesh *meshtest.Mesh, attempts ...grpc.StreamHandler) *grpc.ClientConn
 	}))
 	return mesh.Client("reviews:9080")
 }
+
+// smallWindow is as much as a server lets through on a stream that it does not
+// read, and wideConnection is so much that its streams do not wait for each other.
+// Without both gRPC widens windows as it sees fit.
+var (
+	smallWindow    = grpc.InitialWindowSize(64 << 10)
+	wideConnection = grpc.InitialConnWindowSize(16 << 20)
+)
 
 // deaf is a server that reads nothing until its caller has gone.
 func deaf(gone chan<- error) grpc.StreamHandler {
@@ -404,7 +412,7 @@ func TestHedgedStreamsUnderLoad(t *testing.T) {
 // what is not as it must be.
 func oneStream(t *testing.T, cc *grpc.ClientConn, rnd *rand.Rand) error {
 	var told told
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	givesUp := rnd.IntN(10) == 0
 	stream, err := cc.NewStream(ctx, bidi, "/shop.Reviews/Get", told.options()...)

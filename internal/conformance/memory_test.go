@@ -72,7 +72,7 @@ func keepsBounded(t *testing.T, rules string, bytes int) {
 	var began atomic.Int64
 	var read sync.WaitGroup
 	read.Add(sentBytes / bytes)
-	mesh.Server("uploads:9080", nil, func(grpc.ServiceRegistrar) {}, grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+	mesh.Server("uploads:9080", nil, func(grpc.ServiceRegistrar) {}, smallWindow, wideConnection, grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
 		if began.Add(1) < attempts {
 			<-stream.Context().Done() // it reads nothing
 			return stream.Context().Err()
