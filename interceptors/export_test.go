@@ -11,7 +11,9 @@ func (s *retriedStream) Kept() int {
 	defer s.mu.Unlock()
 	n := 0
 	for _, f := range s.sent {
-		n += len(f.data)
+		if f != nil {
+			n += len(f.data)
+		}
 	}
 	return n
 }

@@ -44,8 +44,11 @@ func (c frameCodec) Unmarshal(data mem.BufferSlice, v any) error {
 // encode returns v as a frame, or the error that gRPC would end the call with.
 // No message at all is an empty one, as gRPC has it.
 func (c frameCodec) encode(v any) (*frame, error) {
-	if v == nil {
+	switch v := v.(type) {
+	case nil:
 		return &frame{}, nil
+	case *frame:
+		return v, nil
 	}
 	data, err := c.inner.Marshal(v)
 	if err != nil {

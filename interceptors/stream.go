@@ -4,67 +4,49 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/meshframe/meshframe/mesh/breaker"
-	"github.com/meshframe/meshframe/mesh/outcome"
 )
 
 // replayLimit is how many bytes of messages a stream keeps to send them again.
-// A stream that sends more before it hears from the server is not retried.
+// A stream that sends more before it hears from a server is left to the attempt
+// that has sent most of them, the youngest of such, and is not retried.
 const replayLimit = 256 << 10
 
 // frameOverhead is what a kept message costs beside its bytes.
 const frameOverhead = 64
 
-// retriedStream is a stream whose attempts are replaced until one answers. Only
-// the receiving side learns how an attempt ended, and replaces it; what was sent
-// is kept, encoded, until then.
+// retriedStream is a stream that more than one attempt may be made at, one after
+// the other or side by side, until a server answers. What is sent until then is
+// kept, encoded, and goes to every attempt. An attempt is received from by its
+// lane until it is the stream's, and then by the caller.
 type retriedStream struct {
-	*call
-	ctx      context.Context // what attempts derive theirs from
-	permit   breaker.Permit
+	race
+	permit   breaker.Permit // of the first attempt
 	desc     *grpc.StreamDesc
 	method   string
 	cc       *grpc.ClientConn
 	streamer grpc.Streamer
 	codec    frameCodec
-	caller   []grpc.CallOption
-	out      results
-	once     sync.Once     // ends the call
-	over     chan struct{} // closed when the call has ended; err says how
-	err      error
+	finished atomic.Bool // the caller has been told how the call ended
 
-	mu        sync.Mutex
-	current   *streamAttempt
-	sent      []*frame
-	size      int
-	closed    bool // CloseSend was called
-	committed bool
-	retrying  bool // the attempt counts against the limit of retries
-}
-
-// streamAttempt is one attempt of a stream.
-type streamAttempt struct {
-	grpc.ClientStream
-	s         *retriedStream
-	cancel    context.CancelFunc
-	perTry    *time.Timer
-	ended     chan struct{} // closed when gRPC has reported how the attempt ended
-	endOnce   sync.Once
-	unwatch   func() bool // set before ended is closed; nil without a watch
-	sending   sync.Mutex  // messages reach the attempt in order
-	receiving sync.Mutex  // Header may ask for the status beside RecvMsg
-	committed atomic.Bool
-	timedOut  atomic.Bool // by the per-try timeout
+	// Guarded by mu.
+	news    *sync.Cond
+	opened  bool     // some attempt got as far as a stream
+	sent    []*frame // nil closes the sending side
+	size    int      // of sent, in bytes
+	taken   int      // how many of sent some attempt has sent
+	refused error    // of what this side could not send
+	unwatch func()   // set once the call has ended without the caller's knowing
 }
 
 // newRetriedStream makes attempts until one gets as far as a stream.
@@ -77,369 +59,420 @@ func (c *call) newRetriedStream(ctx context.Context, permit breaker.Permit, desc
 		finish(opts, err)
 		return nil, err
 	}
-	s := &retriedStream{call: c, ctx: ctx, permit: permit, desc: desc, method: method, cc: cc, streamer: streamer, codec: codec, caller: opts, over: make(chan struct{})}
-	s.out.replace(opts)
+	s := &retriedStream{permit: permit, desc: desc, method: method, cc: cc, streamer: streamer, codec: codec}
+	s.call, s.ctx, s.opts, s.hedge = c, ctx, opts, c.hedges()
+	s.try, s.settled, s.news = s.attempt, s.hear, sync.NewCond(&s.mu)
+	s.start()
 	s.mu.Lock()
-	err = s.open()
+	for !s.opened && !s.over {
+		s.news.Wait()
+	}
+	opened := s.opened
 	s.mu.Unlock()
-	if err != nil {
-		s.end(err)
-		return nil, err
+	if !opened {
+		s.end(s.err)
+		return nil, s.err
 	}
 	return s, nil
 }
 
-// open makes an attempt the current one, trying again as long as the policy
-// admits it. The caller holds mu.
-func (s *retriedStream) open() error {
-	for {
-		err := s.attempt()
-		if err == nil || !s.again() {
-			return err
-		}
-	}
-}
-
-// attempt opens one stream and sends it what was sent before.
-func (s *retriedStream) attempt() error {
-	s.Last, s.Picked = outcome.Attempt{}, nil
-	s.out.clear()
-	a := &streamAttempt{s: s, ended: make(chan struct{})}
-	var ctx context.Context
-	ctx, a.cancel = context.WithCancel(s.counted(s.ctx))
-	if d := s.Decision.Retry.PerTryTimeout; d > 0 {
-		a.perTry = time.AfterFunc(d, a.timeOut)
-	}
-	opts := append(s.out.opts[:len(s.out.opts):len(s.out.opts)], grpc.ForceCodecV2(s.codec), grpc.OnFinish(a.finished))
+// attempt opens a stream, sends it what was sent before and waits for an answer.
+func (s *retriedStream) attempt(a *attempt) error {
 	var err error
-	if a.ClientStream, err = s.streamer(ctx, s.desc, s.cc, s.method, opts...); err != nil {
-		a.stop()
-		a.cancel()
-		a.endOnce.Do(func() { close(a.ended) }) // an interceptor refused: gRPC never saw it
-		a.forget()
-		return a.outcome(err)
+	if a.permit = s.permit; a.retry {
+		a.permit, err = a.pass()
 	}
-	s.current = a
-	if len(s.sent) == 0 && !s.closed {
-		return nil
-	}
-	// Beside the receiving side, which must go on or the server may stop reading.
-	a.sending.Lock()
-	go a.replay(s.sent[:len(s.sent):len(s.sent)], s.closed)
-	return nil
-}
-
-// replay sends what was sent before; it holds a.sending.
-func (a *streamAttempt) replay(sent []*frame, closed bool) {
-	defer a.sending.Unlock()
-	for _, f := range sent {
-		if a.ClientStream.SendMsg(f) != nil {
-			return // the receiving side will hear why
-		}
-	}
-	if closed {
-		_ = a.ClientStream.CloseSend() // always nil
-	}
-}
-
-func (a *streamAttempt) SendMsg(m any) error {
-	a.sending.Lock()
-	defer a.sending.Unlock()
-	return a.ClientStream.SendMsg(m)
-}
-
-func (a *streamAttempt) RecvMsg(m any) error {
-	a.receiving.Lock()
-	defer a.receiving.Unlock()
-	return a.ClientStream.RecvMsg(m)
-}
-
-func (a *streamAttempt) CloseSend() error {
-	a.sending.Lock()
-	defer a.sending.Unlock()
-	return a.ClientStream.CloseSend()
-}
-
-// timeOut ends an attempt that has not been answered in time.
-func (a *streamAttempt) timeOut() {
-	if !a.committed.Load() {
-		a.timedOut.Store(true)
-		a.cancel()
-	}
-}
-
-// stop ends the per-try timeout.
-func (a *streamAttempt) stop() {
-	if a.perTry != nil {
-		a.perTry.Stop()
-	}
-}
-
-// outcome settles how the attempt ended and returns what the caller should see.
-func (a *streamAttempt) outcome(err error) error {
-	a.cancel() // if it was not gRPC that ended it
-	<-a.ended  // the balancer has written down what it saw
-	a.s.settle(err)
-	if !a.timedOut.Load() || a.s.Err() != nil {
+	if err != nil {
+		a.end(err)
 		return err
 	}
-	a.s.Last.Conditions = outcome.PerTryTimeout | outcome.Reset | outcome.Server5xx | outcome.GatewayError
-	return status.Error(codes.DeadlineExceeded, "per-try timeout")
+	opts := append(a.out.opts, grpc.ForceCodecV2(s.codec), grpc.OnFinish(func(err error) { s.ended(a, err) }))
+	st, err := s.streamer(a.counted(&a.call), s.desc, s.cc, s.method, opts...)
+	if err != nil {
+		s.ended(a, err) // gRPC has said so, unless an interceptor further in refused
+		return s.fail(a, err)
+	}
+	s.join(a, st)
+	if err = s.answer(a); err == nil && s.win(a) {
+		return nil
+	}
+	return s.fail(a, err)
 }
 
-// finished is called by gRPC when the attempt has ended, perhaps without
-// anybody receiving: then the call has ended with it.
-func (a *streamAttempt) finished(err error) {
-	a.stop()
-	switch {
-	case err == nil, a.committed.Load(), a.s.ctx.Err() != nil,
-		errors.Is(err, grpc.ErrClientConnClosing): //nolint:staticcheck // CANCELLED may be the server's, and is retried
-		a.s.end(err)
-	default:
-		// The receiving side replaces it; if nobody receives, the call ends with
-		// its context.
-		a.unwatch = context.AfterFunc(a.s.ctx, func() { a.s.abandoned(a) })
-	}
-	a.endOnce.Do(func() { close(a.ended) })
-	a.cancel() // lets go of the caller's context, which may live on
-}
-
-// forget stops watching the context for an attempt that somebody looked at.
-func (a *streamAttempt) forget() {
-	select {
-	case <-a.ended:
-		if a.unwatch != nil {
-			a.unwatch()
-		}
-	default: // it was cancelled: the call ends with it
-	}
-}
-
-// abandoned ends the call if its context ended while nobody replaced a.
-func (s *retriedStream) abandoned(a *streamAttempt) {
-	s.mu.Lock()
-	current := s.current == a && !s.committed
-	if current {
-		s.commitLocked() // RecvMsg replaces it no more
-	}
-	s.mu.Unlock()
-	if current {
-		s.end(status.FromContextError(s.ctx.Err()).Err())
-	}
-}
-
-// commit makes a the last attempt.
-func (s *retriedStream) commit(a *streamAttempt) {
-	if a.committed.Load() {
-		return
-	}
+// join makes st that of attempt a.
+func (s *retriedStream) join(a *attempt, st grpc.ClientStream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.commitLocked()
+	a.stream, a.queue, s.opened = st, slices.Clone(s.sent), true
+	s.news.Broadcast()
+	s.pump(a, true)
 }
 
-func (s *retriedStream) commitLocked() {
-	s.committed = true
-	s.sent = nil
-	s.current.committed.Store(true)
-	s.current.stop()
+// answer waits for the headers of an attempt, and returns its end if there are
+// none, io.EOF being a good one. Headers that ask for a retry are no answer yet.
+func (s *retriedStream) answer(a *attempt) error {
+	defer func() {
+		s.mu.Lock()
+		a.heard = true
+		s.news.Broadcast()
+		s.mu.Unlock()
+	}()
+	md, _ := a.stream.Header()
+	conditions, after := a.asksForRetry(md)
+	if md != nil && conditions == 0 && after == 0 {
+		return nil
+	}
+	err := a.stream.RecvMsg(&a.reply)
+	a.held = err == nil
+	return err
 }
 
-// replace follows attempt a, which ended with err, by another. If there is none
-// the call has ended with the error it returns.
-func (s *retriedStream) replace(a *streamAttempt, err error) (again bool, _ error) {
-	a.stop()
-	defer a.forget()
+// fail settles how an attempt ended and returns what the caller should see. Of one
+// that the stream was left to the caller hears by himself.
+func (s *retriedStream) fail(a *attempt, err error) error {
 	s.mu.Lock()
-	again, err = s.replaceLocked(a, err)
-	s.mu.Unlock() // the caller's OnFinish may use the stream
-	if again {
-		return true, nil
+	if s.best == a {
+		s.mu.Unlock()
+		return nil
 	}
-	s.end(err)
-	return false, s.result(err)
-}
-
-func (s *retriedStream) replaceLocked(a *streamAttempt, err error) (again bool, _ error) {
-	switch {
-	case a != s.current:
-		return true, nil // somebody else did
-	case s.committed:
-		return false, err
-	}
-	md, _ := a.ClientStream.Header()
-	err = a.outcome(err)
-	if md != nil && !s.readHeader(md) { // it had been answered
-		s.commitLocked()
-		return false, err
-	}
-	if s.again() {
+	if !a.closed { // another was faster, or an interceptor further in gave up
 		a.cancel()
-		if err = s.open(); err == nil {
-			return true, nil
-		}
 	}
-	s.commitLocked()
-	return false, err
+	for !a.closed { // the balancer has written down what it saw
+		s.news.Wait()
+	}
+	timedOut := a.timedOut && s.ctx.Err() == nil
+	s.mu.Unlock()
+	if timedOut {
+		a.Last, err = perTryTimeout(), status.Error(codes.DeadlineExceeded, "per-try timeout")
+	}
+	a.end(eofIsNil(err))
+	return err
 }
 
-// result is how the call ended, which every later RecvMsg repeats.
-func (s *retriedStream) result(err error) error {
-	select {
-	case <-s.over:
-		if s.err != nil {
-			return s.err
-		}
-	default: // OnFinish of this very call receives
+func eofIsNil(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
 	}
 	return err
 }
 
-// again decides whether the attempt is followed by another, and waits for its
-// backoff.
-func (s *retriedStream) again() bool {
-	s.endRetry()
-	if s.ctx.Err() != nil { // also where the stream stood still for too long
-		return false
+// ended is called by gRPC when an attempt has ended, perhaps without anybody
+// receiving.
+func (s *retriedStream) ended(a *attempt, err error) {
+	s.mu.Lock()
+	a.closed, a.cause = true, err
+	s.news.Broadcast()
+	mine, heard := s.answered() == a, a.heard
+	if mine && !heard {
+		s.watch(err)
 	}
-	wait, ok := s.nextRetry(rand.Uint64)
-	if !ok {
-		return false
+	s.mu.Unlock()
+	if mine && heard {
+		s.end(err)
 	}
-	s.retrying = true
-	return s.sleep(wait) == nil
 }
 
-func (s *retriedStream) endRetry() {
-	if s.retrying {
-		s.retrying = false
-		s.Decision.Upstream.State.Breaker.DoneRetry()
+// answered is the attempt that the stream was left to, or nil. The caller holds
+// mu.
+func (s *retriedStream) answered() *attempt {
+	if s.err != nil {
+		return nil
 	}
+	return s.best
+}
+
+// hear is called when the race is decided.
+func (s *retriedStream) hear(err error) {
+	s.sent = nil
+	s.news.Broadcast()
+	switch a := s.answered(); {
+	case a == nil:
+		s.watch(err)
+	case a.closed:
+		s.watch(a.cause)
+	}
+}
+
+// watch lets the end of the context or of the channel end the call, unless the
+// caller receives before how it ended. The caller holds mu.
+func (s *retriedStream) watch(err error) {
+	if s.unwatch != nil {
+		return
+	}
+	var ctx context.Context
+	ctx, s.unwatch = context.WithCancel(s.ctx)
+	go func() {
+		for state := s.cc.GetState(); state != connectivity.Shutdown && s.cc.WaitForStateChange(ctx, state); {
+			state = s.cc.GetState()
+		}
+		s.end(err)
+	}()
 }
 
 // end ends the call, once.
 func (s *retriedStream) end(err error) {
-	s.once.Do(func() {
-		if errors.Is(err, io.EOF) {
-			err = nil
-		}
-		s.err = err
-		close(s.over)
-		s.settle(err)
-		s.passed(s.permit)
-		s.endRetry()
-		s.release()
-		s.out.copyOut(s.caller, nil)
-		finish(s.caller, err)
-	})
+	if !s.finished.CompareAndSwap(false, true) {
+		return
+	}
+	err = eofIsNil(err)
+	s.mu.Lock()
+	if s.unwatch != nil {
+		s.unwatch()
+	}
+	best := s.best
+	s.mu.Unlock()
+	if best != nil {
+		best.end(err)
+		best.out.copyOut(s.opts, nil)
+	}
+	s.release()
+	finish(s.opts, err)
 }
 
-func (s *retriedStream) attemptNow() *streamAttempt {
+// commit leaves the stream to the attempt that has sent most of what there is to
+// send, and reports whether the race is decided: without an open attempt it cannot
+// be. Of several such it is the youngest, for the others are known to be slow. The
+// caller holds mu.
+func (s *retriedStream) commit() bool {
+	var most *attempt
+	for _, a := range s.running {
+		if a.stream != nil && !a.closed && !a.timedOut && (most == nil || a.taken >= most.taken) {
+			most = a
+		}
+	}
+	if most != nil {
+		s.decide(most, nil)
+	}
+	return s.over
+}
+
+// SendMsg keeps the message until the race is decided.
+func (s *retriedStream) SendMsg(m any) error {
+	select {
+	case <-s.decided:
+		return s.pass(m)
+	default:
+	}
+	f, err := s.codec.encode(m)
+	if err != nil {
+		return s.refuse(err)
+	}
+	switch refused, kept := s.keep(f); {
+	case !kept:
+		return s.pass(f)
+	case refused != nil:
+		return s.refuse(refused)
+	}
+	return nil
+}
+
+// refuse ends the call with an error of this side's making.
+func (s *retriedStream) refuse(err error) error {
+	s.mu.Lock()
+	s.decide(nil, err)
+	s.mu.Unlock()
+	s.end(err)
+	return err
+}
+
+// keep notes what is to be sent, nil being the end of it, and hands it to the
+// attempts. It does nothing once the race is decided. With several attempts it
+// waits for one to send it, not for those whose server does not read.
+func (s *retriedStream) keep(f *frame) (refused error, kept bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.current
+	if f != nil {
+		s.size += len(f.data) + frameOverhead
+	}
+	for s.size > replayLimit && !s.commit() {
+		s.news.Wait()
+	}
+	if s.over {
+		return nil, false
+	}
+	s.sent = append(s.sent, f)
+	n := len(s.sent)
+	for _, a := range s.running { // pump may let go of mu where there is but one
+		if a.stream != nil {
+			a.queue = append(a.queue, f)
+			s.pump(a, s.hedge) // none waits for another
+		}
+	}
+	for s.hedge && f != nil && s.taken < n && !s.over {
+		s.news.Wait()
+	}
+	return s.refused, true
 }
 
-// SendMsg keeps the message until an attempt is committed.
-func (s *retriedStream) SendMsg(m any) error {
-	a, v, err := s.keep(m)
-	if err != nil {
-		s.fail(s.attemptNow(), err)
-		return err
+// pump sees to it that a's queue is sent, beside the caller or by him. The caller
+// holds mu.
+func (s *retriedStream) pump(a *attempt, beside bool) {
+	if a.pumping || len(a.queue) == 0 {
+		return
 	}
-	err = a.SendMsg(v)
+	a.pumping = true
+	if beside {
+		go func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.drain(a)
+		}()
+		return
+	}
+	s.drain(a)
+}
+
+// drain sends a's queue. The caller holds mu, which is free meanwhile.
+func (s *retriedStream) drain(a *attempt) {
+	for len(a.queue) > 0 {
+		f := a.queue[0]
+		a.queue = a.queue[1:]
+		s.mu.Unlock()
+		err := a.send(f)
+		s.mu.Lock()
+		switch {
+		case err == nil:
+			a.taken++
+			s.taken = max(s.taken, a.taken)
+		case !errors.Is(err, io.EOF) && a.Err() == nil && !s.over:
+			s.refused = err
+			s.decide(nil, err)
+			fallthrough
+		default:
+			a.queue = nil // how it ended is heard by its lane
+		}
+		s.news.Broadcast()
+	}
+	a.queue, a.pumping = nil, false
+	s.news.Broadcast()
+}
+
+func (a *attempt) send(f *frame) error {
+	if f == nil {
+		return a.stream.CloseSend()
+	}
+	return a.stream.SendMsg(f)
+}
+
+// pass sends a message by the attempt that the stream was left to, after what was
+// kept.
+func (s *retriedStream) pass(m any) error {
+	s.mu.Lock()
+	a := s.answered()
+	for a != nil && a.pumping {
+		s.news.Wait()
+	}
+	s.mu.Unlock()
+	if a == nil {
+		return io.EOF
+	}
+	err := a.stream.SendMsg(m)
 	if err != nil && !errors.Is(err, io.EOF) {
-		s.fail(a, err)
-	}
-	if errors.Is(err, io.EOF) && !a.committed.Load() {
-		return nil // the receiving side replaces the attempt, or says why not
+		s.end(err)
 	}
 	return err
 }
 
-// fail ends the call with an error of this side's making.
-func (s *retriedStream) fail(a *streamAttempt, err error) {
+// CloseSend closes the sending side of the attempts and those that follow.
+func (s *retriedStream) CloseSend() error {
+	if _, kept := s.keep(nil); kept {
+		return nil
+	}
 	s.mu.Lock()
-	s.commitLocked()
-	current := s.current
+	a := s.answered()
+	if a != nil && a.pumping {
+		a.queue, a = append(a.queue, nil), nil
+	}
 	s.mu.Unlock()
-	s.end(err)
-	current.cancel()
-	a.forget()
+	if a == nil {
+		return nil
+	}
+	return a.stream.CloseSend()
 }
 
-// keep notes a message to be sent and returns the attempt to send it to.
-func (s *retriedStream) keep(m any) (*streamAttempt, any, error) {
+// receiver waits until the race is decided and nobody else receives from the
+// attempt that the stream was left to. An error is the end of the call.
+func (s *retriedStream) receiver() (*attempt, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.committed {
-		return s.current, m, nil
+	for !s.over || s.err == nil && !s.best.heard {
+		s.news.Wait()
 	}
-	f, err := s.codec.encode(m)
-	if err != nil {
-		return nil, nil, err
-	}
-	if s.size += len(f.data) + frameOverhead; s.size > replayLimit {
-		s.commitLocked()
-	} else {
-		s.sent = append(s.sent, f)
-	}
-	return s.current, f, nil
+	return s.best, s.err
 }
 
-// CloseSend closes the sending side of this attempt and those that follow.
-func (s *retriedStream) CloseSend() error {
-	s.mu.Lock()
-	s.closed = true
-	a := s.current
-	s.mu.Unlock()
-	return a.CloseSend()
-}
-
-// RecvMsg receives from the first attempt that answers.
+// RecvMsg receives from the attempt that was answered.
 func (s *retriedStream) RecvMsg(m any) error {
-	for {
-		a := s.attemptNow()
-		err := a.RecvMsg(m)
-		if err == nil || errors.Is(err, io.EOF) {
-			s.commit(a)
-			return err
-		}
-		if again, err := s.replace(a, err); !again {
-			return err
-		}
+	a, err := s.receiver()
+	switch {
+	case err != nil:
+	case a.held:
+		return s.receiveHeld(a, m)
+	default:
+		err = a.stream.RecvMsg(m)
 	}
+	if err != nil {
+		s.end(err)
+	}
+	return err
 }
 
-// Header waits for the headers of the first attempt that sends some, which
-// commits the stream to it.
+// receiveHeld receives the message that a's lane has received, which may have been
+// the last thing that there was.
+func (s *retriedStream) receiveHeld(a *attempt, m any) error {
+	a.held = false
+	err := s.codec.decode(&a.reply, m)
+	a.reply = frame{}
+	if err != nil {
+		s.end(err)
+		return err
+	}
+	s.mu.Lock()
+	closed, cause := a.closed, a.cause
+	s.mu.Unlock()
+	if closed {
+		s.end(cause)
+	}
+	return nil
+}
+
+// Header waits for the headers of the attempt that is answered.
 func (s *retriedStream) Header() (metadata.MD, error) {
-	for {
-		a := s.attemptNow()
-		md, err := a.Header()
-		if md != nil || a.committed.Load() {
-			s.commit(a)
-			return md, err
-		}
-		if err == nil { // it ended without headers: the status says how
-			err = a.RecvMsg(&frame{})
-		}
-		if err == nil || errors.Is(err, io.EOF) {
-			s.commit(a)
-			return md, nil
-		}
-		if again, _ := s.replace(a, err); !again {
-			return md, nil // RecvMsg says why
-		}
+	a, err := s.receiver()
+	if err != nil {
+		s.end(err) // RecvMsg says why
 	}
+	if a == nil || a.stream == nil {
+		return nil, nil
+	}
+	return a.stream.Header()
 }
 
-// Trailer returns the trailer of the attempt that ended the stream.
-func (s *retriedStream) Trailer() metadata.MD { return s.attemptNow().Trailer() }
+// Trailer returns the trailer of the attempt that ended the stream, which it is
+// left to if none has.
+func (s *retriedStream) Trailer() metadata.MD {
+	s.mu.Lock()
+	s.commit()
+	a := s.best
+	s.mu.Unlock()
+	if a == nil || a.stream == nil {
+		return nil
+	}
+	return a.stream.Trailer()
+}
 
-// Context returns the context of the attempt, which commits the stream to it.
+// Context returns the context of the attempt that the stream is left to, if
+// necessary by asking for it.
 func (s *retriedStream) Context() context.Context {
-	a := s.attemptNow()
-	s.commit(a)
-	return a.Context()
+	s.mu.Lock()
+	for !s.commit() {
+		s.news.Wait()
+	}
+	a := s.best
+	s.mu.Unlock()
+	if a == nil || a.stream == nil {
+		return s.ctx
+	}
+	return a.stream.Context()
 }

@@ -304,3 +304,49 @@ func TestAbandonedStream(t *testing.T) {
 		t.Error("the cluster is in use after the stream was abandoned")
 	}
 }
+
+// TestHeadersThatAskForARetry shows that headers which ask for a retry are no
+// answer by themselves, and no failure either.
+func TestHeadersThatAskForARetry(t *testing.T) {
+	t.Parallel()
+	for name, desc := range map[string]*grpc.StreamDesc{"both ways": bidi, "client's": {ClientStreams: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var calls atomic.Int32
+			s := xdstest.NewServer(t, func(srv any, ss grpc.ServerStream) error {
+				if err := ss.SendHeader(metadata.Pairs("x-again", "yes")); err != nil {
+					return err
+				}
+				if calls.Add(1) == 1 {
+					return status.Error(codes.NotFound, "again")
+				}
+				return xdstest.Answer("answer", nil)(srv, ss)
+			})
+			f := newFixture(t, nil)
+			f.serve(map[string][]string{"c": {s.Addr}}, xdstest.Route(func(r *routev3.Route) {
+				retry("retriable-headers", 3)(r)
+				r.GetRoute().RetryPolicy.RetriableHeaders = []*routev3.HeaderMatcher{{Name: "x-again"}}
+			}, "c"))
+			opt, n := finishes()
+			st, err := f.cc.NewStream(t.Context(), desc, "/a.B/C", opt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(st.SendMsg(wrapperspb.String("x")), st.CloseSend()); err != nil {
+				t.Fatal(err)
+			}
+			var got wrapperspb.StringValue
+			if err := st.RecvMsg(&got); err != nil || got.GetValue() != "answer" {
+				t.Fatalf("got %q, %v", got.GetValue(), err)
+			}
+			if desc == bidi {
+				if err := st.RecvMsg(&got); !errors.Is(err, io.EOF) {
+					t.Fatal(err)
+				}
+			}
+			if n.Load() != 1 || calls.Load() != 2 || f.state("c").InUse() {
+				t.Errorf("OnFinish %d times, %d attempts, in use %v", n.Load(), calls.Load(), f.state("c").InUse())
+			}
+		})
+	}
+}

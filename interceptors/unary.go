@@ -6,8 +6,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 
 	"github.com/meshframe/meshframe/mesh/outcome"
 )
@@ -79,14 +81,32 @@ func (u *unary) try() error {
 		u.settle(err)
 		return err
 	}
-	ctx, cancel := context.WithTimeout(u.counted(u.call), u.Decision.Retry.PerTryTimeout)
+	deadline := time.Now().Add(u.Decision.Retry.PerTryTimeout)
+	ctx, cancel := context.WithDeadline(u.counted(u.call), deadline)
 	defer cancel()
 	err := u.invoker(ctx, u.method, u.req, u.reply, u.cc, opts...)
 	u.settle(err)
-	if err != nil && ctx.Err() == context.DeadlineExceeded && u.call.Err() == nil {
-		u.Last.Conditions = outcome.PerTryTimeout | outcome.Reset | outcome.Server5xx | outcome.GatewayError
+	if status.Code(err) == codes.DeadlineExceeded && u.overdue(deadline) {
+		u.Last = perTryTimeout()
 	}
 	return err
+}
+
+// overdue reports whether the deadline of an attempt has passed, and not that of
+// the call. It goes by the clock: the server has the deadline too, and its word
+// may be here before the timer of this side.
+func (c *call) overdue(attempt time.Time) bool {
+	own, ok := c.Deadline()
+	return !time.Now().Before(attempt) && (!ok || own.After(attempt))
+}
+
+// perTryTimeout is the end of an attempt that was not answered within the per-try
+// timeout.
+func perTryTimeout() outcome.Attempt {
+	return outcome.Attempt{
+		GRPCStatus: int32(codes.DeadlineExceeded), LocalOrigin: true,
+		Conditions: outcome.PerTryTimeout | outcome.Reset | outcome.Server5xx | outcome.GatewayError,
+	}
 }
 
 // again decides whether the attempt is followed by another, and waits for its
@@ -110,26 +130,33 @@ func (c *call) readsHeaders() bool {
 	return p != nil && (len(p.Headers) > 0 || len(p.ResetHeaders) > 0 || p.On&outcome.EnvoyRateLimited != 0)
 }
 
-// readHeader notes what the headers of a failed attempt say about trying again,
-// and reports whether they say anything. The balancer has read the trailers.
-func (c *call) readHeader(md metadata.MD) bool {
+// readHeader notes what the headers of a failed attempt say about trying again.
+// The balancer has read the trailers.
+func (c *call) readHeader(md metadata.MD) {
+	conditions, after := c.asksForRetry(md)
+	c.Last.Conditions |= conditions
+	if c.Pushback == 0 {
+		c.Pushback = after
+	}
+}
+
+// asksForRetry returns the conditions that the response headers of a failed attempt
+// fulfil, and how long they want the next one to wait; 0 is no wish.
+func (c *call) asksForRetry(md metadata.MD) (conditions outcome.Condition, after time.Duration) {
 	if len(md) == 0 || !c.readsHeaders() {
-		return false
+		return 0, 0
 	}
 	p, lookup := c.Decision.Retry, headers(md).Header
-	retriable := p.RetriableResponse(lookup)
-	if retriable {
-		c.Last.Conditions |= outcome.RetriableHeaders
+	if d, ok := p.ResetAfter(lookup, time.Now()); ok {
+		after = max(d, 1)
 	}
-	_, limited := lookup("x-envoy-ratelimited")
-	if limited {
-		c.Last.Conditions |= outcome.EnvoyRateLimited
+	if p.RetriableResponse(lookup) {
+		conditions |= outcome.RetriableHeaders
 	}
-	after, waits := p.ResetAfter(lookup, time.Now())
-	if waits && c.Pushback == 0 {
-		c.Pushback = max(after, 1)
+	if _, limited := lookup("x-envoy-ratelimited"); limited {
+		conditions |= outcome.EnvoyRateLimited
 	}
-	return retriable || limited || waits
+	return conditions, after
 }
 
 // nextRetry counts another attempt, if the policy, the server and the cluster's

@@ -43,7 +43,7 @@ var meshPolicyRows = []row{
 	ours("retry.resetHeaders[]", noReset),
 	ours("retry.maxResetInterval", noReset),
 	since(Retries, degraded(noRetries), both("retry.maxBackoff", works())),
-	ours("hedge", noHedge),
+	{field: "hedge", library: works("unary calls, and streams until a server answers"), grpc: degraded(noHedge)},
 	ours("sessionAffinity", noSessions),
 	ours("timeouts.idle", "streams may be idle"),
 	both("timeouts.maxStreamDuration", works()),

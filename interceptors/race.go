@@ -1,0 +1,241 @@
+package interceptors
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/meshframe/meshframe/mesh/breaker"
+)
+
+// race makes the attempts at a call until one decides how it ends. An attempt
+// that failed is followed by another in the same goroutine. One that is not
+// answered within the per-try timeout is ended by it, or, where the route hedges,
+// goes on beside another (Envoy hedge_on_per_try_timeout).
+//
+// The first answer decides; so does a status of the server that the policy does
+// not try again. Attempts that failed otherwise leave it to those under way and to
+// come, and the last of them decides.
+type race struct {
+	*call                 // its record is guarded by mu
+	ctx   context.Context // what attempts derive theirs from
+	opts  []grpc.CallOption
+	hedge bool
+	// try makes an attempt. nil means that it calls win, or need not be followed.
+	try func(*attempt) error
+	// settled hears how the race was decided, with mu held. nil is nobody.
+	settled func(err error)
+	decided chan struct{}
+	lanes   sync.WaitGroup // goroutines that make attempts
+
+	mu      sync.Mutex
+	left    int        // lanes that have not given up
+	running []*attempt // in the order in which they began
+	over    bool       // decided is closed; best and err are final
+	best    *attempt   // decided it; nil if no attempt did
+	err     error      // nil: best was answered
+}
+
+// attempt is one attempt. It has a record of its own, because it may run beside
+// others, and a place of its own for what the caller's options ask for.
+type attempt struct {
+	call
+	cancel context.CancelFunc
+	out    results
+	permit breaker.Permit
+	reply  frame
+	perTry *time.Timer
+	retry  bool // counts against the limit of retries
+	ended  bool // end was called
+
+	// Guarded by the mutex of the race.
+	timedOut bool
+
+	// Of a stream only, likewise.
+	stream  grpc.ClientStream // nil until it is open
+	queue   []*frame          // to be sent
+	taken   int               // frames sent
+	pumping bool              // something sends the queue
+	closed  bool              // gRPC has reported the end, with cause
+	cause   error
+	heard   bool // the lane receives no more
+	held    bool // reply is a message that the lane received
+}
+
+// hedges reports whether the per-try timeout starts attempts beside others.
+func (c *call) hedges() bool {
+	d := &c.Decision
+	return d.Actions != nil && d.Actions.Hedge && d.Retry != nil && d.Retry.PerTryTimeout > 0
+}
+
+// start begins the first attempt.
+func (r *race) start() {
+	r.decided = make(chan struct{})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.enter(false)
+}
+
+// enter starts a lane. The caller holds mu.
+func (r *race) enter(retry bool) {
+	r.left++
+	a := r.begin(retry)
+	r.lanes.Go(func() {
+		for a != nil {
+			a = r.follow(a, r.try(a))
+		}
+	})
+}
+
+// begin makes an attempt. The caller holds mu.
+func (r *race) begin(retry bool) *attempt {
+	a := &attempt{retry: retry}
+	a.client, a.Decision, a.Observe = r.client, r.Decision, true
+	a.Retries, a.Tried = r.Retries, slices.Clone(r.Tried)
+	a.Context, a.cancel = context.WithCancel(r.ctx)
+	a.out.replace(r.opts)
+	if r.readsHeaders() {
+		a.out.opts = append(a.out.opts, grpc.Header(&a.out.header))
+	}
+	r.running = append(r.running, a)
+	if d := r.Decision.Retry.PerTryTimeout; d > 0 {
+		a.perTry = time.AfterFunc(d, func() { r.overdue(a) })
+	}
+	return a
+}
+
+// overdue is called when a has not been answered within the per-try timeout.
+func (r *race) overdue(a *attempt) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.over || !slices.Contains(r.running, a):
+	case !r.hedge:
+		a.timedOut = true
+		a.cancel()
+	case r.admitRetry():
+		r.enter(true)
+	}
+}
+
+// follow returns the attempt that follows a, which ended with err, after its
+// backoff; nil is none.
+func (r *race) follow(a *attempt, err error) *attempt {
+	wait, again := r.next(a, err)
+	if !again {
+		return nil
+	}
+	r.pause(wait)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.over && r.ctx.Err() == nil {
+		return r.begin(true)
+	}
+	r.Decision.Upstream.State.Breaker.DoneRetry()
+	r.giveUp(a, err)
+	return nil
+}
+
+// next decides whether a is followed by another, and how much later.
+func (r *race) next(a *attempt, err error) (wait time.Duration, again bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a.stop()
+	r.running = slices.DeleteFunc(r.running, func(o *attempt) bool { return o == a })
+	if r.over || err == nil {
+		return 0, false
+	}
+	r.Last, r.Pushback, r.Picked, r.PickedHost = a.Last, a.Pushback, a.Picked, a.PickedHost
+	if r.ctx.Err() == nil { // a stream that stood still for too long ends it too
+		wait, again = r.nextRetry(rand.Uint64)
+	}
+	switch {
+	case again:
+	case a.Picked != nil && a.Last.HTTPStatus != 0 && !a.Last.LocalOrigin && !r.Decision.Retry.Retriable(&a.Last):
+		r.decide(a, err)
+	default:
+		r.giveUp(a, err)
+	}
+	return wait, again
+}
+
+// giveUp ends a lane, whose last attempt was a. The caller holds mu.
+func (r *race) giveUp(a *attempt, err error) {
+	if r.left--; r.left == 0 {
+		r.decide(a, err)
+	}
+}
+
+// pause waits for d, or until the call needs no more attempts.
+func (r *race) pause(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-r.decided:
+	case <-r.ctx.Done():
+	}
+}
+
+// win makes a, which was answered, the attempt that counts, unless another is.
+func (r *race) win(a *attempt) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !a.timedOut {
+		r.decide(a, nil)
+	}
+	if r.best != a {
+		return false
+	}
+	r.Picked, r.PickedHost = a.Picked, a.PickedHost
+	return true
+}
+
+// decide ends the race, once: with the answer of a, or with err. The caller holds
+// mu.
+func (r *race) decide(a *attempt, err error) {
+	if r.over {
+		return
+	}
+	r.over, r.best, r.err = true, a, err
+	for _, o := range r.running {
+		o.stop()
+		if o != a {
+			o.cancel()
+		}
+	}
+	close(r.decided)
+	if r.settled != nil {
+		r.settled(err)
+	}
+}
+
+// stop ends the per-try timeout.
+func (a *attempt) stop() {
+	if a.perTry != nil {
+		a.perTry.Stop()
+	}
+}
+
+// end gives back what the attempt holds, once it has ended with err, and notes
+// what is known of it.
+func (a *attempt) end(err error) {
+	if a.ended {
+		return
+	}
+	a.ended = true
+	a.settle(err)
+	if err != nil {
+		a.readHeader(a.out.header)
+	}
+	a.donePending()
+	a.passed(a.permit)
+	if a.retry {
+		a.Decision.Upstream.State.Breaker.DoneRetry()
+	}
+	a.cancel() // lets go of the caller's context, which may live on
+}
