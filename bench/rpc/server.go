@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -30,6 +31,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -96,17 +98,18 @@ func configuration(backends []string) (*cache.Snapshot, error) {
 	}
 	resources := map[resource.Type][]types.Resource{}
 	for name, routes := range map[string][]*routev3.Route{
-		"routing": {{Match: match("/", nil), Action: action("plain")}},
-		"full":    full,
-		"routes":  append(byPath, full...),
-		"headers": append(byHeader, full...),
+		"routing":  {{Match: match("/", nil), Action: action("plain")}},
+		"full":     full,
+		"routes":   append(byPath, full...),
+		"headers":  append(byHeader, full...),
+		"policies": policyRoutes(),
 	} {
 		resources[resource.ListenerType] = append(resources[resource.ListenerType], listener(name))
 		resources[resource.RouteType] = append(resources[resource.RouteType], &routev3.RouteConfiguration{
 			Name: name, VirtualHosts: []*routev3.VirtualHost{{Name: name, Domains: []string{"*"}, Routes: routes}},
 		})
 	}
-	for _, name := range []string{"plain", "stable", "canary"} {
+	for _, name := range []string{"plain", "stable", "canary", "stable-policies", "canary-policies"} {
 		resources[resource.ClusterType] = append(resources[resource.ClusterType], cluster(name))
 		resources[resource.EndpointType] = append(resources[resource.EndpointType], assignment(name, backends))
 	}
@@ -129,6 +132,33 @@ func fullRoutes() []*routev3.Route {
 		a := r.GetRoute()
 		a.RetryPolicy = &routev3.RetryPolicy{RetryOn: "unavailable", NumRetries: wrapperspb.UInt32(3)}
 		a.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: durationpb.New(2 * time.Second)}
+	}
+	return routes
+}
+
+// policyRoutes are those of fullRoutes with every further policy that can be
+// configured and do nothing in a call.
+func policyRoutes() []*routev3.Route {
+	routes := fullRoutes()
+	routes[0].RequestHeadersToAdd = []*corev3.HeaderValueOption{{Header: &corev3.HeaderValue{Key: "x-colour", Value: "yellow"}}}
+	routes[0].GetRoute().PrefixRewrite = "/canary/"
+	for _, r := range routes {
+		a := r.GetRoute()
+		a.RequestMirrorPolicies = []*routev3.RouteAction_RequestMirrorPolicy{{
+			Cluster: "plain", RuntimeFraction: &corev3.RuntimeFractionalPercent{DefaultValue: &typev3.FractionalPercent{}},
+		}}
+		a.HedgePolicy = &routev3.HedgePolicy{HedgeOnPerTryTimeout: true} // there is no per-try timeout
+		a.HashPolicy = []*routev3.RouteAction_HashPolicy{{PolicySpecifier: &routev3.RouteAction_HashPolicy_Header_{
+			Header: &routev3.RouteAction_HashPolicy_Header{HeaderName: "x-customer"},
+		}}}
+		a.RetryPolicy.RetryHostPredicate = []*routev3.RetryPolicy_RetryHostPredicate{{Name: "envoy.retry_host_predicates.previous_hosts"}}
+		a.RetryPolicy.HostSelectionRetryMaxAttempts = 5
+		r.Metadata = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{"meshframe": {Fields: map[string]*structpb.Value{
+			"fallback": structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{"cluster": structpb.NewStringValue("plain")}}),
+		}}}}
+	}
+	for _, w := range routes[1].GetRoute().GetWeightedClusters().GetClusters() {
+		w.Name += "-policies"
 	}
 	return routes
 }
@@ -200,7 +230,22 @@ func cluster(name string) *clusterv3.Cluster {
 		FailurePercentageThreshold: wrapperspb.UInt32(50), EnforcingFailurePercentage: wrapperspb.UInt32(100),
 		FailurePercentageMinimumHosts: wrapperspb.UInt32(3), FailurePercentageRequestVolume: wrapperspb.UInt32(50),
 	}
+	if strings.HasSuffix(name, "-policies") {
+		addPolicies(c)
+	}
 	return c
+}
+
+// addPolicies configures what does nothing in a call that goes well.
+func addPolicies(c *clusterv3.Cluster) {
+	limits := c.GetCircuitBreakers().GetThresholds()[0]
+	limits.MaxPendingRequests, limits.MaxRetries = wrapperspb.UInt32(100), wrapperspb.UInt32(100)
+	limits.RetryBudget = &clusterv3.CircuitBreakers_Thresholds_RetryBudget{BudgetPercent: &typev3.Percent{Value: 20}}
+	c.OutlierDetection.Consecutive_5Xx = wrapperspb.UInt32(5)
+	c.OutlierDetection.ConsecutiveGatewayFailure, c.OutlierDetection.EnforcingConsecutiveGatewayFailure = wrapperspb.UInt32(5), wrapperspb.UInt32(100)
+	c.OutlierDetection.SplitExternalLocalOriginErrors = true
+	c.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 50}}
+	c.UpstreamConnectionOptions = &clusterv3.UpstreamConnectionOptions{TcpKeepalive: &corev3.TcpKeepalive{KeepaliveTime: wrapperspb.UInt32(60)}}
 }
 
 func assignment(cluster string, backends []string) *endpointv3.ClusterLoadAssignment {
