@@ -155,7 +155,7 @@ func (u *unary) act() error {
 		}
 	}
 	var err error
-	if a != nil && a.Hedge && u.Decision.Retry != nil && u.Decision.Retry.PerTryTimeout > 0 {
+	if u.hedges() {
 		err = u.runHedged()
 	} else {
 		err = u.run()

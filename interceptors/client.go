@@ -120,11 +120,11 @@ func (c *Client) begin(ctx context.Context, cc *grpc.ClientConn, method string, 
 	return k, nil
 }
 
-// plain reports whether the call is only forwarded, perhaps more than once.
+// plain reports whether the call is only forwarded, perhaps more than once one
+// after the other.
 func (c *call) plain() bool {
 	d := &c.Decision
-	return d.Actions == nil && d.Selection == nil && d.Upstream.Gate == nil &&
-		d.Upstream.Cluster.Session == nil && d.Upstream.Cluster.Fallback == nil
+	return (d.Actions == nil || !d.Actions.Shapes()) && d.Selection == nil && d.Upstream.Gate == nil && d.Session() == nil
 }
 
 // timeout is the time that the call has: the route's, or the method's in the
@@ -326,7 +326,7 @@ func (c *Client) Unary(ctx context.Context, method string, req, reply any, cc *g
 	}
 	defer k.release()
 	plain := k.plain()
-	if plain && k.Decision.Retry == nil {
+	if plain && k.Decision.Retry == nil && k.Decision.Fallback() == nil {
 		err := invoker(k.counted(k), method, req, reply, cc, opts...)
 		k.settle(err)
 		return err
@@ -337,7 +337,9 @@ func (c *Client) Unary(ctx context.Context, method string, req, reply any, cc *g
 		finish(opts, err)
 		return err
 	}
-	err = u.run()
+	if err = u.run(); err != nil {
+		err = u.fallBack(err)
+	}
 	if u.out != nil {
 		finish(opts, err)
 	}

@@ -68,8 +68,7 @@ type attempt struct {
 
 // hedges reports whether the per-try timeout starts attempts beside others.
 func (c *call) hedges() bool {
-	d := &c.Decision
-	return d.Actions != nil && d.Actions.Hedge && d.Retry != nil && d.Retry.PerTryTimeout > 0
+	return c.Decision.Actions != nil && c.Decision.Actions.Hedge && c.Decision.Retry != nil
 }
 
 // start begins the first attempt.

@@ -33,9 +33,9 @@ var policies = []struct {
 	{name: "rewrite-regex", actions: true, allocs: 6, set: func(r *snapshot.Route, _ *snapshot.Cluster) {
 		r.Rewrite = &snapshot.Rewrite{Regex: &snapshot.RegexRewrite{Pattern: regexp.MustCompile(`^/grpc\.(.*)$`), Substitution: "/$1"}}
 	}, used: usePath},
-	{name: "mirror-never", actions: true, set: func(r *snapshot.Route, _ *snapshot.Cluster) {
+	{name: "mirror-never", set: func(r *snapshot.Route, _ *snapshot.Cluster) {
 		r.Mirrors = []snapshot.Mirror{{Cluster: "b"}}
-	}, used: useMirror},
+	}},
 	{name: "mirror", actions: true, set: func(r *snapshot.Route, _ *snapshot.Cluster) {
 		r.Mirrors = []snapshot.Mirror{{Cluster: "b", Fraction: fault.Million / 2}}
 	}, used: useMirror},

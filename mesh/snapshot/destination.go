@@ -30,7 +30,8 @@ type Actions struct {
 	Redirect                        *Redirect       // nil: none
 	DirectResponse                  *DirectResponse // nil: none
 	Mirrors                         []Mirror
-	// Hedge makes the per-try timeout start another attempt beside the first.
+	// Hedge makes the per-try timeout, which there is, start another attempt beside
+	// the first.
 	Hedge bool
 	// IdleTimeout ends a stream on which nothing was sent or received for so
 	// long; 0 is none.
@@ -44,7 +45,13 @@ type Actions struct {
 
 	path, redirectPath *pathRewrite // nil: none
 	host               string
+	shapes             bool
 }
+
+// Shapes reports whether the call, or its answer, is sent otherwise than as it
+// is, or more than once at a time. The rest of the actions comes before a call or
+// after its failure.
+func (a *Actions) Shapes() bool { return a.shapes }
 
 // routeCompiler compiles one route.
 type routeCompiler struct {
@@ -109,7 +116,7 @@ func (c *routeCompiler) actions(w *ClusterWeight) *Actions {
 		RequestHeaders:  c.edits(w.RequestHeaders, r.RequestHeaders, c.vh.RequestHeaders, c.requestHeaders),
 		ResponseHeaders: c.edits(w.ResponseHeaders, r.ResponseHeaders, c.vh.ResponseHeaders, c.responseHeaders),
 		Redirect:        r.Redirect, DirectResponse: r.DirectResponse, Mirrors: r.mirrors(c.vh),
-		Hedge: r.Hedge, IdleTimeout: r.IdleTimeout, RateLimit: c.limiter(), Fallback: r.Fallback,
+		Hedge: r.Hedge && c.perTryTimeout() > 0, IdleTimeout: r.IdleTimeout, RateLimit: c.limiter(), Fallback: r.Fallback,
 		Session: effectiveSession(c.session, c.vh.Session, r.Session, w.Session),
 		path:    newPathRewrite(&r.Match, r.Rewrite), host: w.HostRewrite,
 	}
@@ -119,16 +126,20 @@ func (c *routeCompiler) actions(w *ClusterWeight) *Actions {
 	if r.Redirect != nil {
 		a.redirectPath = newPathRewrite(&r.Match, r.Redirect.Rewrite)
 	}
-	if a.none() {
+	a.shapes = len(a.RequestHeaders) > 0 || len(a.ResponseHeaders) > 0 || len(a.Mirrors) > 0 ||
+		a.Session != nil || a.Hedge || a.IdleTimeout > 0 || a.path != nil || a.host != ""
+	if !a.shapes && a.Redirect == nil && a.DirectResponse == nil && a.RateLimit == nil && a.Fallback == nil {
 		return nil
 	}
 	return a
 }
 
-func (a *Actions) none() bool {
-	return len(a.RequestHeaders) == 0 && len(a.ResponseHeaders) == 0 && len(a.Mirrors) == 0 &&
-		a.Redirect == nil && a.DirectResponse == nil && a.RateLimit == nil && a.Fallback == nil && a.Session == nil &&
-		!a.Hedge && a.IdleTimeout == 0 && a.path == nil && a.host == ""
+// perTryTimeout is that of the route's retries; 0 is none.
+func (c *routeCompiler) perTryTimeout() time.Duration {
+	if p := effectiveRetry(c.route.Retry, c.vh.Retry); p != nil {
+		return p.PerTryTimeout
+	}
+	return 0
 }
 
 // edits returns the edits of all levels, given the most specific first, in the

@@ -198,18 +198,20 @@ func (r *Route) eachCluster(vh *VirtualHost, note func(name string)) {
 			note(c.Cluster)
 		}
 	}
-	for i := range r.mirrors(vh) {
-		note(r.mirrors(vh)[i].Cluster)
+	for _, m := range r.mirrors(vh) {
+		note(m.Cluster)
 	}
 	if r.Fallback != nil && r.Fallback.Cluster != "" {
 		note(r.Fallback.Cluster)
 	}
 }
 
-// mirrors are the route's own, else those of its virtual host.
+// mirrors are the route's own, else those of its virtual host. Those that get no
+// call are left out.
 func (r *Route) mirrors(vh *VirtualHost) []Mirror {
+	list := vh.Mirrors
 	if r.Mirrors != nil {
-		return r.Mirrors
+		list = r.Mirrors
 	}
-	return vh.Mirrors
+	return slices.DeleteFunc(slices.Clone(list), func(m Mirror) bool { return m.Fraction == 0 })
 }
