@@ -56,6 +56,25 @@ var policyCases = []policyCase{
 			c.OutlierDetection = &clusterv3.OutlierDetection{Consecutive_5Xx: wrapperspb.UInt32(5)}
 		},
 	},
+	{
+		name: "all that do nothing", inactive: true, // what can be configured beside a canary and do nothing in a call that goes well
+		route: func(t testing.TB, r *routev3.Route) {
+			a := r.GetRoute()
+			a.RetryPolicy = retries()
+			a.RetryPolicy.RetryHostPredicate = []*routev3.RetryPolicy_RetryHostPredicate{{Name: "envoy.retry_host_predicates.previous_hosts"}}
+			a.HedgePolicy = &routev3.HedgePolicy{HedgeOnPerTryTimeout: true}
+			mirrorAt(0)(t, r)
+			hashBy("end-user")(t, r)
+			r.Metadata = extensionOf(t, map[string]any{"fallback": map[string]any{"cluster": "b"}})
+		},
+		cluster: func(_ testing.TB, c *clusterv3.Cluster) {
+			c.CircuitBreakers = &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
+				MaxRequests: wrapperspb.UInt32(1000), MaxPendingRequests: wrapperspb.UInt32(10), MaxRetries: wrapperspb.UInt32(10),
+				RetryBudget: &clusterv3.CircuitBreakers_Thresholds_RetryBudget{BudgetPercent: &typev3.Percent{Value: 20}},
+			}}}
+			c.OutlierDetection = &clusterv3.OutlierDetection{Consecutive_5Xx: wrapperspb.UInt32(5), SplitExternalLocalOriginErrors: true}
+		},
+	},
 	{name: "timeout", route: onRoute(func(a *routev3.RouteAction) { a.Timeout = durationpb.New(2 * time.Second) })},
 	{name: "retries", inactive: true, route: onRoute(func(a *routev3.RouteAction) { a.RetryPolicy = retries() })},
 	{name: "per-try timeout", route: onRoute(func(a *routev3.RouteAction) {

@@ -11,6 +11,7 @@ import (
 	"github.com/meshframe/meshframe/mesh/outcome"
 	"github.com/meshframe/meshframe/mesh/pick"
 	"github.com/meshframe/meshframe/mesh/ratelimit"
+	"github.com/meshframe/meshframe/mesh/retry"
 	"github.com/meshframe/meshframe/mesh/snapshot"
 )
 
@@ -47,7 +48,10 @@ var policies = []struct {
 			Key: []ratelimit.KeyPart{{Header: "end-user"}}, Bucket: ratelimit.Bucket{MaxTokens: 1, FillInterval: time.Microsecond},
 		}}}
 	}, used: useLimit},
-	{name: "hedge", actions: true, set: func(r *snapshot.Route, _ *snapshot.Cluster) { r.Hedge = true }},
+	{name: "hedge", actions: true, set: func(r *snapshot.Route, _ *snapshot.Cluster) {
+		r.Hedge, r.Retry = true, &retry.Policy{PerTryTimeout: time.Second}
+	}},
+	{name: "hedge-never", set: func(r *snapshot.Route, _ *snapshot.Cluster) { r.Hedge = true }},
 	{name: "idle-timeout", actions: true, set: func(r *snapshot.Route, _ *snapshot.Cluster) { r.IdleTimeout = time.Minute }},
 	{name: "fallback", actions: true, set: func(r *snapshot.Route, _ *snapshot.Cluster) { r.Fallback = &snapshot.Fallback{Cluster: "b"} }},
 	{name: "hash-not-used", set: func(r *snapshot.Route, _ *snapshot.Cluster) {
