@@ -20,6 +20,9 @@ func started(info grpcbalancer.DoneInfo) bool {
 	return info.Err != nil || info.Trailer != nil || info.BytesSent || info.BytesReceived
 }
 
+// succeeded is the end of an attempt that went well.
+var succeeded = outcome.OfGRPC(int32(codes.OK))
+
 // attemptOf reads the end of an attempt from what the transport saw:
 //
 //	status  bytes received  bytes sent   conditions beside the status's own
@@ -29,9 +32,12 @@ func started(info grpcbalancer.DoneInfo) bool {
 //
 // A local deadline or cancellation is not a reset.
 func attemptOf(info grpcbalancer.DoneInfo) outcome.Attempt {
+	if info.Err == nil {
+		return succeeded
+	}
 	code := status.Code(info.Err)
 	a := outcome.OfGRPC(int32(code))
-	if code == codes.OK || info.BytesReceived {
+	if info.BytesReceived {
 		return a
 	}
 	a.LocalOrigin = true
