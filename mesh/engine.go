@@ -110,3 +110,7 @@ func (e *Engine) Report(u *snapshot.Upstream, host int, a *outcome.Attempt, now 
 
 // Clusters is the number of clusters whose live state the engine holds.
 func (e *Engine) Clusters() int { return e.states.Len() }
+
+// Status is a copy of the live state of the clusters that a target names, sorted
+// by name. It takes a lock that calls do not.
+func (e *Engine) Status() []snapshot.ClusterStatus { return e.states.Status() }
