@@ -180,8 +180,8 @@ func BenchmarkCall(b *testing.B) {
 			}
 			least, leastWithout := time.Hour, time.Hour
 			for b.Loop() {
-				least = min(least, with.batch(b, ctx))
-				leastWithout = min(leastWithout, without.batch(b, context.Background()))
+				least = min(least, with.batch(ctx, b))
+				leastWithout = min(leastWithout, without.batch(context.Background(), b))
 			}
 			b.ReportMetric(0, "ns/op")
 			b.ReportMetric(float64(least)/float64(leastWithout), "x-none")
@@ -194,7 +194,7 @@ func BenchmarkCall(b *testing.B) {
 const batchSize = 200
 
 // batch makes some calls and returns how long they took.
-func (p *path) batch(b *testing.B, ctx context.Context) time.Duration {
+func (p *path) batch(ctx context.Context, b *testing.B) time.Duration {
 	began := time.Now()
 	for range batchSize {
 		if err := p.call(ctx); err != nil {
