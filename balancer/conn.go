@@ -14,6 +14,10 @@ import (
 	"github.com/meshframe/meshframe/mesh/snapshot"
 )
 
+// roomInterval is how often an address that may have no further connection now
+// looks again: the limit is shared by all channels of the process.
+const roomInterval = time.Second
+
 // conn is how an address is connected: by one link, which connects again when it
 // is lost, unless some cluster that names the address limits its connections.
 // Then picks count calls on a link, and each link is used for one connection
@@ -217,28 +221,31 @@ func (b *meshBalancer) discard(c *conn, l *link) {
 	}
 }
 
-// open starts a connection, unless there is one that becomes ready or the limits
-// of some cluster forbid it.
-func (b *meshBalancer) open(c *conn) {
+// open starts a connection, unless there is one that becomes ready. It reports
+// whether the limits of some cluster forbid one now.
+func (b *meshBalancer) open(c *conn) (refused bool) {
 	if c.opening == nil {
 		if c.opening = b.newLink(c); c.opening == nil {
-			return
+			return false
 		}
 	}
 	l := c.opening
 	if l.asked || l.state != pick.Idle && l.state != pick.Failed {
-		return
+		return false
 	}
 	if !b.admit(c, l) {
 		c.wanted, b.crowded = c.wanted || len(c.ready) == 0, true
-		return
+		return true
 	}
 	l.asked = true
 	if c.limited && l.state == pick.Idle {
-		l.state = pick.Connecting // as good as
+		// It will be in a moment. Picks that see it already wait, and do not ask for
+		// the connection once more.
+		l.state = pick.Connecting
 	}
 	c.resting = false
 	l.sub.Connect()
+	return false
 }
 
 // admit counts a link for the clusters that limit their connections. The first
@@ -301,6 +308,10 @@ func (b *meshBalancer) linkReady(c *conn, l *link) {
 		c.opening, c.wanted = nil, false
 		c.ready = append(c.ready, l)
 	}
+	// Picks are told of the link before starved is taken back: one that finds no
+	// room after this has looked at the link, and one that found none before is
+	// told by the picker below.
+	c.publish()
 	starved := c.starved.Swap(false)
 	if changed := b.settle(c); starved && !changed { // those who wait get a picker
 		b.publish()
@@ -381,7 +392,9 @@ func (b *meshBalancer) reconcile(c *conn) (changed bool) {
 	case !c.limited:
 		b.simplify(c)
 	case c.wanted || c.starved.Load():
-		b.open(c)
+		if b.open(c) { // other channels do not say when they leave room
+			next = earlier(next, time.Now().Add(roomInterval))
+		}
 	}
 	c.setTimer(next)
 	c.publish()
