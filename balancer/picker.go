@@ -218,6 +218,9 @@ func (p *clusterPicker) picked(call *mesh.Call, i int, now time.Time) (grpcbalan
 		return grpcbalancer.PickResult{}, p.overflow(call, "requests")
 	}
 	call.Picked, call.PickedHost = p.up, int32(i)
+	if call.Attempting != nil {
+		call.Attempting.Store(call.Host())
+	}
 	r := grpcbalancer.PickResult{SubConn: p.hosts[i].sub, Done: p.hosts[i].done}
 	switch {
 	case p.measures:

@@ -5,11 +5,13 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/meshframe/meshframe/mesh/breaker"
+	"github.com/meshframe/meshframe/mesh/pick"
 )
 
 // race makes the attempts at a call until one decides how it ends. An attempt
@@ -45,6 +47,7 @@ type race struct {
 type attempt struct {
 	call
 	cancel context.CancelFunc
+	host   atomic.Pointer[pick.HostState] // where it is under way; nil until one is picked
 	out    results
 	permit breaker.Permit
 	reply  frame
@@ -94,8 +97,11 @@ func (r *race) enter(retry bool) {
 // begin makes an attempt. The caller holds mu.
 func (r *race) begin(retry bool) *attempt {
 	a := &attempt{retry: retry}
-	a.client, a.Decision, a.Observe = r.client, r.Decision, true
-	a.Retries, a.Tried = r.Retries, slices.Clone(r.Tried)
+	a.client, a.Call = r.client, r.Fork()
+	a.Observe, a.Attempting = true, &a.host
+	if r.Decision.Retry.AvoidPreviousHosts {
+		a.Tried = append(a.Tried, r.hosts()...)
+	}
 	a.Context, a.cancel = context.WithCancel(r.ctx)
 	a.out.replace(r.opts)
 	if r.readsHeaders() {
@@ -106,6 +112,17 @@ func (r *race) begin(retry bool) *attempt {
 		a.perTry = time.AfterFunc(d, func() { r.overdue(a) })
 	}
 	return a
+}
+
+// hosts are those that attempts are under way at. The caller holds mu.
+func (r *race) hosts() []*pick.HostState {
+	var list []*pick.HostState
+	for _, a := range r.running {
+		if h := a.host.Load(); h != nil {
+			list = append(list, h)
+		}
+	}
+	return list
 }
 
 // overdue is called when a has not been answered within the per-try timeout.
