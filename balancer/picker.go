@@ -137,8 +137,10 @@ func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
 		in.Now = time.Now()
 	}
 	if len(call.Tried) > 0 {
-		in.Tried, in.MaxRepicks = call.Tried, int(d.Retry.HostSelectionAttempts)
-		in.AvoidPriorities = d.Retry.AvoidPreviousPriorities
+		in.Tried, in.AvoidPriorities = call.Tried, d.Retry.AvoidPreviousPriorities
+		if d.Retry.AvoidPreviousHosts {
+			in.MaxRepicks = int(d.Retry.HostSelectionAttempts)
+		}
 	}
 	if d.Selection != nil && d.Selection.SessionHost != "" {
 		in.Override = p.up.Override(d.Selection.SessionHost)

@@ -99,7 +99,7 @@ func (r *race) begin(retry bool) *attempt {
 	a := &attempt{retry: retry}
 	a.client, a.Call = r.client, r.Fork()
 	a.Observe, a.Attempting = true, &a.host
-	if r.Decision.Retry.AvoidPreviousHosts {
+	if r.Decision.Retry.Avoids() {
 		a.Tried = append(a.Tried, r.hosts()...)
 	}
 	a.Context, a.cancel = context.WithCancel(r.ctx)
