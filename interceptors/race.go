@@ -27,7 +27,8 @@ type race struct {
 	ctx   context.Context // what attempts derive theirs from
 	opts  []grpc.CallOption
 	hedge bool
-	// try makes an attempt. nil means that it calls win, or need not be followed.
+	// try makes an attempt, and calls win if it was answered. An attempt for which
+	// it returns nil is not followed by another.
 	try func(*attempt) error
 	// settled hears how the race was decided, with mu held. nil is nobody.
 	settled func(err error)
@@ -35,7 +36,7 @@ type race struct {
 	lanes   sync.WaitGroup // goroutines that make attempts
 
 	mu      sync.Mutex
-	left    int        // lanes that have not given up
+	left    int        // lanes that may still make an attempt or have one under way
 	running []*attempt // in the order in which they began
 	over    bool       // decided is closed; best and err are final
 	best    *attempt   // decided it; nil if no attempt did
