@@ -1,8 +1,8 @@
 // Package balancer is the gRPC balancer "meshframe": it keeps one connection
-// for each endpoint of the snapshot, and as many as it takes where a cluster
-// limits them, and lets mesh/pick choose among the endpoints. No algorithm lives
-// here. In the flow it stands between the decision, which the
-// client interceptor carries in the call's context, and the attempt.
+// for each endpoint of the snapshot, or several where a cluster limits what a
+// connection serves, and lets mesh/pick choose among the endpoints. No algorithm
+// lives here. In the flow it stands between the decision, which the client
+// interceptor carries in the call's context, and the attempt.
 //
 // This package makes no promise of a stable API.
 package balancer

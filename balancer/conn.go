@@ -14,19 +14,23 @@ import (
 	"github.com/meshframe/meshframe/mesh/snapshot"
 )
 
-// conn is how an address is connected: by one link, which connects again when it
-// is lost, unless some cluster that names the address limits its connections.
-// Then picks count calls on a link, and each link is used for one connection
-// only: where that reaches a limit another takes its place, and it ends with its
-// last call.
+// roomInterval is how often an address that may have no further connection now
+// looks again: the limit is shared by all channels of the process.
+const roomInterval = time.Second
+
+// conn holds the connections to one address, its links. Without limits there is
+// one link, which connects again when it is lost. With limits, which the clusters
+// that name the address set, picks count the calls on each link, and a link is
+// used for one connection only: when that has reached a limit a new link takes its
+// place, and the old one is shut down after its last call (docs/decisions/0009).
 type conn struct {
 	addr     string
 	balancer *meshBalancer
 
-	// What picks read and say, with limits.
+	// Shared with picks, which hold no lock; only with limits.
 	usage   atomic.Pointer[usage]
-	starved atomic.Bool // a call found no link that takes it, since the last picker
-	waking  atomic.Bool // a pick has asked for a connection
+	starved atomic.Bool // a call found no link with room and waits for a picker
+	waking  atomic.Bool // a pick has asked for a connection, which is not under way yet
 
 	// The rest is guarded by the balancer's mu.
 	pool    snapshot.ConnectionPool
@@ -35,8 +39,8 @@ type conn struct {
 	ready   []*link // connected, oldest first
 	opening *link   // not connected yet; nil if there is none. Without limits there is either this or one that is ready.
 	closing []*link // with calls under way that they end with
-	wanted  bool    // a link beside those that are ready
-	resting bool    // no call has needed a connection for long: the next one asks for it
+	wanted  bool    // another link is to be opened beside those that are ready
+	resting bool    // the idle timeout closed the last link: the next call opens one
 	state   pick.ConnState
 	err     error // why state is Failed
 	timer   *time.Timer
@@ -52,7 +56,7 @@ type link struct {
 	err       error     // why state is Failed
 	asked     bool      // to connect, since it was last idle
 	made      time.Time // when it became ready
-	uncounted bool      // calls was not kept from the beginning
+	uncounted bool      // it had calls before there were limits, which are not in calls
 	followed  bool      // its successor was asked for
 	counted   bool      // among the connections of the clusters that limit them
 }
@@ -217,28 +221,31 @@ func (b *meshBalancer) discard(c *conn, l *link) {
 	}
 }
 
-// open starts a connection, unless there is one that becomes ready or the limits
-// of some cluster forbid it.
-func (b *meshBalancer) open(c *conn) {
+// open starts a connection, unless there is one that becomes ready. It reports
+// whether the limits of some cluster forbid one now.
+func (b *meshBalancer) open(c *conn) (refused bool) {
 	if c.opening == nil {
 		if c.opening = b.newLink(c); c.opening == nil {
-			return
+			return false
 		}
 	}
 	l := c.opening
 	if l.asked || l.state != pick.Idle && l.state != pick.Failed {
-		return
+		return false
 	}
 	if !b.admit(c, l) {
 		c.wanted, b.crowded = c.wanted || len(c.ready) == 0, true
-		return
+		return true
 	}
 	l.asked = true
 	if c.limited && l.state == pick.Idle {
-		l.state = pick.Connecting // as good as
+		// It will be in a moment. Picks that see it already wait, and do not ask for
+		// the connection once more.
+		l.state = pick.Connecting
 	}
 	c.resting = false
 	l.sub.Connect()
+	return false
 }
 
 // admit counts a link for the clusters that limit their connections. The first
@@ -301,6 +308,10 @@ func (b *meshBalancer) linkReady(c *conn, l *link) {
 		c.opening, c.wanted = nil, false
 		c.ready = append(c.ready, l)
 	}
+	// Picks are told of the link before starved is taken back: one that finds no
+	// room after this has looked at the link, and one that found none before is
+	// told by the picker below.
+	c.publish()
 	starved := c.starved.Swap(false)
 	if changed := b.settle(c); starved && !changed { // those who wait get a picker
 		b.publish()
@@ -381,7 +392,9 @@ func (b *meshBalancer) reconcile(c *conn) (changed bool) {
 	case !c.limited:
 		b.simplify(c)
 	case c.wanted || c.starved.Load():
-		b.open(c)
+		if b.open(c) { // other channels do not say when they leave room
+			next = earlier(next, time.Now().Add(roomInterval))
+		}
 	}
 	c.setTimer(next)
 	c.publish()
@@ -517,14 +530,14 @@ func (c *conn) only() *link {
 	return c.opening
 }
 
-// take counts a call on a link that takes it; nil if none does. Then the call
-// waits for the next picker.
+// take counts a call on the first link that has room; nil if none has. Then the
+// call waits for the next picker, which is published when there is room again.
 func (c *conn) take() *link {
 	if l := c.tryTake(); l != nil {
 		return l
 	}
 	told := c.starved.Swap(true)
-	// What was given back before that was said is not announced.
+	// A place that was given back before starved was set woke nobody: look again.
 	if l := c.tryTake(); l != nil {
 		return l
 	}
@@ -560,8 +573,8 @@ func (c *conn) done(l *link) {
 // undo takes a call back.
 func (c *conn) undo(l *link) { c.given(l.calls.undo()) }
 
-// given tells of a place that was given back, which is of use on a link that has
-// not ended.
+// given is called when a call has given its place on a link back. A link that has
+// ended is shut down after the last; on others there is room for calls that wait.
 func (c *conn) given(ended, last bool) {
 	switch {
 	case ended && last:

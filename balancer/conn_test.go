@@ -25,6 +25,7 @@ type subConn struct {
 
 	tell             func(grpcbalancer.SubConnState)
 	connects, closed int
+	onShutdown       func() // nil is nothing
 }
 
 func (c *channel) NewSubConn(_ []grpcresolver.Address, o grpcbalancer.NewSubConnOptions) (grpcbalancer.SubConn, error) {
@@ -37,7 +38,12 @@ func (c *channel) UpdateState(grpcbalancer.State) {}
 
 func (s *subConn) Connect() { s.connects++ }
 
-func (s *subConn) Shutdown() { s.closed++ }
+func (s *subConn) Shutdown() {
+	s.closed++
+	if s.onShutdown != nil {
+		s.onShutdown()
+	}
+}
 
 // TestCloseEndsEverything holds that nothing is left of an address: connections,
 // places among limits, the timer.
@@ -112,5 +118,25 @@ func TestPlainConnectionsAreKept(t *testing.T) {
 		if s := cc.made[0]; len(cc.made) != 1 || s.connects != i+1 || s.closed != 0 || c.only() == nil || c.usage.Load() != nil {
 			t.Fatalf("%d connections; of the first %+v", len(cc.made), s)
 		}
+	}
+}
+
+// TestAPickBesideANewConnectionFindsIt has a pick come while a connection that is
+// ready takes the place of another. It must not wait for a picker that nobody owes
+// it.
+func TestAPickBesideANewConnectionFindsIt(t *testing.T) {
+	t.Parallel()
+	cc := &channel{}
+	b := &meshBalancer{cc: cc, conns: map[string]*conn{}}
+	b.create("a", nil)
+	c := b.conns["a"]
+	b.open(c)
+	cc.made[0].tell(grpcbalancer.SubConnState{ConnectivityState: connectivity.Ready})
+	b.configure(c, &demand{pool: snapshot.ConnectionPool{MaxRequests: 10}}) // the first was not counted
+	var got *link
+	cc.made[0].onShutdown = func() { got = c.take() }
+	cc.made[1].tell(grpcbalancer.SubConnState{ConnectivityState: connectivity.Ready})
+	if cc.made[0].closed != 1 || got == nil || got.sub != cc.made[1] {
+		t.Errorf("the first connection was closed %d times, the pick got %v", cc.made[0].closed, got)
 	}
 }

@@ -486,6 +486,36 @@ func TestClientsShareTheLimitOfConnections(t *testing.T) {
 	})
 }
 
+// TestAClientHearsOfRoomThatAnotherLeaves has a call wait for a connection that
+// another client of the process has, and gives up.
+func TestAClientHearsOfRoomThatAnotherLeaves(t *testing.T) {
+	inMemory(t, "tcp: {maxConnections: 3}, http: {maxConcurrentStreams: 1, idleTimeout: 10s}", "", func(t *testing.T, m *meshtest.Mesh) {
+		l := start(m, "v1")
+		member := m.Member(srvframe.Options{})
+		a, b := member.Client("reviews:9080"), member.Client("reviews:9080")
+		talks := []*talk{begin(t, a), begin(t, a), begin(t, b)}
+		var waited time.Duration
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			began := time.Now()
+			talks = append(talks, begin(t, b))
+			waited = time.Since(began)
+		})
+		synctest.Wait()
+		if _, open, _ := l.seen(); open != 3 {
+			t.Fatalf("%d connections, want 3", open)
+		}
+		talks[0].end()
+		wg.Wait()
+		if _, open, most := l.seen(); open != 3 || most != 3 || waited > 12*time.Second {
+			t.Errorf("%d connections, %d at most, want 3; the call waited %v for one that rests after 10s", open, most, waited)
+		}
+		for _, s := range talks {
+			s.end()
+		}
+	})
+}
+
 // door is a dialer that can be closed.
 type door struct {
 	mesh   *meshtest.Mesh

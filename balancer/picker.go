@@ -137,8 +137,10 @@ func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
 		in.Now = time.Now()
 	}
 	if len(call.Tried) > 0 {
-		in.Tried, in.MaxRepicks = call.Tried, int(d.Retry.HostSelectionAttempts)
-		in.AvoidPriorities = d.Retry.AvoidPreviousPriorities
+		in.Tried, in.AvoidPriorities = call.Tried, d.Retry.AvoidPreviousPriorities
+		if d.Retry.AvoidPreviousHosts {
+			in.MaxRepicks = int(d.Retry.HostSelectionAttempts)
+		}
 	}
 	if d.Selection != nil && d.Selection.SessionHost != "" {
 		in.Override = p.up.Override(d.Selection.SessionHost)
@@ -218,6 +220,9 @@ func (p *clusterPicker) picked(call *mesh.Call, i int, now time.Time) (grpcbalan
 		return grpcbalancer.PickResult{}, p.overflow(call, "requests")
 	}
 	call.Picked, call.PickedHost = p.up, int32(i)
+	if call.Attempting != nil {
+		call.Attempting.Store(call.Host())
+	}
 	r := grpcbalancer.PickResult{SubConn: p.hosts[i].sub, Done: p.hosts[i].done}
 	switch {
 	case p.measures:

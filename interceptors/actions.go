@@ -154,12 +154,7 @@ func (u *unary) act() error {
 			return err
 		}
 	}
-	var err error
-	if u.hedges() {
-		err = u.runHedged()
-	} else {
-		err = u.run()
-	}
+	err := u.send()
 	if err != nil {
 		err = u.fallBack(err)
 	}
@@ -167,6 +162,14 @@ func (u *unary) act() error {
 		s.compare.originalEnded(err)
 	}
 	return err
+}
+
+// send makes the attempts, one after the other or side by side.
+func (u *unary) send() error {
+	if u.hedges() {
+		return u.runHedged()
+	}
+	return u.run()
 }
 
 // mirror sends copies of a unary call. The message is encoded once, for the call

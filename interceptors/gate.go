@@ -81,7 +81,7 @@ func (u *unary) fallBack(err error) error {
 	if !u.divert() {
 		return err
 	}
-	return u.run()
+	return u.send()
 }
 
 // passStream is pass for a stream, which falls back before it is opened: to

@@ -5,11 +5,13 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/meshframe/meshframe/mesh/breaker"
+	"github.com/meshframe/meshframe/mesh/pick"
 )
 
 // race makes the attempts at a call until one decides how it ends. An attempt
@@ -25,7 +27,8 @@ type race struct {
 	ctx   context.Context // what attempts derive theirs from
 	opts  []grpc.CallOption
 	hedge bool
-	// try makes an attempt. nil means that it calls win, or need not be followed.
+	// try makes an attempt, and calls win if it was answered. An attempt for which
+	// it returns nil is not followed by another.
 	try func(*attempt) error
 	// settled hears how the race was decided, with mu held. nil is nobody.
 	settled func(err error)
@@ -33,7 +36,7 @@ type race struct {
 	lanes   sync.WaitGroup // goroutines that make attempts
 
 	mu      sync.Mutex
-	left    int        // lanes that have not given up
+	left    int        // lanes that may still make an attempt or have one under way
 	running []*attempt // in the order in which they began
 	over    bool       // decided is closed; best and err are final
 	best    *attempt   // decided it; nil if no attempt did
@@ -45,6 +48,7 @@ type race struct {
 type attempt struct {
 	call
 	cancel context.CancelFunc
+	host   atomic.Pointer[pick.HostState] // where it is under way; nil until one is picked
 	out    results
 	permit breaker.Permit
 	reply  frame
@@ -93,8 +97,11 @@ func (r *race) enter(retry bool) {
 // begin makes an attempt. The caller holds mu.
 func (r *race) begin(retry bool) *attempt {
 	a := &attempt{retry: retry}
-	a.client, a.Decision, a.Observe = r.client, r.Decision, true
-	a.Retries, a.Tried = r.Retries, slices.Clone(r.Tried)
+	a.client, a.Call = r.client, r.Fork()
+	a.Observe, a.Attempting = true, &a.host
+	if r.Decision.Retry.Avoids() {
+		a.Tried = append(a.Tried, r.hosts()...)
+	}
 	a.Context, a.cancel = context.WithCancel(r.ctx)
 	a.out.replace(r.opts)
 	if r.readsHeaders() {
@@ -105,6 +112,17 @@ func (r *race) begin(retry bool) *attempt {
 		a.perTry = time.AfterFunc(d, func() { r.overdue(a) })
 	}
 	return a
+}
+
+// hosts are those that attempts are under way at. The caller holds mu.
+func (r *race) hosts() []*pick.HostState {
+	var list []*pick.HostState
+	for _, a := range r.running {
+		if h := a.host.Load(); h != nil {
+			list = append(list, h)
+		}
+	}
+	return list
 }
 
 // overdue is called when a has not been answered within the per-try timeout.

@@ -335,7 +335,7 @@ func (s *retriedStream) drain(a *attempt) {
 		case err == nil:
 			a.taken++
 			s.taken = max(s.taken, a.taken)
-		case !errors.Is(err, io.EOF) && a.Err() == nil && !s.over:
+		case s.refuses(a, err):
 			s.refused = err
 			s.decide(nil, err)
 			fallthrough
@@ -346,6 +346,18 @@ func (s *retriedStream) drain(a *attempt) {
 	}
 	a.queue, a.pumping = nil, false
 	s.news.Broadcast()
+}
+
+// refuses reports whether err, with which a failed to send a message, is an error of
+// this side that ends the call, such as a message that is too large. io.EOF only
+// says that the attempt has ended, and one that was cancelled says nothing about
+// the message. An error of this side ends the attempt too, so that its lane may
+// have cancelled it by now: then err is what it ended with. The caller holds mu.
+func (s *retriedStream) refuses(a *attempt, err error) bool {
+	if errors.Is(err, io.EOF) || a.timedOut || a.Err() != nil && !errors.Is(err, a.cause) {
+		return false
+	}
+	return !s.over || s.err != nil || s.best == a
 }
 
 func (a *attempt) send(f *frame) error {

@@ -167,7 +167,7 @@ func (c *call) nextRetry(rnd func() uint64) (wait time.Duration, ok bool) {
 	if p == nil || !p.Retriable(&c.Last) || c.Pushback < 0 || !c.admitRetry() {
 		return 0, false
 	}
-	if h := c.Host(); h != nil && p.AvoidPreviousHosts {
+	if h := c.Host(); h != nil && p.Avoids() {
 		c.Tried = append(c.Tried, h)
 	}
 	wait = p.Backoff(int(c.Retries), rnd)

@@ -222,7 +222,7 @@ func TestFork(t *testing.T) {
 	first := &mesh.Call{Retries: 2, Observe: true, Tried: tried, Pending: true, Last: outcome.Attempt{HTTPStatus: 503}}
 	first.Decision.Timeout = time.Second
 	second := first.Fork()
-	if second.Retries != 3 || !second.Observe || second.Pending || second.Last != (outcome.Attempt{}) || second.Decision.Timeout != time.Second {
+	if second.Retries != 2 || !second.Observe || second.Pending || second.Last != (outcome.Attempt{}) || second.Decision.Timeout != time.Second {
 		t.Errorf("fork %+v", second)
 	}
 	second.Tried = append(second.Tried, &pick.HostState{})

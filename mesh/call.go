@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/meshframe/meshframe/mesh/outcome"
@@ -15,9 +16,8 @@ import (
 // that connects reads the decision from it and writes down what was picked and
 // how the attempt ended.
 //
-// A Call is used by one goroutine at a time: attempts of a call follow each
-// other. A hedged attempt, which runs beside another, has a Call of its own (see
-// Fork).
+// A Call is used by one goroutine at a time. Attempts that may run beside others
+// have a Call each (see Fork).
 type Call struct {
 	Decision Decision
 
@@ -40,6 +40,9 @@ type Call struct {
 
 	// Picked is the cluster that the present attempt was sent to; nil until then.
 	Picked *snapshot.Upstream
+	// Attempting, if set, is told of the host that the present attempt is sent to,
+	// for whoever makes another attempt before this one has ended.
+	Attempting *atomic.Pointer[pick.HostState]
 	// Last is how the last attempt ended, if it got as far as a pick.
 	Last outcome.Attempt
 	// Pushback is what the server of the last attempt asked for: negative not
@@ -61,14 +64,10 @@ func CallFrom(ctx context.Context) *Call {
 	return c
 }
 
-// Fork returns the record of one more attempt at the call, to be made beside
-// those under way: it counts as a retry, and what it writes down concerns it
-// alone. When the call ends, Retries of the youngest is how many there were.
-func (c *Call) Fork() *Call {
-	return &Call{
-		Decision: c.Decision, Observe: c.Observe, Retries: c.Retries + 1,
-		Tried: slices.Clip(c.Tried),
-	}
+// Fork returns the record of an attempt at the call that may run beside others:
+// what it writes down concerns it alone.
+func (c *Call) Fork() Call {
+	return Call{Decision: c.Decision, Observe: c.Observe, Retries: c.Retries, Tried: slices.Clone(c.Tried)}
 }
 
 // Settle makes Last final and reports it: as it is if last is nil, else as

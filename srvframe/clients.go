@@ -12,8 +12,10 @@ import (
 
 // clients are the clients of the control planes. With one control plane there is
 // one. With several there is one for each target, as in gRPC (gRFC A71): a client
-// that lacks something during an outage of the first goes to the next with
-// everything that it watches, and who lacks nothing is to stay with what it has.
+// that lacks something during an outage of the first control plane goes to the
+// next with everything that it watches, so a target that lacks nothing must not
+// share the client of one that does. Clients of targets live as long as the mesh;
+// without a watch they have no stream.
 type clients struct {
 	first    *xdsclient.Client // of servers, and of the targets where they have none of their own
 	config   xdsclient.Config

@@ -90,8 +90,9 @@ type Fallback func(ctx context.Context, method string, req, reply any) error
 // Mesh is a membership in a mesh: clients and servers made from it share one
 // connection to the control plane and one engine. Where the bootstrap names
 // several control planes each target has a connection of its own, so that one
-// that has to fall back leaves the others where they are (gRFC A71). Several meshes in a process
-// know nothing of each other. Its methods are safe for concurrent use.
+// that has to fall back leaves the others where they are (gRFC A71). Several
+// meshes in a process know nothing of each other. Its methods are safe for
+// concurrent use.
 type Mesh struct {
 	setup // never written after Join
 

@@ -59,7 +59,7 @@ type Input struct {
 	HasHash bool
 	// Tried are the hosts that earlier attempts of the call used. They are
 	// avoided by picking again, at most MaxRepicks times (Envoy's
-	// previous_hosts and host_selection_retry_max_attempts).
+	// previous_hosts and host_selection_retry_max_attempts); 0 is not at all.
 	Tried      []*HostState
 	MaxRepicks int
 	// AvoidPriorities leaves the priorities of the Tried hosts out while others

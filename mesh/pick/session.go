@@ -6,11 +6,11 @@ import "slices"
 const usualHealth = HealthSet(1<<Healthy | 1<<Degraded)
 
 // session returns the host that the call is bound to; ok is false if the policy
-// chooses instead. A host that failed to connect, that the call tried already,
-// or whose health does not allow it is not used; one that is idle or connecting
-// is waited for (gRFC A55).
+// chooses instead. A host that failed to connect, that the call tried already
+// where tried hosts are picked anew, or whose health does not allow it is not
+// used; one that is idle or connecting is waited for (gRFC A55).
 func (p *Picker) session(in *Input) (host int, v Verdict, ok bool) {
-	if i, known := p.set.index()[in.Override]; known && p.mayOverride(&p.hosts[i]) && !slices.Contains(in.Tried, in.Override) {
+	if i, known := p.set.index()[in.Override]; known && p.mayOverride(&p.hosts[i]) && (in.MaxRepicks == 0 || !slices.Contains(in.Tried, in.Override)) {
 		switch p.conns[i] {
 		case Ready:
 			return int(i), Picked, true

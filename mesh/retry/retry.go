@@ -44,6 +44,9 @@ type Policy struct {
 	MaxResetInterval time.Duration
 }
 
+// Avoids reports whether retries have to know where the attempts before them were.
+func (p *Policy) Avoids() bool { return p.AvoidPreviousHosts || p.AvoidPreviousPriorities }
+
 // HeaderMatch is a condition on a response header.
 type HeaderMatch struct {
 	Name   string                  // lower case

@@ -20,8 +20,10 @@ func (r Release) String() string {
 }
 
 // Before reports whether r is older than o.
-func (r Release) Before(o Release) bool {
-	return cmp.Or(cmp.Compare(r.Major, o.Major), cmp.Compare(r.Minor, o.Minor), cmp.Compare(r.Patch, o.Patch)) < 0
+func (r Release) Before(o Release) bool { return r.compare(o) < 0 }
+
+func (r Release) compare(o Release) int {
+	return cmp.Or(cmp.Compare(r.Major, o.Major), cmp.Compare(r.Minor, o.Minor), cmp.Compare(r.Patch, o.Patch))
 }
 
 // ParseRelease reads a text such as "1.50", "1.37.1" or "v1.85.0-dev".
@@ -122,15 +124,7 @@ func (c Client) Canonical() Client {
 			steps = append(steps, since)
 		}
 	}
-	slices.SortFunc(steps, func(a, b Release) int {
-		if a.Before(b) {
-			return -1
-		}
-		if b.Before(a) {
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(steps, Release.compare)
 	if !c.Release.Before(steps[len(steps)-1]) {
 		return Client{Type: c.Type}
 	}
