@@ -315,13 +315,13 @@ type idleTimer struct {
 }
 
 func withIdleTimeout(ctx context.Context, d time.Duration) (context.Context, *idleTimer) {
-	ctx, cancel := context.WithCancel(ctx)
+	own, cancel := context.WithCancel(ctx)
 	i := &idleTimer{d: d, cancel: cancel}
 	i.t = time.AfterFunc(d, func() {
-		i.over.Store(true)
+		i.over.Store(ctx.Err() == nil) // or the call had ended, as its caller has heard
 		cancel()
 	})
-	return ctx, i
+	return own, i
 }
 
 // cause is the end of the call as its caller should see it: to gRPC a stream that
