@@ -33,8 +33,9 @@ const ServiceConfig = `{"loadBalancingConfig":[{"` + Name + `":{}}]}`
 // are looked at: they stay until the calls that were decided for them end.
 const retireInterval = time.Second
 
-// longestPause bounds how long pickers may not know of the state of a connection.
-const longestPause = 100 * time.Millisecond
+// Pickers may not know of the state of a connection for longestPause at most;
+// those that cost next to nothing know at once.
+const shortestPause, longestPause = 2 * time.Millisecond, 100 * time.Millisecond
 
 func init() { grpcbalancer.Register(builder{}) }
 
@@ -224,7 +225,7 @@ func (b *meshBalancer) connChanged(addr string) {
 	if b.pace != nil {
 		return
 	}
-	if wait := b.pause - time.Since(b.told); wait > 0 {
+	if wait := b.pause - time.Since(b.told); wait > 0 && b.pause >= shortestPause {
 		b.pace = time.AfterFunc(wait, b.catchUp)
 		return
 	}

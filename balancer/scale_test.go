@@ -48,7 +48,7 @@ func crowd(t testing.TB, n int) (*meshBalancer, *channel) {
 // few pickers, and the last knows them all.
 func TestManyConnectionsAreCheap(t *testing.T) {
 	t.Parallel()
-	const n = 2000
+	const n = 5000
 	b, cc := crowd(t, n)
 	defer b.Close()
 	for _, state := range []connectivity.State{connectivity.Connecting, connectivity.Ready} {
