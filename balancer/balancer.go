@@ -33,6 +33,10 @@ const ServiceConfig = `{"loadBalancingConfig":[{"` + Name + `":{}}]}`
 // are looked at: they stay until the calls that were decided for them end.
 const retireInterval = time.Second
 
+// Pickers may not know of the state of a connection for longestPause at most;
+// those that cost next to nothing know at once.
+const shortestPause, longestPause = 2 * time.Millisecond, 100 * time.Millisecond
+
 func init() { grpcbalancer.Register(builder{}) }
 
 type builder struct{}
@@ -40,7 +44,7 @@ type builder struct{}
 func (builder) Name() string { return Name }
 
 func (builder) Build(cc grpcbalancer.ClientConn, _ grpcbalancer.BuildOptions) grpcbalancer.Balancer {
-	return &meshBalancer{cc: cc, conns: map[string]*conn{}}
+	return &meshBalancer{cc: cc, conns: map[string]*conn{}, stale: map[string]struct{}{}}
 }
 
 // meshBalancer owns the connections of one channel.
@@ -56,6 +60,12 @@ type meshBalancer struct {
 	timer   *time.Timer
 	pickers map[*snapshot.ClusterState]*clusterPicker
 	crowded bool // a connection was refused for the limits of its clusters
+
+	// Addresses whose state the pickers do not know yet, and when they are told.
+	stale map[string]struct{}
+	pace  *time.Timer // runs while there are stale ones; nil if it does not
+	told  time.Time   // when pickers were last made for stale ones
+	pause time.Duration
 
 	observers sync.Pool
 }
@@ -113,6 +123,9 @@ func (b *meshBalancer) Close() {
 	if b.timer != nil {
 		b.timer.Stop()
 	}
+	if b.pace != nil {
+		b.pace.Stop()
+	}
 	for _, c := range b.conns {
 		b.drop(c)
 	}
@@ -149,6 +162,7 @@ func (b *meshBalancer) rebuild() {
 	if len(b.retired) > 0 && b.timer == nil {
 		b.timer = time.AfterFunc(retireInterval, b.sweep)
 	}
+	clear(b.stale)
 	b.pickers = make(map[*snapshot.ClusterState]*clusterPicker, len(b.snap.Upstreams)+len(b.retired))
 	for _, u := range b.upstreams() {
 		b.pickers[u.State] = b.newClusterPicker(u)
@@ -202,17 +216,48 @@ func (b *meshBalancer) connect(p *clusterPicker) {
 	}
 }
 
-// connChanged rebuilds the pickers of the upstreams that name addr.
+// connChanged sees to it that the pickers of the upstreams that name addr learn
+// of its state: at once, or soon if they were made a short time ago. A picker
+// costs in proportion to its hosts, so that one for each change while thousands
+// of hosts are connected would cost minutes.
 func (b *meshBalancer) connChanged(addr string) {
+	b.stale[addr] = struct{}{}
+	if b.pace != nil {
+		return
+	}
+	if wait := b.pause - time.Since(b.told); wait > 0 && b.pause >= shortestPause {
+		b.pace = time.AfterFunc(wait, b.catchUp)
+		return
+	}
+	b.renew()
+}
+
+// catchUp is renew after a pause.
+func (b *meshBalancer) catchUp() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pace = nil
+	if !b.closed && len(b.stale) > 0 {
+		b.renew()
+	}
+}
+
+// renew makes the pickers of the upstreams that name stale addresses anew. The
+// pause that follows is so long that a fifth of the time goes into pickers.
+func (b *meshBalancer) renew() {
+	began := time.Now()
 	pickers := make(map[*snapshot.ClusterState]*clusterPicker, len(b.pickers))
 	for s, p := range b.pickers {
-		if slices.ContainsFunc(p.up.Hosts, func(h snapshot.Host) bool { return h.Address == addr }) {
+		if slices.ContainsFunc(p.up.Hosts, func(h snapshot.Host) bool { _, ok := b.stale[h.Address]; return ok }) {
 			p = b.newClusterPicker(p.up)
 		}
 		pickers[s] = p
 	}
+	clear(b.stale)
 	b.pickers = pickers
 	b.publish()
+	b.told = time.Now()
+	b.pause = min(4*b.told.Sub(began), longestPause)
 }
 
 // publish hands gRPC a picker over the present pickers of the clusters. The

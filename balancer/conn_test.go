@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,7 +18,9 @@ import (
 type channel struct {
 	grpcbalancer.ClientConn
 
-	made []*subConn
+	made    []*subConn
+	updates atomic.Int64
+	updated chan struct{} // one slot; nil: nobody waits
 }
 
 type subConn struct {
@@ -34,7 +37,13 @@ func (c *channel) NewSubConn(_ []grpcresolver.Address, o grpcbalancer.NewSubConn
 	return s, nil
 }
 
-func (c *channel) UpdateState(grpcbalancer.State) {}
+func (c *channel) UpdateState(grpcbalancer.State) {
+	c.updates.Add(1)
+	select {
+	case c.updated <- struct{}{}:
+	default:
+	}
+}
 
 func (s *subConn) Connect() { s.connects++ }
 
@@ -67,7 +76,7 @@ func TestCloseEndsEverything(t *testing.T) {
 func closes(t *testing.T, end func(*meshBalancer, *conn)) {
 	t.Helper()
 	cc := &channel{}
-	b := &meshBalancer{cc: cc, conns: map[string]*conn{}}
+	b := builder{}.Build(cc, grpcbalancer.BuildOptions{}).(*meshBalancer)
 	state := &snapshot.ClusterState{}
 	d := &demand{
 		pool:   snapshot.ConnectionPool{MaxDuration: time.Hour, MaxRequests: 2},
@@ -106,7 +115,7 @@ func closes(t *testing.T, end func(*meshBalancer, *conn)) {
 func TestPlainConnectionsAreKept(t *testing.T) {
 	t.Parallel()
 	cc := &channel{}
-	b := &meshBalancer{cc: cc, conns: map[string]*conn{}}
+	b := builder{}.Build(cc, grpcbalancer.BuildOptions{}).(*meshBalancer)
 	b.create("a", nil)
 	c := b.conns["a"]
 	for i := range 3 {

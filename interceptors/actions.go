@@ -3,6 +3,7 @@ package interceptors
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -229,6 +230,7 @@ func (c *call) stream(desc *grpc.StreamDesc, cc *grpc.ClientConn, method string,
 	var ctx context.Context = c
 	if a != nil && a.IdleTimeout > 0 {
 		ctx, s.idle = withIdleTimeout(c, a.IdleTimeout)
+		opts = s.idle.tell(opts)
 	}
 	ended := grpc.OnFinish(func(err error) {
 		s.editHeaderOptions(opts)
@@ -237,7 +239,7 @@ func (c *call) stream(desc *grpc.StreamDesc, cc *grpc.ClientConn, method string,
 	var err error
 	s.ClientStream, err = c.open(ctx, desc, cc, out.method, streamer, append(opts[:len(opts):len(opts)], ended))
 	if err != nil {
-		return nil, err
+		return nil, s.idle.cause(err)
 	}
 	return s, nil
 }
@@ -291,11 +293,8 @@ func (s *actionStream) CloseSend() error {
 // RecvMsg receives the next message.
 func (s *actionStream) RecvMsg(m any) error {
 	err := s.ClientStream.RecvMsg(m)
-	if s.idle.fired() {
-		return status.Error(codes.DeadlineExceeded, "stream idle timeout")
-	}
 	s.idle.touch()
-	return err
+	return s.idle.cause(err)
 }
 
 // Header returns the response's headers with the route's edits.
@@ -319,16 +318,34 @@ type idleTimer struct {
 }
 
 func withIdleTimeout(ctx context.Context, d time.Duration) (context.Context, *idleTimer) {
-	ctx, cancel := context.WithCancel(ctx)
+	own, cancel := context.WithCancel(ctx)
 	i := &idleTimer{d: d, cancel: cancel}
 	i.t = time.AfterFunc(d, func() {
-		i.over.Store(true)
+		i.over.Store(ctx.Err() == nil) // or the call had ended, as its caller has heard
 		cancel()
 	})
-	return ctx, i
+	return own, i
 }
 
-func (i *idleTimer) fired() bool { return i != nil && i.over.Load() }
+// cause is the end of the call as its caller should see it: to gRPC a stream that
+// stood still for too long was cancelled.
+func (i *idleTimer) cause(err error) error {
+	if i == nil || !i.over.Load() || status.Code(err) != codes.Canceled {
+		return err
+	}
+	return status.Error(codes.DeadlineExceeded, "stream idle timeout")
+}
+
+// tell has the caller's OnFinish options hear of the same end.
+func (i *idleTimer) tell(opts []grpc.CallOption) []grpc.CallOption {
+	opts = slices.Clone(opts)
+	for n, o := range opts {
+		if o, ok := o.(grpc.OnFinishCallOption); ok {
+			opts[n] = grpc.OnFinish(func(err error) { o.OnFinish(i.cause(err)) })
+		}
+	}
+	return opts
+}
 
 func (i *idleTimer) touch() {
 	if i != nil && !i.ended.Load() {

@@ -358,11 +358,13 @@ func TestStreamIdleTimeout(t *testing.T) {
 	f.serve(map[string][]string{"c": {s.Addr}}, xdstest.Route(func(r *routev3.Route) {
 		r.GetRoute().IdleTimeout = durationpb.New(50 * time.Millisecond)
 	}, "c"))
-	st, err := f.cc.NewStream(t.Context(), bidi, "/a.B/C")
+	ended := make(chan error, 2)
+	st, err := f.cc.NewStream(t.Context(), bidi, "/a.B/C", grpc.OnFinish(func(err error) { ended <- err }))
 	if err != nil {
 		t.Fatal(err)
 	}
 	wantCode(t, st.RecvMsg(&wrapperspb.StringValue{}), codes.DeadlineExceeded, "idle")
+	wantCode(t, <-ended, codes.DeadlineExceeded, "idle")
 }
 
 func TestRegexRewriteAndMirrorShare(t *testing.T) {

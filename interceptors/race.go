@@ -41,6 +41,7 @@ type race struct {
 	over    bool       // decided is closed; best and err are final
 	best    *attempt   // decided it; nil if no attempt did
 	err     error      // nil: best was answered
+	told    bool       // the caller hears of the end: the record is final
 }
 
 // attempt is one attempt. It has a record of its own, because it may run beside
@@ -208,7 +209,9 @@ func (r *race) win(a *attempt) bool {
 	if r.best != a {
 		return false
 	}
-	r.Picked, r.PickedHost = a.Picked, a.PickedHost
+	if !r.told {
+		r.Picked, r.PickedHost = a.Picked, a.PickedHost
+	}
 	return true
 }
 

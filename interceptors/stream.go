@@ -141,10 +141,14 @@ func (s *retriedStream) fail(a *attempt, err error) error {
 	for !a.closed { // the balancer has written down what it saw
 		s.news.Wait()
 	}
-	timedOut := a.timedOut && s.ctx.Err() == nil
+	timedOut := a.timedOut
 	s.mu.Unlock()
-	if timedOut {
+	switch ended := s.ctx.Err(); {
+	case !timedOut:
+	case ended == nil:
 		a.Last, err = perTryTimeout(), status.Error(codes.DeadlineExceeded, "per-try timeout")
+	case err == nil: // answered too late, and there is no time for another
+		err = status.FromContextError(ended).Err()
 	}
 	a.end(eofIsNil(err))
 	return err
@@ -221,6 +225,7 @@ func (s *retriedStream) end(err error) {
 		s.unwatch()
 	}
 	best := s.best
+	s.told = true
 	s.mu.Unlock()
 	if best != nil {
 		best.end(err)
@@ -232,12 +237,12 @@ func (s *retriedStream) end(err error) {
 
 // commit leaves the stream to the attempt that has sent most of what there is to
 // send, and reports whether the race is decided: without an open attempt it cannot
-// be. Of several such it is the youngest, for the others are known to be slow. The
-// caller holds mu.
+// be. Of several such it is the youngest, for the others are known to be slow. One
+// that has been heard wins by itself, or has failed. The caller holds mu.
 func (s *retriedStream) commit() bool {
 	var most *attempt
 	for _, a := range s.running {
-		if a.stream != nil && !a.closed && !a.timedOut && (most == nil || a.taken >= most.taken) {
+		if a.stream != nil && !a.closed && !a.heard && !a.timedOut && (most == nil || a.taken >= most.taken) {
 			most = a
 		}
 	}

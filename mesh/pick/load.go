@@ -8,6 +8,7 @@ package pick
 type level struct {
 	*priority
 	healthy, degraded []int32 // neither unhealthy nor ejected, and not failed to connect
+	unreachable       bool    // a host that is neither has failed to connect
 }
 
 func (l *level) count() int { return len(l.healthy) + len(l.degraded) }
@@ -34,13 +35,13 @@ func (p *Picker) levels() []level {
 		l.priority = &p.set.levels[i]
 		l.healthy = make([]int32, 0, len(l.hosts))
 		for _, host := range l.hosts {
-			if p.conns[host] == Failed {
-				continue
-			}
-			switch p.hosts[host].health() {
-			case Healthy:
+			switch health := p.hosts[host].health(); {
+			case health == Unhealthy:
+			case p.conns[host] == Failed:
+				l.unreachable = true
+			case health == Healthy:
 				l.healthy = append(l.healthy, host)
-			case Degraded:
+			case health == Degraded:
 				l.degraded = append(l.degraded, host)
 			}
 		}
@@ -181,10 +182,8 @@ func firstAvailable(levels []level) []portion {
 // connections: all are unhealthy or ejected, and there is no panic.
 func (p *Picker) unhealthy(levels []level) bool {
 	for i := range levels {
-		for _, host := range levels[i].hosts {
-			if p.config.PanicThreshold > 0 || p.hosts[host].health() != Unhealthy {
-				return false
-			}
+		if p.config.PanicThreshold > 0 || levels[i].unreachable || levels[i].count() > 0 {
+			return false
 		}
 	}
 	return true

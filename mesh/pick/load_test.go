@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -231,4 +233,30 @@ func TestSpillWaitsForConnections(t *testing.T) {
 	if got, want := p.Wants(), []int{0, 2, 3}; !slices.Equal(got, want) {
 		t.Errorf("Wants() = %v, want %v", got, want)
 	}
+}
+
+// TestVerdictWhileHostsComeBack builds views while hosts are ejected and come back:
+// with all connected, they are picked from, or all are ejected.
+func TestVerdictWhileHostsComeBack(t *testing.T) {
+	t.Parallel()
+	var state State
+	hosts := []Host{{State: &HostState{}, Weight: 1}, {State: &HostState{}, Weight: 1}}
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for i := range hosts {
+		wg.Go(func() {
+			for out := true; !stop.Load(); out = !out {
+				hosts[i].State.Ejected.Store(out)
+			}
+		})
+	}
+	for range 50_000 {
+		p := New(Config{}, &state, hosts, []ConnState{Ready, Ready}, 0)
+		if v := p.view.Load().verdict; v != Picked && v != NoHealthy {
+			t.Errorf("verdict %v", v)
+			break
+		}
+	}
+	stop.Store(true)
+	wg.Wait()
 }

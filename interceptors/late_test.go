@@ -1,0 +1,147 @@
+package interceptors
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/meshframe/meshframe/mesh"
+	"github.com/meshframe/meshframe/mesh/breaker"
+	"github.com/meshframe/meshframe/mesh/outcome"
+	"github.com/meshframe/meshframe/mesh/retry"
+	"github.com/meshframe/meshframe/mesh/snapshot"
+)
+
+// slowStream is an attempt whose events come when a test wants them.
+type slowStream struct {
+	grpc.ClientStream // nil
+
+	ctx    context.Context
+	header func() (metadata.MD, error)
+	recv   func() error
+}
+
+func (s *slowStream) Header() (metadata.MD, error) { return s.header() }
+
+func (s *slowStream) RecvMsg(any) error { return s.recv() }
+
+func (s *slowStream) Context() context.Context { return s.ctx }
+
+func (s *slowStream) Trailer() metadata.MD { return nil }
+
+// slow opens a stream with retries. Each attempt is reported as ended so long
+// after its context is.
+func slow(ctx context.Context, t *testing.T, ends time.Duration, attempt func(n int, s *slowStream), opts ...grpc.CallOption) (*call, grpc.ClientStream) {
+	t.Helper()
+	cc, err := grpc.NewClient("passthrough:///nowhere", grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cc.Close() })
+	c := &call{Context: ctx, client: &Client{}}
+	c.Decision.Retry = &retry.Policy{On: outcome.GRPCUnavailable, NumRetries: 1, PerTryTimeout: time.Minute}
+	c.Decision.Upstream = &snapshot.Upstream{State: &snapshot.ClusterState{}, Cluster: &snapshot.Cluster{Limits: breaker.NoLimits}}
+	n := 0
+	streamer := func(ctx context.Context, _ *grpc.StreamDesc, _ *grpc.ClientConn, _ string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		for _, o := range opts {
+			if o, ok := o.(grpc.OnFinishCallOption); ok {
+				context.AfterFunc(ctx, func() {
+					time.Sleep(ends)
+					o.OnFinish(status.FromContextError(ctx.Err()).Err())
+				})
+			}
+		}
+		s := &slowStream{ctx: ctx}
+		n++
+		attempt(n, s)
+		return s, nil
+	}
+	st, err := c.newRetriedStream(ctx, breaker.Permit{}, &grpc.StreamDesc{ServerStreams: true}, cc, "/a.B/C", streamer, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, st
+}
+
+// TestStreamAnsweredTooLateEnds has the headers arrive after the per-try timeout
+// and after the caller has given up.
+func TestStreamAnsweredTooLateEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 61*time.Second)
+		defer cancel()
+		_, st := slow(ctx, t, 0, func(_ int, s *slowStream) {
+			s.header = func() (metadata.MD, error) {
+				time.Sleep(2 * time.Minute)
+				return metadata.MD{}, nil
+			}
+		})
+		err := st.RecvMsg(&wrapperspb.StringValue{})
+		if status.Code(err) != codes.DeadlineExceeded {
+			t.Errorf("the stream ended with %v", err)
+		}
+	})
+}
+
+// TestStreamIsNotLeftToWhatFailed commits the stream while an attempt that has
+// failed is not at its end yet.
+func TestStreamIsNotLeftToWhatFailed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		_, st := slow(ctx, t, time.Second, func(n int, s *slowStream) {
+			s.header = func() (metadata.MD, error) { return nil, nil }
+			s.recv = func() error {
+				mesh.CallFrom(s.ctx).Last = outcome.OfGRPC(int32(codes.Unavailable))
+				return status.Error(codes.Unavailable, "refused further in")
+			}
+			if n == 2 {
+				s.header = func() (metadata.MD, error) { return metadata.MD{}, nil }
+				s.recv = func() error { return nil }
+			}
+		})
+		synctest.Wait()
+		if st.Trailer() != nil { // commits, if it can
+			t.Error("a trailer")
+		}
+		if err := st.RecvMsg(&wrapperspb.StringValue{}); err != nil {
+			t.Errorf("the stream was left to an attempt that ended with %v", err)
+		}
+		cancel()
+		time.Sleep(2 * time.Second)
+	})
+}
+
+// TestStreamAnsweredAfterTheEnd is for the race detector: what the caller's
+// options read is not written any more once they were called.
+func TestStreamAnsweredAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var c *call
+		ended := make(chan struct{})
+		c, st := slow(ctx, t, 0, func(_ int, s *slowStream) {
+			s.header = func() (metadata.MD, error) {
+				time.Sleep(2 * time.Second)
+				return metadata.MD{}, nil
+			}
+		}, grpc.OnFinish(func(error) {
+			if c.Picked != nil {
+				t.Error("picked")
+			}
+			close(ended)
+		}))
+		st.Context() // leaves the stream to the attempt
+		cancel()
+		<-ended
+		time.Sleep(3 * time.Second)
+	})
+}
