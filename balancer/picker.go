@@ -171,6 +171,9 @@ func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
 	default:
 		call.Last = outcome.OfGRPC(int32(codes.Unavailable))
 		call.Last.Conditions |= outcome.ConnectFailure
+		if in.OverrideStrict {
+			return grpcbalancer.PickResult{}, fmt.Errorf("cluster %q: the endpoint of the session, %s, cannot be used, and the session is strict", p.up.Name, d.Selection.SessionHost)
+		}
 		return grpcbalancer.PickResult{}, p.errUnavailable
 	}
 }

@@ -145,3 +145,19 @@ func TestStreamAnsweredAfterTheEnd(t *testing.T) {
 		time.Sleep(3 * time.Second)
 	})
 }
+
+// TestStreamEndsByTheCallsDeadline has the call's deadline pass between the
+// per-try timeout, which cancels the last attempt, and the end of that attempt.
+func TestStreamEndsByTheCallsDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Second)
+		defer cancel()
+		_, st := slow(ctx, t, 2*time.Second, func(_ int, s *slowStream) {
+			s.header = func() (metadata.MD, error) { <-s.ctx.Done(); return nil, nil }
+			s.recv = func() error { return status.FromContextError(s.ctx.Err()).Err() }
+		})
+		if err := st.RecvMsg(&wrapperspb.StringValue{}); status.Code(err) != codes.DeadlineExceeded {
+			t.Errorf("received %v", err)
+		}
+	})
+}

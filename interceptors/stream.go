@@ -147,7 +147,7 @@ func (s *retriedStream) fail(a *attempt, err error) error {
 	case !timedOut:
 	case ended == nil:
 		a.Last, err = perTryTimeout(), status.Error(codes.DeadlineExceeded, "per-try timeout")
-	case err == nil: // answered too late, and there is no time for another
+	default: // there is no time for another, which the call ends by
 		err = status.FromContextError(ended).Err()
 	}
 	a.end(eofIsNil(err))
