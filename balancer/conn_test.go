@@ -136,7 +136,7 @@ func TestPlainConnectionsAreKept(t *testing.T) {
 func TestAPickBesideANewConnectionFindsIt(t *testing.T) {
 	t.Parallel()
 	cc := &channel{}
-	b := &meshBalancer{cc: cc, conns: map[string]*conn{}}
+	b := builder{}.Build(cc, grpcbalancer.BuildOptions{}).(*meshBalancer)
 	b.create("a", nil)
 	c := b.conns["a"]
 	b.open(c)
