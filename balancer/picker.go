@@ -131,6 +131,7 @@ func (p *clusterPicker) setErrors(last error) {
 func plain(err error) error { return errors.New(err.Error()) }
 
 func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
+	call.Picked = nil // a pick before found its connection gone, and reached nobody
 	d := &call.Decision
 	in := pick.Input{Rand: rand.Uint64, Hash: d.Hash, HasHash: d.HasHash}
 	if p.timed {

@@ -188,12 +188,19 @@ func (c *call) decide(cc *grpc.ClientConn, method string, opts []grpc.CallOption
 		c.Decision.Upstream.State.Acquire()
 		c.acquired = true
 		if t.Snapshot() == s {
-			c.Observe = c.Decision.Retry != nil || c.Decision.Upstream.Cluster.Outlier != nil || c.Decision.Upstream.Gate != nil
+			c.observe()
 			return nil
 		}
 		c.Decision.Upstream.State.Release()
 		c.acquired = false
 	}
+}
+
+// observe has the balancer write down how attempts end, where something of the
+// decision wants to know.
+func (c *call) observe() {
+	d := &c.Decision
+	c.Observe = d.Retry != nil || d.Upstream.Cluster.Outlier != nil || d.Upstream.Gate != nil
 }
 
 // request is the call as the engine sees it.

@@ -225,6 +225,25 @@ func TestEdgeGateNoConnection(t *testing.T) {
 	}
 }
 
+// The breaker of a fallback cluster counts the calls that end there, though
+// nothing else of the call asks how it ends.
+func TestEdgeGateOfTheFallback(t *testing.T) {
+	bad := xdstest.NewServer(t, func(any, grpc.ServerStream) error { return status.Error(codes.Internal, "broken") })
+	f := newFixture(t, nil)
+	spare := xdstest.Cluster("spare")
+	spare.Metadata = gated(t, "3600s", 1)
+	f.Set(spare, xdstest.Endpoints("spare", bad.Addr), xdstest.Cluster("c"), xdstest.Endpoints("c"))
+	f.Set(xdstest.Routes(target, xdstest.Route(func(r *routev3.Route) {
+		r.Metadata = extension(t, map[string]any{"fallback": map[string]any{"cluster": "spare"}})
+	}, "c")), xdstest.Listener(target))
+	for range 20 {
+		_, _ = f.call(t.Context())
+	}
+	if n := bad.Calls.Load(); n != 10 {
+		t.Errorf("server saw %d calls", n)
+	}
+}
+
 // Hedge bypasses the gate.
 func TestEdgeHedgeGate(t *testing.T) {
 	bad := xdstest.NewServer(t, func(any, grpc.ServerStream) error { return status.Error(codes.Internal, "broken") })

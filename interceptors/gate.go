@@ -119,5 +119,6 @@ func (c *call) divert() bool {
 	c.donePending()
 	c.Decision.Upstream.State.Release()
 	c.Decision, c.Retries, c.Tried = d, 0, nil
+	c.observe()
 	return true
 }
