@@ -37,7 +37,8 @@ type retriedStream struct {
 	cc       *grpc.ClientConn
 	streamer grpc.Streamer
 	codec    frameCodec
-	finished atomic.Bool // the caller has been told how the call ended
+	finished atomic.Bool   // somebody ends the call
+	written  chan struct{} // closed when the caller's options have been written
 
 	// Guarded by mu.
 	news    *sync.Cond
@@ -61,7 +62,7 @@ func (c *call) newRetriedStream(ctx context.Context, permit breaker.Permit, desc
 	}
 	s := &retriedStream{permit: permit, desc: desc, method: method, cc: cc, streamer: streamer, codec: codec}
 	s.call, s.ctx, s.opts, s.hedge = c, ctx, opts, c.hedges()
-	s.try, s.settled, s.news = s.attempt, s.hear, sync.NewCond(&s.mu)
+	s.try, s.settled, s.news, s.written = s.attempt, s.hear, sync.NewCond(&s.mu), make(chan struct{})
 	s.start()
 	s.mu.Lock()
 	for !s.opened && !s.over {
@@ -214,9 +215,11 @@ func (s *retriedStream) watch(err error) {
 	}()
 }
 
-// end ends the call, once.
+// end ends the call, once. When it returns the caller's options have been written,
+// though their OnFinish may still run.
 func (s *retriedStream) end(err error) {
 	if !s.finished.CompareAndSwap(false, true) {
+		<-s.written
 		return
 	}
 	err = eofIsNil(err)
@@ -232,6 +235,7 @@ func (s *retriedStream) end(err error) {
 		best.out.copyOut(s.opts, nil)
 	}
 	s.release()
+	close(s.written)
 	finish(s.opts, err)
 }
 
