@@ -405,7 +405,7 @@ func TestPeakEWMAPrefersTheFast(t *testing.T) {
 	t.Parallel()
 	slow := xdstest.NewServer(t, func(srv any, ss grpc.ServerStream) error {
 		select {
-		case <-time.After(30 * time.Millisecond):
+		case <-time.After(300 * time.Millisecond):
 		case <-ss.Context().Done():
 		}
 		return xdstest.Answer("slow", nil)(srv, ss)
