@@ -266,7 +266,7 @@ func witnessAnswer(srv any, ss grpc.ServerStream) error {
 }
 
 // extension is our metadata on a cluster or route.
-func extension(t *testing.T, fields map[string]any) *corev3.Metadata {
+func extension(t testing.TB, fields map[string]any) *corev3.Metadata {
 	t.Helper()
 	s, err := structpb.NewStruct(fields)
 	if err != nil {

@@ -19,7 +19,6 @@ import (
 	grpcresolver "google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/meshframe/meshframe/balancer"
@@ -66,7 +65,7 @@ var policyCases = []policyCase{
 			a.HedgePolicy = &routev3.HedgePolicy{HedgeOnPerTryTimeout: true}
 			mirrorAt(0)(t, r)
 			hashBy("end-user")(t, r)
-			r.Metadata = extensionOf(t, map[string]any{"fallback": map[string]any{"cluster": "b"}})
+			r.Metadata = extension(t, map[string]any{"fallback": map[string]any{"cluster": "b"}})
 		},
 		cluster: func(_ testing.TB, c *clusterv3.Cluster) {
 			c.CircuitBreakers = &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
@@ -95,13 +94,13 @@ var policyCases = []policyCase{
 	{name: "mirror at 0 %", inactive: true, route: mirrorAt(0)},
 	{name: "mirror", route: mirrorAt(100), copies: 1},
 	{name: "rate limit", route: func(t testing.TB, r *routev3.Route) {
-		r.Metadata = extensionOf(t, map[string]any{"rate_limit": map[string]any{"maxTokens": 1e9, "tokensPerFill": 1e9, "fillInterval": "1s"}})
+		r.Metadata = extension(t, map[string]any{"rate_limit": map[string]any{"maxTokens": 1e9, "tokensPerFill": 1e9, "fillInterval": "1s"}})
 	}},
 	{name: "fallback", inactive: true, route: func(t testing.TB, r *routev3.Route) {
-		r.Metadata = extensionOf(t, map[string]any{"fallback": map[string]any{"cluster": "b"}})
+		r.Metadata = extension(t, map[string]any{"fallback": map[string]any{"cluster": "b"}})
 	}},
 	{name: "half-open breaker", cluster: func(t testing.TB, c *clusterv3.Cluster) {
-		c.Metadata = extensionOf(t, map[string]any{"half_open": map[string]any{"minVolume": 10, "errorPercent": 10, "window": "10s", "openFor": "10s", "probes": 1}})
+		c.Metadata = extension(t, map[string]any{"half_open": map[string]any{"minVolume": 10, "errorPercent": 10, "window": "10s", "openFor": "10s", "probes": 1}})
 	}},
 	{name: "circuit breaker limits", inactive: true, cluster: func(_ testing.TB, c *clusterv3.Cluster) {
 		c.CircuitBreakers = &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{MaxRequests: wrapperspb.UInt32(1000), MaxPendingRequests: wrapperspb.UInt32(10)}}}
@@ -148,15 +147,6 @@ func hashBy(header string) func(testing.TB, *routev3.Route) {
 		a.HashPolicy = []*routev3.RouteAction_HashPolicy{{PolicySpecifier: &routev3.RouteAction_HashPolicy_Header_{
 			Header: &routev3.RouteAction_HashPolicy_Header{HeaderName: header}}}}
 	})
-}
-
-func extensionOf(t testing.TB, fields map[string]any) *corev3.Metadata {
-	t.Helper()
-	s, err := structpb.NewStruct(fields)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{"meshframe": s}}
 }
 
 // BenchmarkCall measures what each policy costs a unary call between the caller
