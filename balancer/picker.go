@@ -16,6 +16,7 @@ import (
 	"github.com/meshframe/meshframe/mesh/outcome"
 	"github.com/meshframe/meshframe/mesh/pick"
 	"github.com/meshframe/meshframe/mesh/snapshot"
+	"github.com/meshframe/meshframe/mesh/stripe"
 )
 
 // picker is what gRPC asks for a connection. It is immutable; the counters it
@@ -133,7 +134,7 @@ func plain(err error) error { return errors.New(err.Error()) }
 func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
 	call.Picked = nil // a pick before found its connection gone, and reached nobody
 	d := &call.Decision
-	in := pick.Input{Rand: rand.Uint64, Hash: d.Hash, HasHash: d.HasHash}
+	in := pick.Input{Rand: rand.Uint64, Place: call.Place, Hash: d.Hash, HasHash: d.HasHash}
 	if p.timed {
 		in.Now = time.Now()
 	}
@@ -219,7 +220,7 @@ func (p *clusterPicker) picked(call *mesh.Call, i int, now time.Time) (grpcbalan
 		call.Pending = false
 		p.up.State.Breaker.DonePending()
 	}
-	if !p.admit(i, now) {
+	if !p.admit(call.Place, i, now) {
 		p.picker.Done(i)
 		return grpcbalancer.PickResult{}, p.overflow(call, "requests")
 	}
@@ -242,16 +243,16 @@ func (p *clusterPicker) picked(call *mesh.Call, i int, now time.Time) (grpcbalan
 
 // admit counts an attempt on host i against the limits of the cluster, and of
 // the one that the host is of.
-func (p *clusterPicker) admit(i int, now time.Time) bool {
-	if !p.up.State.Breaker.TryRequest(&p.up.Cluster.Limits) {
+func (p *clusterPicker) admit(at stripe.Place, i int, now time.Time) bool {
+	if !p.up.State.Breaker.TryRequest(&p.up.Cluster.Limits, at) {
 		return false
 	}
 	owner := p.hosts[i].owner
-	if owner == nil || owner.State.Breaker.TryRequest(&owner.Cluster.Limits) {
+	if owner == nil || owner.State.Breaker.TryRequest(&owner.Cluster.Limits, at) {
 		p.up.State.Breaker.Began(&p.up.Cluster.Limits, now)
 		return true
 	}
-	p.up.State.Breaker.DoneRequest()
+	p.up.State.Breaker.DoneRequest(&p.up.Cluster.Limits, at)
 	return false
 }
 
@@ -293,7 +294,7 @@ func (p *clusterPicker) overflow(call *mesh.Call, what string) error {
 func (p *clusterPicker) doneFunc(i int) func(grpcbalancer.DoneInfo) {
 	return func(info grpcbalancer.DoneInfo) {
 		p.picker.Done(i)
-		p.release(i)
+		p.release(stripe.Here(), i)
 		if p.up.Cluster.Outlier != nil && started(info) {
 			a := attemptOf(info)
 			p.report(i, &a)
@@ -303,7 +304,7 @@ func (p *clusterPicker) doneFunc(i int) func(grpcbalancer.DoneInfo) {
 
 // observe is the end of an attempt whose call wants to know how it ended.
 func (p *clusterPicker) observe(call *mesh.Call, i int, info grpcbalancer.DoneInfo) {
-	p.release(i)
+	p.release(call.Place, i)
 	if !started(info) {
 		return
 	}
@@ -329,9 +330,9 @@ func (p *clusterPicker) measure(i int, began time.Time, info grpcbalancer.DoneIn
 }
 
 // release gives back the attempt's places among the limits.
-func (p *clusterPicker) release(i int) {
-	p.up.State.Breaker.DoneRequest()
+func (p *clusterPicker) release(at stripe.Place, i int) {
+	p.up.State.Breaker.DoneRequest(&p.up.Cluster.Limits, at)
 	if owner := p.hosts[i].owner; owner != nil {
-		owner.State.Breaker.DoneRequest()
+		owner.State.Breaker.DoneRequest(&owner.Cluster.Limits, at)
 	}
 }

@@ -95,7 +95,7 @@ func (c *call) release() {
 	c.donePending()
 	if c.acquired {
 		c.acquired = false
-		c.Decision.Upstream.State.Release()
+		c.Decision.Upstream.State.Release(c.Place)
 	}
 	c.endFault()
 	if c.cancel != nil {

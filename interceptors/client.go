@@ -185,13 +185,13 @@ func (c *call) decide(cc *grpc.ClientConn, method string, opts []grpc.CallOption
 		if c.Decision.Upstream == nil {
 			return status.Errorf(codes.Unavailable, "%s: the route of %s forwards nothing (it is one for servers)", t.Name(), method)
 		}
-		c.Decision.Upstream.State.Acquire()
+		c.Place = c.Decision.Upstream.State.Acquire()
 		c.acquired = true
 		if t.Snapshot() == s {
 			c.observe()
 			return nil
 		}
-		c.Decision.Upstream.State.Release()
+		c.Decision.Upstream.State.Release(c.Place)
 		c.acquired = false
 	}
 }

@@ -115,9 +115,10 @@ func (c *call) divert() bool {
 	if s == nil || !c.client.engine.DecideFallback(s, &c.Decision, &d) {
 		return false
 	}
-	d.Upstream.State.Acquire()
+	at := d.Upstream.State.Acquire()
 	c.donePending()
-	c.Decision.Upstream.State.Release()
+	c.Decision.Upstream.State.Release(c.Place)
+	c.Place = at
 	c.Decision, c.Retries, c.Tried = d, 0, nil
 	c.observe()
 	return true

@@ -94,7 +94,7 @@ func (c *call) newShadow(d mesh.Decision, stats *mirror.Stats, codec frameCodec,
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context), timeout)
 	k := &call{Context: ctx, client: c.client}
 	k.Decision = d
-	k.Decision.Upstream.State.Acquire()
+	k.Place = k.Decision.Upstream.State.Acquire()
 	k.acquired = true
 	k.Observe = d.Upstream.Cluster.Outlier != nil
 	var out results

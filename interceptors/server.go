@@ -17,6 +17,7 @@ import (
 	"github.com/meshframe/meshframe/mesh/fault"
 	"github.com/meshframe/meshframe/mesh/ratelimit"
 	"github.com/meshframe/meshframe/mesh/snapshot"
+	"github.com/meshframe/meshframe/mesh/stripe"
 )
 
 // Server is the server side of one mesh member. Its methods are interceptors
@@ -92,10 +93,11 @@ func (s *Server) apply(ctx context.Context, p *serverPolicy, method string) (don
 		return nil, status.Error(codeOfRefusal(p.limiter.Policy().Status), "rate limited by the server")
 	}
 	if p.limits != nil {
-		if !s.active.TryRequest(p.limits) {
+		at := stripe.Here()
+		if !s.active.TryRequest(p.limits, at) {
 			return nil, status.Error(codes.Unavailable, "the server sheds load: too many calls at once")
 		}
-		done = s.active.DoneRequest
+		done = func() { s.active.DoneRequest(p.limits, at) }
 	}
 	if p.fault == nil {
 		return done, nil

@@ -157,16 +157,16 @@ func BenchmarkCall(b *testing.B) {
 		ok := &outcome.Attempt{HTTPStatus: 200}
 		for pb.Next() {
 			e.Decide(s, benchRequest, &d)
-			d.Upstream.State.Acquire()
-			if !d.Upstream.State.Breaker.TryRequest(&d.Upstream.Cluster.Limits) {
+			at := d.Upstream.State.Acquire()
+			if !d.Upstream.State.Breaker.TryRequest(&d.Upstream.Cluster.Limits, at) {
 				b.Error("refused")
 			}
 			p := pickers[d.Upstream]
 			host, _ := p.Pick(in)
 			p.Done(host)
 			e.Report(d.Upstream, host, ok, now)
-			d.Upstream.State.Breaker.DoneRequest()
-			d.Upstream.State.Release()
+			d.Upstream.State.Breaker.DoneRequest(&d.Upstream.Cluster.Limits, at)
+			d.Upstream.State.Release(at)
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/meshframe/meshframe/mesh/outcome"
 	"github.com/meshframe/meshframe/mesh/pick"
 	"github.com/meshframe/meshframe/mesh/snapshot"
+	"github.com/meshframe/meshframe/mesh/stripe"
 )
 
 // Call is the record of one call, from decision to outcome. The edge that
@@ -33,6 +34,8 @@ type Call struct {
 	Pending bool
 	// Retries is how many attempts came before the present one.
 	Retries uint32
+	// Place is where the call is counted.
+	Place stripe.Place
 	// PickedHost is the index of the host that the present attempt was sent to.
 	PickedHost int32
 	// Tried are the hosts of the attempts that failed.
@@ -67,7 +70,7 @@ func CallFrom(ctx context.Context) *Call {
 // Fork returns the record of an attempt at the call that may run beside others:
 // what it writes down concerns it alone.
 func (c *Call) Fork() Call {
-	return Call{Decision: c.Decision, Observe: c.Observe, Retries: c.Retries, Tried: slices.Clone(c.Tried)}
+	return Call{Decision: c.Decision, Observe: c.Observe, Place: c.Place, Retries: c.Retries, Tried: slices.Clone(c.Tried)}
 }
 
 // Settle makes Last final and reports it: as it is if last is nil, else as

@@ -2,6 +2,7 @@ package mesh_test
 
 import (
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -17,7 +18,7 @@ import (
 )
 
 // sharedClusters are the options of a cluster that many goroutines call: every
-// policy, and what a call counts besides. The gate by error ratio is not among
+// policy, and what a call counts besides (after "and": of the route). The gate by error ratio is not among
 // them: it locks, for the routes that ask for it (see package breaker).
 var sharedClusters = map[string]string{
 	"round_robin":   "lb=round_robin",
@@ -30,6 +31,7 @@ var sharedClusters = map[string]string{
 	"limits":        "lb=round_robin max_requests=1000 max_pending=1000 max_retries=1000",
 	"budget":        "lb=round_robin retry_budget=20%,3,1s",
 	"outliers":      "lb=round_robin consecutive=5 gateway=5 local=5 success_rate_volume=5 failure_percentage=90 interval=1h",
+	"rate_limit":    "lb=round_robin and limit=1000000000/1s",
 	"sessions":      "lb=round_robin session=header:x-session",
 }
 
@@ -47,7 +49,8 @@ type shared struct {
 func newShared(t testing.TB, options string) *shared {
 	t.Helper()
 	c := enginetest.NewConfig("reviews:9080")
-	lines := "host vh reviews:9080\nroute r -> c hash=header:x-user timeout=1s retry=5xx*2 limit=1000000000/1s\n" +
+	options, limit, _ := strings.Cut(options, " and ")
+	lines := "host vh reviews:9080\nroute r -> c hash=header:x-user timeout=1s retry=5xx*2 " + limit + "\n" +
 		"cluster c " + options + "\nendpoints c"
 	conns := make([]pick.ConnState, 50)
 	for i := range conns {
@@ -76,17 +79,16 @@ func (s *shared) call(d *mesh.Decision, r *mesh.Request, n int) error {
 		return fmt.Errorf("the call was refused: %w", d.Err)
 	}
 	b, limits := &d.Upstream.State.Breaker, &d.Upstream.Cluster.Limits
-	d.Upstream.State.Acquire()
-	defer d.Upstream.State.Release()
-	in := pick.Input{Rand: s.engine.Rand, Now: s.now, Hash: d.Hash, HasHash: d.HasHash}
+	at := d.Upstream.State.Acquire()
+	defer d.Upstream.State.Release(at)
+	in := pick.Input{Place: at, Rand: s.engine.Rand, Now: s.now, Hash: d.Hash, HasHash: d.HasHash}
 	if d.Selection != nil {
 		in.Override = d.Upstream.Override(d.Selection.SessionHost)
 	}
 	for attempt := range 2 {
-		if !b.TryPending(limits) || !b.TryRequest(limits) {
+		if !b.TryRequest(limits, at) {
 			return fmt.Errorf("attempt %d was refused by a limit", attempt)
 		}
-		b.DonePending()
 		b.Began(limits, s.now)
 		host, v := s.picker.Pick(&in)
 		if v != pick.Picked {
@@ -97,7 +99,7 @@ func (s *shared) call(d *mesh.Decision, r *mesh.Request, n int) error {
 			a = outcome.OfGRPC(14)
 		}
 		s.picker.DoneAfter(host, s.now, time.Duration(n%7)*time.Millisecond, a.Failed())
-		b.DoneRequest()
+		b.DoneRequest(limits, at)
 		s.engine.Report(d.Upstream, host, &a, s.now)
 		if !d.Retry.Retriable(&a) || !b.TryRetry(limits, s.now) {
 			return nil
@@ -210,21 +212,46 @@ func TestASharedLockIsFound(t *testing.T) {
 	}
 }
 
-// BenchmarkShared is a call to one cluster by as many goroutines as there are
-// processors: run it with -cpu 1,2,4.
+// BenchmarkShared is what it costs that processors call the same cluster: batches
+// of calls by all of them to one cluster, and to one each, in turn. Run it with as
+// many processors as there are: x-private is 1 where they do not feel each other.
 func BenchmarkShared(b *testing.B) {
-	for name, options := range sharedClusters {
+	for _, name := range slices.Sorted(maps.Keys(sharedClusters)) {
 		b.Run(name, func(b *testing.B) {
-			s := newShared(b, options)
-			b.RunParallel(func(pb *testing.PB) {
-				var d mesh.Decision
-				r := sharedRequest(0)
-				for n := 1; pb.Next(); n++ {
-					if err := s.call(&d, r, n); err != nil {
-						b.Error(err)
-					}
-				}
-			})
+			one, each := newShared(b, sharedClusters[name]), make([]*shared, runtime.GOMAXPROCS(0))
+			for i := range each {
+				each[i] = newShared(b, sharedClusters[name])
+			}
+			var together, apart time.Duration
+			for b.Loop() {
+				together += callFromAll(b, func(int) *shared { return one })
+				apart += callFromAll(b, func(i int) *shared { return each[i] })
+			}
+			b.ReportMetric(float64(together.Nanoseconds())/float64(b.N*callsOfBatch), "ns/call")
+			b.ReportMetric(float64(together)/float64(apart), "x-private")
 		})
 	}
+}
+
+// callsOfBatch is how many calls a processor makes in a batch of BenchmarkShared.
+const callsOfBatch = 2000
+
+// callFromAll makes a batch of calls from each processor to the cluster that it is
+// given, and returns how long they take.
+func callFromAll(b *testing.B, cluster func(processor int) *shared) time.Duration {
+	var wg sync.WaitGroup
+	start := time.Now()
+	for i := range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			var d mesh.Decision
+			r := sharedRequest(0)
+			for n := range callsOfBatch {
+				if err := cluster(i).call(&d, r, n+1); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return time.Since(start)
 }

@@ -43,16 +43,16 @@ func TestCallPathAllocatesNothing(t *testing.T) {
 		if n := testing.AllocsPerRun(200, func() {
 			e.Decide(s, benchRequest, &d)
 			u := d.Upstream
-			u.State.Acquire()
-			u.State.Breaker.TryRequest(&u.Cluster.Limits)
+			at := u.State.Acquire()
+			u.State.Breaker.TryRequest(&u.Cluster.Limits, at)
 			for i := range attempts {
 				host, _ := pickers[u].Pick(in)
 				pickers[u].Done(host)
 				e.Report(u, host, &attempts[i], now)
 				d.Retry.Retriable(&attempts[i])
 			}
-			u.State.Breaker.DoneRequest()
-			u.State.Release()
+			u.State.Breaker.DoneRequest(&u.Cluster.Limits, at)
+			u.State.Release(at)
 		}); n != 0 {
 			t.Errorf("%s: a call allocates %v times", c.name, n)
 		}
@@ -190,12 +190,12 @@ func call(e *mesh.Engine, s *snapshot.Snapshot) error {
 		return d.Err
 	}
 	u := d.Upstream
-	u.State.Acquire()
-	defer u.State.Release()
-	if !u.State.Breaker.TryRequest(&u.Cluster.Limits) {
+	at := u.State.Acquire()
+	defer u.State.Release(at)
+	if !u.State.Breaker.TryRequest(&u.Cluster.Limits, at) {
 		return errors.New("refused by a limit")
 	}
-	defer u.State.Breaker.DoneRequest()
+	defer u.State.Breaker.DoneRequest(&u.Cluster.Limits, at)
 	p := u.NewPicker([]pick.ConnState{pick.Ready, pick.Ready})
 	host, v := p.Pick(&pick.Input{Rand: e.Rand})
 	if v != pick.Picked {

@@ -33,18 +33,18 @@ var rules = []rule{
 	// The engine.
 	{
 		packages: []string{"mesh/breaker"},
-		own:      []string{"mesh/outcome"}, outside: append([]string{"github.com/sony/gobreaker/v2"}, pureModules...), pure: true,
+		own:      []string{"mesh/outcome", "mesh/stripe"}, outside: append([]string{"github.com/sony/gobreaker/v2"}, pureModules...), pure: true,
 	},
 	{
 		packages: []string{"mesh/route", "mesh/pick", "mesh/retry", "mesh/fault", "mesh/outlier", "mesh/ratelimit", "mesh/mirror"},
-		own:      []string{"mesh/outcome"}, outside: pureModules, pure: true,
+		own:      []string{"mesh/outcome", "mesh/stripe"}, outside: pureModules, pure: true,
 	},
-	{packages: []string{"mesh/outcome"}, pure: true},
+	{packages: []string{"mesh/outcome", "mesh/stripe"}, pure: true},
 	{
 		packages: []string{"mesh/snapshot"},
 		own: []string{
 			"mesh/route", "mesh/pick", "mesh/retry", "mesh/fault", "mesh/breaker", "mesh/outlier", "mesh/ratelimit", "mesh/mirror",
-			"mesh/outcome",
+			"mesh/outcome", "mesh/stripe",
 		},
 		outside: pureModules, pure: true,
 	},

@@ -147,7 +147,7 @@ func TestBudget(t *testing.T) {
 	} {
 		s := &State{}
 		for range test.requests {
-			s.TryRequest(limits)
+			s.TryRequest(limits, 0)
 		}
 		for range test.pending {
 			s.TryPending(limits)
@@ -170,7 +170,7 @@ func TestBudget(t *testing.T) {
 	}
 	s := &State{}
 	for range 10 {
-		s.TryRequest(limits)
+		s.TryRequest(limits, 0)
 	}
 	if s.TryRetry(&Limits{HasBudget: true, BudgetPercent: 5}, time.Time{}) {
 		t.Error("half a retry was admitted")

@@ -3,6 +3,8 @@ package breaker
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/meshframe/meshframe/mesh/stripe"
 )
 
 // State counts what a cluster has in use. It holds its limits exactly: however
@@ -15,7 +17,9 @@ import (
 // enough has ended.
 type State struct {
 	requests, pending, retries, connections gauge
-	begun                                   recent // attempts, where the budget has an interval
+
+	unlimited stripe.Gauge // attempts that no limit was for
+	begun     recent       // attempts, where the budget has an interval
 }
 
 // TryConnection admits one connection unless Limits.MaxConnections are open. If
@@ -30,9 +34,17 @@ func (s *State) AddConnection() { s.connections.try(Unlimited) }
 // DoneConnection ends what TryConnection admitted or AddConnection counted.
 func (s *State) DoneConnection() { s.connections.done() }
 
-// TryRequest admits one attempt unless Limits.MaxRequests are active. If it
-// returns true the caller must call DoneRequest when the attempt has ended.
-func (s *State) TryRequest(l *Limits) bool { return s.requests.try(l.MaxRequests) }
+// TryRequest admits one attempt unless Limits.MaxRequests are active; where they are
+// Unlimited, it is counted at a place of its own. If it
+// returns true the caller must call DoneRequest with the same limits when the
+// attempt has ended.
+func (s *State) TryRequest(l *Limits, at stripe.Place) bool {
+	if l.MaxRequests == Unlimited {
+		s.unlimited.Begin(at)
+		return true
+	}
+	return s.requests.tryBeside(&s.unlimited, l.MaxRequests)
+}
 
 // Began notes at what time an attempt began that TryRequest admitted. Only
 // budgets with an interval ask for it.
@@ -43,7 +55,13 @@ func (s *State) Began(l *Limits, now time.Time) {
 }
 
 // DoneRequest ends what TryRequest admitted.
-func (s *State) DoneRequest() { s.requests.done() }
+func (s *State) DoneRequest(l *Limits, at stripe.Place) {
+	if l.MaxRequests == Unlimited {
+		s.unlimited.End(at)
+		return
+	}
+	s.requests.done()
+}
 
 // TryPending admits one attempt to wait for a connection unless
 // Limits.MaxPendingRequests wait. If it returns true the caller must call
@@ -77,7 +95,7 @@ func (s *State) budget(l *Limits, now time.Time) uint32 {
 func (s *State) DoneRetry() { s.retries.done() }
 
 // Requests is the number of active attempts.
-func (s *State) Requests() int64 { return s.requests.n.Load() }
+func (s *State) Requests() int64 { return s.requests.n.Load() + s.unlimited.Load() }
 
 // Pending is the number of attempts that wait for a connection.
 func (s *State) Pending() int64 { return s.pending.n.Load() }
@@ -99,9 +117,19 @@ func (g *gauge) try(limit uint32) bool {
 		g.n.Add(1)
 		return true
 	}
+	return g.add(int64(limit))
+}
+
+// tryBeside is try where what others have begun without a limit counts, too. It
+// is what came before there was a limit, and becomes less.
+func (g *gauge) tryBeside(others *stripe.Gauge, limit uint32) bool {
+	return g.add(int64(limit) - others.Load())
+}
+
+func (g *gauge) add(limit int64) bool {
 	for {
 		n := g.n.Load()
-		if n >= int64(limit) {
+		if n >= limit {
 			return false
 		}
 		if g.n.CompareAndSwap(n, n+1) {

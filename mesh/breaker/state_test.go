@@ -19,7 +19,7 @@ func TestLimitsAreExact(t *testing.T) {
 		done func()
 		used func() int64
 	}{
-		"requests":    {s.TryRequest, s.DoneRequest, s.Requests},
+		"requests":    {func(l *Limits) bool { return s.TryRequest(l, 0) }, func() { s.DoneRequest(limits, 0) }, s.Requests},
 		"pending":     {s.TryPending, s.DonePending, s.Pending},
 		"retries":     {func(l *Limits) bool { return s.TryRetry(l, time.Time{}) }, s.DoneRetry, s.Retries},
 		"connections": {s.TryConnection, s.DoneConnection, s.Connections},
@@ -60,7 +60,7 @@ func TestRoomIsNeverRefused(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 16 {
 			wg.Go(func() {
-				if s.TryRequest(limits) {
+				if s.TryRequest(limits, 0) {
 					admitted.Add(1)
 				}
 			})
@@ -74,19 +74,19 @@ func TestRoomIsNeverRefused(t *testing.T) {
 
 func TestLimitValues(t *testing.T) {
 	s := &State{}
-	if s.TryRequest(&Limits{}) {
+	if s.TryRequest(&Limits{}, 0) {
 		t.Error("a zero limit admits")
 	}
 	for range 3 {
-		if !s.TryRequest(&NoLimits) {
+		if !s.TryRequest(&NoLimits, 0) {
 			t.Fatal("no limit refuses")
 		}
 	}
-	if s.TryRequest(&Limits{MaxRequests: 3}) {
+	if s.TryRequest(&Limits{MaxRequests: 3}, 0) {
 		t.Error("three active of three, and one more is admitted")
 	}
-	s.DoneRequest()
-	if !s.TryRequest(&Limits{MaxRequests: 3}) {
+	s.DoneRequest(&NoLimits, 0)
+	if !s.TryRequest(&Limits{MaxRequests: 3}, 0) {
 		t.Error("two active of three, and one more is refused")
 	}
 }
@@ -178,12 +178,12 @@ func TestBudgetIntervalChanges(t *testing.T) {
 // TestBudgetsWithoutAnInterval keep no account of what began.
 func TestBudgetsWithoutAnInterval(t *testing.T) {
 	s, limits := &State{}, &Limits{HasBudget: true, BudgetPercent: 100, MaxRequests: 9}
-	s.TryRequest(limits)
+	s.TryRequest(limits, 0)
 	s.Began(limits, time.Unix(0, 0))
 	if got := s.budget(limits, time.Unix(0, 0)); got != 1 {
 		t.Errorf("the budget is %d with one attempt active", got)
 	}
-	s.DoneRequest()
+	s.DoneRequest(limits, 0)
 	if got := s.budget(limits, time.Unix(0, 0)); got != 0 {
 		t.Errorf("the budget is %d with none active", got)
 	}
@@ -192,10 +192,10 @@ func TestBudgetsWithoutAnInterval(t *testing.T) {
 func TestTryAllocatesNothing(t *testing.T) {
 	s, limits := &State{}, &Limits{MaxRequests: 1, HasBudget: true, BudgetInterval: time.Second}
 	if n := testing.AllocsPerRun(100, func() {
-		s.TryRequest(limits)
+		s.TryRequest(limits, 0)
 		s.Began(limits, time.Unix(0, 0))
 		s.TryRetry(limits, time.Unix(0, 0))
-		s.DoneRequest()
+		s.DoneRequest(limits, 0)
 	}); n != 0 {
 		t.Errorf("TryRequest allocates %v times", n)
 	}

@@ -22,22 +22,22 @@ type Host struct {
 	returned   bool          // came back in the present sweep
 }
 
-// window counts the attempts since the last sweep.
-type window struct{ total, success atomic.Uint64 }
+// window counts the attempts since the last sweep: all in its upper half, the good
+// ones in the lower.
+type window struct{ counts atomic.Uint64 }
 
 func (w *window) add(success bool) {
-	w.total.Add(1)
+	n := uint64(1) << 32
 	if success {
-		w.success.Add(1)
+		n++
 	}
+	w.counts.Add(n)
 }
 
-// take returns the counts and starts anew. An attempt that is being added is
-// counted in one window or the other.
+// take returns the counts and starts anew.
 func (w *window) take() rate {
-	success := w.success.Swap(0)
-	total := w.total.Swap(0)
-	return rate{total: total, success: min(success, total)}
+	counts := w.counts.Swap(0)
+	return rate{total: counts >> 32, success: counts & (1<<32 - 1)}
 }
 
 // rate is what a window held.

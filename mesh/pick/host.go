@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 	"weak"
+
+	"github.com/meshframe/meshframe/mesh/stripe"
 )
 
 // Health is the health of a host as the control plane reports it.
@@ -81,9 +83,9 @@ func (s *HostState) SetSince(t time.Time) { s.since.Store(t.UnixNano()) }
 // State is the live state of a cluster: it lets pickers go on where the
 // previous one stopped and tells them of ejections. It must not be copied.
 type State struct {
-	next    atomic.Uint64 // position in the rotation
-	changes atomic.Uint64 // counts changes of any HostState.Ejected
-	seed    uint64        // chooses subsets
+	next    stripe.Sequence // position in the rotation
+	changes atomic.Uint64   // counts changes of any HostState.Ejected
+	seed    uint64          // chooses subsets
 
 	// What pickers computed and others of the same hosts can use, as long as one
 	// of them lives.
@@ -95,7 +97,7 @@ type State struct {
 // Seed sets where rotations start and which subsets are chosen. It is meant for
 // a new State, so that many clients do not all begin with the same host.
 func (s *State) Seed(n uint64) {
-	s.next.Store(n)
+	s.next.Start(n)
 	s.seed = n
 }
 

@@ -51,7 +51,7 @@ func (p *Picker) leastRequest(w *view, in *Input) int {
 func (p *Picker) leastBiased(w *view, in *Input) int {
 	bias := p.config.ActiveRequestBias
 	if !(bias > 0) { // NaN too
-		return p.settle(w, in, w.rotate(p.state.next.Add(1)-1))
+		return p.settle(w, in, w.rotate(p.state.next.Next(in.Place)))
 	}
 	share := below(in.Rand, w.total)
 	chosen := p.settle(w, in, share)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/meshframe/meshframe/mesh/stripe"
 )
 
 // Verdict says what came of a pick.
@@ -50,6 +52,8 @@ func (v Verdict) String() string {
 // Input is what one pick depends on.
 type Input struct {
 	Rand func() uint64
+	// Place is where the call is counted.
+	Place stripe.Place
 	// Now is the present, for slow start and PeakEWMA; others do not read it.
 	// Without it there is no slow start and averages do not decay.
 	Now time.Time
@@ -155,7 +159,7 @@ func (p *Picker) special(w *view, in *Input) (choose *view, host int, v Verdict)
 	}
 	switch {
 	case w.verdict != Picked:
-		return nil, p.wait(w), w.verdict
+		return nil, p.wait(w, in), w.verdict
 	case w.buckets != nil:
 		host, v = p.hashed(w, in)
 		return nil, host, v
@@ -222,16 +226,16 @@ func (p *Picker) Wants() []int {
 }
 
 // wait names the host to connect, for the verdict Connect: idle hosts in turn.
-func (p *Picker) wait(w *view) int {
+func (p *Picker) wait(w *view, in *Input) int {
 	if w.verdict != Connect {
 		return -1
 	}
-	return int(p.turn(w.hosts))
+	return int(p.turn(w.hosts, in))
 }
 
 // turn returns the hosts of a list one after the other.
-func (p *Picker) turn(hosts []int32) int32 {
-	return hosts[(p.state.next.Add(1)-1)%uint64(len(hosts))]
+func (p *Picker) turn(hosts []int32, in *Input) int32 {
+	return hosts[p.state.next.Next(in.Place)%uint64(len(hosts))]
 }
 
 func (p *Picker) choose(w *view, in *Input) int {
@@ -244,7 +248,7 @@ func (p *Picker) choose(w *view, in *Input) int {
 	case Random:
 		share = below(in.Rand, w.total)
 	default:
-		share = w.rotate(p.state.next.Add(1) - 1)
+		share = w.rotate(p.state.next.Next(in.Place))
 	}
 	if p.config.SlowStart != nil {
 		return p.settle(w, in, share)

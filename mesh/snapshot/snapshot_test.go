@@ -124,7 +124,7 @@ func TestStateLivesAsLongAsItIsNamed(t *testing.T) {
 	if e.Clusters() != 1 {
 		t.Errorf("%d clusters have state, one target is left", e.Clusters())
 	}
-	ua.State.Acquire()
+	at := ua.State.Acquire()
 	e.Drop("ratings:9080")
 	e.Drop("ratings:9080")
 	if e.Clusters() != 1 || !ua.State.InUse() {
@@ -134,7 +134,8 @@ func TestStateLivesAsLongAsItIsNamed(t *testing.T) {
 		t.Error("a cluster that a call still uses came back with new state")
 	}
 	e.Drop("reviews:9080")
-	if !ua.State.Release() || e.Clusters() != 0 {
+	ua.State.Release(at)
+	if e.Clusters() != 0 {
 		t.Errorf("%d clusters have state, nothing is left", e.Clusters())
 	}
 }

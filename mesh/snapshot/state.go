@@ -10,6 +10,7 @@ import (
 	"github.com/meshframe/meshframe/mesh/mirror"
 	"github.com/meshframe/meshframe/mesh/outlier"
 	"github.com/meshframe/meshframe/mesh/pick"
+	"github.com/meshframe/meshframe/mesh/stripe"
 )
 
 // HostState is the live state of one endpoint of a cluster. It must not be
@@ -28,7 +29,7 @@ type ClusterState struct {
 	// Mirrored counts the copies of calls that were sent to the cluster.
 	Mirrored mirror.Stats
 
-	calls    atomic.Int64
+	calls    stripe.Gauge
 	rotation pick.State
 	detector *outlier.Detector
 
@@ -42,11 +43,16 @@ type ClusterState struct {
 	gate     *breaker.Gate
 }
 
-// Acquire notes a call that holds a decision for the cluster; Release ends it.
-func (s *ClusterState) Acquire() { s.calls.Add(1) }
+// Acquire notes a call that holds a decision for the cluster; Release ends it. The
+// call has what else it counts counted at the same place.
+func (s *ClusterState) Acquire() (at stripe.Place) {
+	at = stripe.Here()
+	s.calls.Begin(at)
+	return at
+}
 
-// Release ends what Acquire began and reports whether it was the last call.
-func (s *ClusterState) Release() (last bool) { return s.calls.Add(-1) == 0 }
+// Release ends what Acquire began.
+func (s *ClusterState) Release(at stripe.Place) { s.calls.End(at) }
 
 // InUse reports whether any call holds a decision for the cluster.
 func (s *ClusterState) InUse() bool { return s.calls.Load() > 0 }

@@ -486,7 +486,7 @@ func (s *script) try(w words) ([]string, error) {
 	b, limits := &u.State.Breaker, &u.Cluster.Limits
 	try := map[string]func() bool{
 		"request": func() bool {
-			admitted := b.TryRequest(limits)
+			admitted := b.TryRequest(limits, 0)
 			if admitted {
 				b.Began(limits, s.now)
 			}
@@ -518,7 +518,7 @@ func (s *script) done(w words) ([]string, error) {
 		return nil, err
 	}
 	b := &u.State.Breaker
-	done := map[string]func(){"request": b.DoneRequest, "pending": b.DonePending, "retry": b.DoneRetry}[kind]
+	done := map[string]func(){"request": func() { b.DoneRequest(&u.Cluster.Limits, 0) }, "pending": b.DonePending, "retry": b.DoneRetry}[kind]
 	if done == nil {
 		return nil, fmt.Errorf("unknown kind %q", kind)
 	}
