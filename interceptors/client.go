@@ -333,18 +333,28 @@ func (c *Client) Unary(ctx context.Context, method string, req, reply any, cc *g
 	}
 	defer k.release()
 	plain := k.plain()
-	if plain && k.Decision.Retry == nil && k.Decision.Fallback() == nil {
-		err := invoker(k.counted(k), method, req, reply, cc, opts...)
+	begun := plain && !k.watches(opts)
+	if begun {
+		// Nothing is to be done around the first attempt. It is made from here
+		// because garbage collection walks each frame of each call under way.
+		err = invoker(k.counted(k), method, req, reply, cc, opts...)
 		k.settle(err)
-		return err
+		if err == nil || k.Decision.Retry == nil && k.Decision.Fallback() == nil {
+			return err
+		}
 	}
 	u := unary{call: k, method: method, req: req, message: req, reply: reply, cc: cc, invoker: invoker, opts: opts}
-	if !plain {
-		err := u.act()
+	switch {
+	case begun:
+		err = u.goOn(err)
+	case plain:
+		err = u.run()
+	default:
+		err = u.act()
 		finish(opts, err)
 		return err
 	}
-	if err = u.run(); err != nil {
+	if err != nil {
 		err = u.fallBack(err)
 	}
 	if u.out != nil {

@@ -44,15 +44,31 @@ func (u *unary) run() error {
 			u.out.opts = append(u.out.opts, grpc.Header(&u.out.header))
 		}
 	}
-	err := u.attempt()
-	for err != nil && u.again() {
-		err = u.attempt()
-	}
-	u.endRetry()
+	err := u.goOn(u.attempt())
 	if u.out != nil {
 		u.out.copyOut(u.opts, u.responseEdits())
 	}
 	return err
+}
+
+// goOn makes further attempts after one that ended with err, as long as there are
+// to be any.
+func (u *unary) goOn(err error) error {
+	for err != nil && u.again() {
+		err = u.attempt()
+	}
+	u.endRetry()
+	return err
+}
+
+// watches reports whether there is something to do around the attempts of a
+// plain call, and not only after those that fail.
+func (c *call) watches(opts []grpc.CallOption) bool {
+	p := c.Decision.Retry
+	if p == nil && c.Decision.Fallback() == nil {
+		return false
+	}
+	return p != nil && p.PerTryTimeout > 0 || c.readsHeaders() || reports(opts)
 }
 
 // attempt makes one attempt, within the per-try timeout if there is one.
