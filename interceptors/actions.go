@@ -233,7 +233,7 @@ func (c *call) stream(desc *grpc.StreamDesc, cc *grpc.ClientConn, method string,
 		opts = s.idle.tell(opts)
 	}
 	ended := grpc.OnFinish(func(err error) {
-		s.editHeaderOptions(opts)
+		s.editOptions(opts)
 		s.ended(err)
 	})
 	var err error
@@ -244,12 +244,15 @@ func (c *call) stream(desc *grpc.StreamDesc, cc *grpc.ClientConn, method string,
 	return s, nil
 }
 
-// editHeaderOptions applies the route's edits to the headers that the caller
-// asked for by option.
-func (s *actionStream) editHeaderOptions(opts []grpc.CallOption) {
+// editOptions applies the route's edits to the headers that the caller asked for
+// by option.
+func (s *actionStream) editOptions(opts []grpc.CallOption) {
 	for _, o := range opts {
-		if o, ok := o.(grpc.HeaderCallOption); ok && s.edits != nil && *o.HeaderAddr != nil {
-			*o.HeaderAddr = s.edits(o.HeaderAddr.Copy())
+		switch o := o.(type) {
+		case grpc.HeaderCallOption:
+			editResponse(o.HeaderAddr, nil, s.edits)
+		case grpc.TrailerCallOption:
+			editResponse(nil, o.TrailerAddr, s.edits)
 		}
 	}
 }
@@ -300,10 +303,18 @@ func (s *actionStream) RecvMsg(m any) error {
 // Header returns the response's headers with the route's edits.
 func (s *actionStream) Header() (metadata.MD, error) {
 	md, err := s.ClientStream.Header()
-	if err != nil || md == nil || s.edits == nil {
-		return md, err
+	if err == nil {
+		editResponse(&md, nil, s.edits)
 	}
-	return s.edits(md.Copy()), nil
+	return md, err
+}
+
+// Trailer returns the response's trailer, with the route's edits if the response
+// has no headers but it.
+func (s *actionStream) Trailer() metadata.MD {
+	md := s.ClientStream.Trailer()
+	editResponse(nil, &md, s.edits)
+	return md
 }
 
 // idleTimer ends a call whose stream neither sent nor received for a while. A

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/meshframe/meshframe/mesh"
+	"github.com/meshframe/meshframe/mesh/breaker"
 	"github.com/meshframe/meshframe/mesh/fault"
 	"github.com/meshframe/meshframe/mesh/outcome"
 	"github.com/meshframe/meshframe/mesh/snapshot"
@@ -95,16 +96,14 @@ func NewClient(t *watch.Target, o ClientOptions) *Client {
 }
 
 // begin decides a call: it waits for configuration, draws route and cluster,
-// sets the deadline and injects faults. An error is what the caller gets.
+// injects faults and sets the deadline, which as in Envoy and gRPC is not that of
+// a delay. An error is what the caller gets.
 func (c *Client) begin(ctx context.Context, cc *grpc.ClientConn, method string, stream bool, opts []grpc.CallOption) (*call, error) {
 	k := &call{Context: ctx, client: c}
 	if err := k.decide(cc, method, opts); err != nil {
 		return nil, err
 	}
 	d := &k.Decision
-	if t := c.timeout(ctx, d, method); t > 0 {
-		k.endAfter(t, stream)
-	}
 	if d.Actions != nil {
 		if err := k.answer(d.Actions, method); err != nil {
 			k.release()
@@ -116,6 +115,9 @@ func (c *Client) begin(ctx context.Context, cc *grpc.ClientConn, method string, 
 			k.release()
 			return nil, err
 		}
+	}
+	if t := c.timeout(ctx, d, method); t > 0 {
+		k.endAfter(t, stream)
 	}
 	return k, nil
 }
@@ -303,7 +305,7 @@ func (c *call) inject() error {
 	return status.Error(abortCode(abort), "fault filter abort")
 }
 
-// sleep waits for d within the call's deadline.
+// sleep waits for d within the call's deadline, if it has one yet.
 func (c *call) sleep(d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -378,6 +380,14 @@ func (c *call) open(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientC
 	if c.Decision.Retry != nil {
 		return c.newRetriedStream(ctx, permit, desc, cc, method, streamer, opts)
 	}
+	if c.Decision.Fallback() != nil && !c.diverted {
+		return c.openOrFallBack(ctx, permit, desc, cc, method, streamer, opts)
+	}
+	return c.openOnce(ctx, permit, desc, cc, method, streamer, opts)
+}
+
+// openOnce makes the only attempt at a stream.
+func (c *call) openOnce(ctx context.Context, permit breaker.Permit, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts []grpc.CallOption) (grpc.ClientStream, error) {
 	var once sync.Once
 	end := func(err error) {
 		once.Do(func() {

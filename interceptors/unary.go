@@ -226,12 +226,10 @@ func (r *results) replace(opts []grpc.CallOption) {
 // clear forgets what an attempt before wrote.
 func (r *results) clear() { r.header, r.trailer, r.peer = nil, nil, peer.Peer{} }
 
-// copyOut gives the caller what the last attempt wrote, with the route's edits
-// of the headers; nil edits are none.
+// copyOut gives the caller what the last attempt wrote, with the route's edits;
+// nil edits are none.
 func (r *results) copyOut(opts []grpc.CallOption, edits func(metadata.MD) metadata.MD) {
-	if edits != nil {
-		r.header = edits(r.header.Copy())
-	}
+	editResponse(&r.header, &r.trailer, edits)
 	for _, o := range opts {
 		switch o := o.(type) {
 		case grpc.HeaderCallOption:
