@@ -5,11 +5,11 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 
+	"github.com/meshframe/meshframe/mesh"
 	"github.com/meshframe/meshframe/mesh/breaker"
 	"github.com/meshframe/meshframe/mesh/pick"
 )
@@ -52,7 +52,7 @@ type race struct {
 type attempt struct {
 	call
 	cancel context.CancelFunc
-	host   atomic.Pointer[pick.HostState] // where it is under way; nil until one is picked
+	about  mesh.Attempting
 	out    results
 	permit breaker.Permit
 	reply  frame
@@ -104,7 +104,7 @@ func (r *race) enter(a *attempt) {
 func (r *race) begin(retry bool) *attempt {
 	a := &attempt{retry: retry}
 	a.client, a.Call = r.client, r.Fork()
-	a.Observe, a.Attempting = true, &a.host
+	a.Observe, a.Attempting = true, &a.about
 	if r.Decision.Retry.Avoids() {
 		a.Tried = append(a.Tried, r.hosts()...)
 	}
@@ -124,7 +124,7 @@ func (r *race) begin(retry bool) *attempt {
 func (r *race) hosts() []*pick.HostState {
 	var list []*pick.HostState
 	for _, a := range r.running {
-		if h := a.host.Load(); h != nil {
+		if h := a.about.Host.Load(); h != nil {
 			list = append(list, h)
 		}
 	}
@@ -135,8 +135,12 @@ func (r *race) hosts() []*pick.HostState {
 func (r *race) overdue(a *attempt) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.over || !slices.Contains(r.running, a) {
+		return
+	}
+	last := perTryTimeout()
+	a.about.ReportOverdue(r.client.engine, r.Decision.Upstream, &last, time.Now())
 	switch {
-	case r.over || !slices.Contains(r.running, a):
 	case !r.hedge:
 		a.timedOut = true
 		a.cancel()

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/meshframe/meshframe/mesh/outcome"
+	"github.com/meshframe/meshframe/mesh/retry"
 )
 
 // unary makes the attempts of a unary call.
@@ -148,7 +149,7 @@ func (c *call) asksForRetry(md metadata.MD) (conditions outcome.Condition, after
 	}
 	p, lookup := c.Decision.Retry, headers(md).Header
 	if d, ok := p.ResetAfter(lookup, time.Now()); ok {
-		after = max(d, 1)
+		after = retry.ResetBackoff(d, rand.Uint64)
 	}
 	if p.RetriableResponse(lookup) {
 		conditions |= outcome.RetriableHeaders
