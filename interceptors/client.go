@@ -144,7 +144,7 @@ func (c *Client) timeout(ctx context.Context, d *mesh.Decision, method string) t
 }
 
 // routeTimeout is the deadline that the route sets: its own, or the caller's
-// bounded by the greatest that the route admits (gRFC A31).
+// bounded by the greatest that the route admits (gRFC A31) and less its offset.
 func routeTimeout(ctx context.Context, d *mesh.Decision) time.Duration {
 	t := d.Timeout
 	if !d.HasMaxGRPCTimeout {
@@ -154,10 +154,14 @@ func routeTimeout(ctx context.Context, d *mesh.Decision) time.Duration {
 	if !ok {
 		return t
 	}
-	if d.MaxGRPCTimeout == 0 {
+	offset := d.Route.GRPCTimeoutOffset
+	if d.MaxGRPCTimeout == 0 && offset == 0 {
 		return 0 // the caller's deadline, as it is
 	}
-	return min(d.MaxGRPCTimeout, time.Until(own))
+	if t = time.Until(own); d.MaxGRPCTimeout > 0 {
+		t = min(t, d.MaxGRPCTimeout)
+	}
+	return max(t-offset, 1) // at once, if nothing is left
 }
 
 // decide takes the decision from the newest snapshot, and holds on to its

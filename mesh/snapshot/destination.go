@@ -67,7 +67,7 @@ func (c *routeCompiler) compile() *RouteEntry {
 	r := c.route
 	e := &RouteEntry{
 		Name: r.Name, VirtualHost: c.host.Name, Match: &r.Match, Timeout: effectiveTimeout(r.Timeout, c.maxStreamDuration),
-		HasMaxGRPCTimeout: r.HasMaxGRPCTimeout, MaxGRPCTimeout: r.MaxGRPCTimeout,
+		HasMaxGRPCTimeout: r.HasMaxGRPCTimeout, MaxGRPCTimeout: r.MaxGRPCTimeout, GRPCTimeoutOffset: r.GRPCTimeoutOffset,
 		Retry: effectiveRetry(r.Retry, c.vh.Retry), hash: r.Hash,
 	}
 	if e.hash == nil {

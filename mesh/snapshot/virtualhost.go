@@ -47,6 +47,7 @@ type RouteEntry struct {
 	Timeout           time.Duration
 	HasMaxGRPCTimeout bool
 	MaxGRPCTimeout    time.Duration
+	GRPCTimeoutOffset time.Duration
 	Retry             *retry.Policy // its own, else the virtual host's; nil is none
 	// Err is why calls that the route catches fail: it was refused and has no
 	// last good version, or it leads nowhere.

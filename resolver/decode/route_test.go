@@ -236,8 +236,28 @@ func TestRouteAction(t *testing.T) {
 			want:   r(func(r *snapshot.Route) { r.HasMaxGRPCTimeout = true }),
 		},
 		{
-			action: `"cluster": "c", "max_grpc_timeout": "4s", "max_stream_duration": {"grpc_timeout_header_max": "2s"}`,
+			action: `"cluster": "c", "timeout": "3s", "max_grpc_timeout": "0s"`,
+			want:   r(func(r *snapshot.Route) { r.HasMaxGRPCTimeout = true }),
+		},
+		{
+			action: `"cluster": "c", "timeout": "3s", "max_grpc_timeout": "4s"`,
+			want: r(func(r *snapshot.Route) {
+				r.Timeout, r.HasMaxGRPCTimeout, r.MaxGRPCTimeout = 4*time.Second, true, 4*time.Second
+			}),
+		},
+		{
+			action: `"cluster": "c", "timeout": "3s", "max_grpc_timeout": "4s", "max_stream_duration": {"grpc_timeout_header_max": "2s"}`,
 			want:   r(func(r *snapshot.Route) { r.HasMaxGRPCTimeout, r.MaxGRPCTimeout = true, 2*time.Second }),
+			notes: []string{
+				`virtual_hosts[0].routes[0].route.max_grpc_timeout: has no effect beside max_stream_duration`,
+				`virtual_hosts[0].routes[0].route.timeout: has no effect beside max_stream_duration`,
+			},
+		},
+		{
+			action: `"cluster": "c", "max_stream_duration": {"max_stream_duration": "9s", "grpc_timeout_header_max": "8s", "grpc_timeout_header_offset": "0.1s"}`,
+			want: r(func(r *snapshot.Route) {
+				r.Timeout, r.HasMaxGRPCTimeout, r.MaxGRPCTimeout, r.GRPCTimeoutOffset = 9*time.Second, true, 8*time.Second, 100*time.Millisecond
+			}),
 		},
 		{
 			action: `"weighted_clusters": {"clusters": [{"name": "a", "weight": 90}, {"name": "z", "weight": 0}, {"name": "b", "weight": 10}], "total_weight": 99}`,
