@@ -111,7 +111,7 @@ func (c *Client) begin(ctx context.Context, cc *grpc.ClientConn, method string, 
 		}
 	}
 	if d.Fault != nil {
-		if err := k.inject(); err != nil {
+		if err := k.inject(method); err != nil {
 			k.release()
 			return nil, err
 		}
@@ -291,8 +291,8 @@ func (c *Client) waitsForReady(method string, opts []grpc.CallOption) bool {
 
 // inject draws the route's fault. It precedes the first attempt and is not
 // retried (gRFC A33).
-func (c *call) inject() error {
-	delay, abort, active := c.Decision.Fault.DrawFor(c, rand.Uint64)
+func (c *call) inject(method string) error {
+	delay, abort, active := c.Decision.Fault.DrawFor(c.faulty(method), rand.Uint64)
 	if !active {
 		return nil
 	}
@@ -307,6 +307,16 @@ func (c *call) inject() error {
 		return nil
 	}
 	return status.Error(abortCode(abort), "fault filter abort")
+}
+
+// faulty are the headers by which the request may ask for faults, and by which it
+// is told whether they are for it: only then those that gRPC makes count too.
+func (c *call) faulty(method string) fault.Headers {
+	if c.Decision.Fault.Policy().Meets == nil {
+		return c
+	}
+	r := c.request(c.client.target.Name(), method)
+	return &r
 }
 
 // sleep waits for d within the call's deadline, if it has one yet.
