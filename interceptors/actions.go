@@ -117,13 +117,15 @@ func (c *call) rewrite(method string, opts []grpc.CallOption) outgoing {
 
 // responseEdits returns how the response's headers are changed: by the route, by
 // a hash policy that generated a cookie, and by a session that binds the client
-// to the host which answered. It returns nil if they are not.
+// to the host which answered. It returns nil if they are not. The edits are those
+// of the decision when they are made, which may then be that of the fallback.
 func (c *call) responseEdits() func(metadata.MD) metadata.MD {
-	a, s, session := c.Decision.Actions, c.Decision.Selection, c.Decision.Session()
-	if (a == nil || len(a.ResponseHeaders) == 0) && s == nil && session == nil {
+	a := c.Decision.Actions
+	if (a == nil || len(a.ResponseHeaders) == 0) && c.Decision.Selection == nil && c.Decision.Session() == nil {
 		return nil
 	}
 	return func(md metadata.MD) metadata.MD {
+		s, session := c.Decision.Selection, c.Decision.Session()
 		if md == nil {
 			md = metadata.MD{}
 		}
