@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/meshframe/meshframe/mesh"
 	"github.com/meshframe/meshframe/mesh/outcome"
+	"github.com/meshframe/meshframe/mesh/retry"
 )
 
 // started reports whether the call got as far as the transport: gRPC calls
@@ -91,9 +93,16 @@ func readTrailer(call *mesh.Call, trailer metadata.MD) {
 	}
 	if call.Pushback == 0 {
 		if after, ok := call.Decision.Retry.ResetAfter(header, time.Now()); ok {
-			call.Pushback = max(after, 1)
+			call.Pushback = retry.ResetBackoff(after, rand.Uint64)
 		}
 	}
+}
+
+// reported reports whether the engine knows that the attempt took too long, which
+// is all that there is to say of it.
+func reported(call *mesh.Call) bool {
+	return call.Attempting != nil && call.Attempting.Overdue.Load() &&
+		call.Last.LocalOrigin && codes.Code(call.Last.GRPCStatus) == codes.DeadlineExceeded
 }
 
 // report tells the engine of an attempt. Calls that their caller gave up say

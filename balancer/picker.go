@@ -226,7 +226,7 @@ func (p *clusterPicker) picked(call *mesh.Call, i int, now time.Time) (grpcbalan
 	}
 	call.Picked, call.PickedHost = p.up, int32(i)
 	if call.Attempting != nil {
-		call.Attempting.Store(call.Host())
+		call.Attempting.Host.Store(call.Host())
 	}
 	r := grpcbalancer.PickResult{SubConn: p.hosts[i].sub, Done: p.hosts[i].done}
 	switch {
@@ -314,7 +314,7 @@ func (p *clusterPicker) observe(call *mesh.Call, i int, info grpcbalancer.DoneIn
 	}
 	// To gRPC an attempt was good if the server ended the stream before the
 	// request was sent in full. Only the caller gets to see the status.
-	if call.Unsettled = info.Err == nil; !call.Unsettled {
+	if call.Unsettled = info.Err == nil; !call.Unsettled && !reported(call) {
 		p.report(i, &call.Last)
 	}
 }

@@ -117,13 +117,15 @@ func (c *call) rewrite(method string, opts []grpc.CallOption) outgoing {
 
 // responseEdits returns how the response's headers are changed: by the route, by
 // a hash policy that generated a cookie, and by a session that binds the client
-// to the host which answered. It returns nil if they are not.
+// to the host which answered. It returns nil if they are not. The edits are those
+// of the decision when they are made, which may then be that of the fallback.
 func (c *call) responseEdits() func(metadata.MD) metadata.MD {
-	a, s, session := c.Decision.Actions, c.Decision.Selection, c.Decision.Session()
-	if (a == nil || len(a.ResponseHeaders) == 0) && s == nil && session == nil {
+	a := c.Decision.Actions
+	if (a == nil || len(a.ResponseHeaders) == 0) && c.Decision.Selection == nil && c.Decision.Session() == nil {
 		return nil
 	}
 	return func(md metadata.MD) metadata.MD {
+		s, session := c.Decision.Selection, c.Decision.Session()
 		if md == nil {
 			md = metadata.MD{}
 		}
@@ -233,7 +235,7 @@ func (c *call) stream(desc *grpc.StreamDesc, cc *grpc.ClientConn, method string,
 		opts = s.idle.tell(opts)
 	}
 	ended := grpc.OnFinish(func(err error) {
-		s.editHeaderOptions(opts)
+		s.editOptions(opts)
 		s.ended(err)
 	})
 	var err error
@@ -244,12 +246,15 @@ func (c *call) stream(desc *grpc.StreamDesc, cc *grpc.ClientConn, method string,
 	return s, nil
 }
 
-// editHeaderOptions applies the route's edits to the headers that the caller
-// asked for by option.
-func (s *actionStream) editHeaderOptions(opts []grpc.CallOption) {
+// editOptions applies the route's edits to the headers that the caller asked for
+// by option.
+func (s *actionStream) editOptions(opts []grpc.CallOption) {
 	for _, o := range opts {
-		if o, ok := o.(grpc.HeaderCallOption); ok && s.edits != nil && *o.HeaderAddr != nil {
-			*o.HeaderAddr = s.edits(o.HeaderAddr.Copy())
+		switch o := o.(type) {
+		case grpc.HeaderCallOption:
+			editResponse(o.HeaderAddr, nil, s.edits)
+		case grpc.TrailerCallOption:
+			editResponse(nil, o.TrailerAddr, s.edits)
 		}
 	}
 }
@@ -300,10 +305,18 @@ func (s *actionStream) RecvMsg(m any) error {
 // Header returns the response's headers with the route's edits.
 func (s *actionStream) Header() (metadata.MD, error) {
 	md, err := s.ClientStream.Header()
-	if err != nil || md == nil || s.edits == nil {
-		return md, err
+	if err == nil {
+		editResponse(&md, nil, s.edits)
 	}
-	return s.edits(md.Copy()), nil
+	return md, err
+}
+
+// Trailer returns the response's trailer, with the route's edits if the response
+// has no headers but it.
+func (s *actionStream) Trailer() metadata.MD {
+	md := s.ClientStream.Trailer()
+	editResponse(nil, &md, s.edits)
+	return md
 }
 
 // idleTimer ends a call whose stream neither sent nor received for a while. A

@@ -30,6 +30,7 @@ type call struct {
 	mdRead   bool
 	acquired bool // the call holds its cluster
 	fault    bool // a fault of this call is active
+	diverted bool // the call was sent to its fallback, once
 }
 
 // Value answers the engine's question for the call, and the context package's

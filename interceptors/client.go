@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/meshframe/meshframe/mesh"
+	"github.com/meshframe/meshframe/mesh/breaker"
 	"github.com/meshframe/meshframe/mesh/fault"
 	"github.com/meshframe/meshframe/mesh/outcome"
 	"github.com/meshframe/meshframe/mesh/snapshot"
@@ -95,16 +96,14 @@ func NewClient(t *watch.Target, o ClientOptions) *Client {
 }
 
 // begin decides a call: it waits for configuration, draws route and cluster,
-// sets the deadline and injects faults. An error is what the caller gets.
+// injects faults and sets the deadline, which as in Envoy and gRPC is not that of
+// a delay. An error is what the caller gets.
 func (c *Client) begin(ctx context.Context, cc *grpc.ClientConn, method string, stream bool, opts []grpc.CallOption) (*call, error) {
 	k := &call{Context: ctx, client: c}
 	if err := k.decide(cc, method, opts); err != nil {
 		return nil, err
 	}
 	d := &k.Decision
-	if t := c.timeout(ctx, d, method); t > 0 {
-		k.endAfter(t, stream)
-	}
 	if d.Actions != nil {
 		if err := k.answer(d.Actions, method); err != nil {
 			k.release()
@@ -112,10 +111,13 @@ func (c *Client) begin(ctx context.Context, cc *grpc.ClientConn, method string, 
 		}
 	}
 	if d.Fault != nil {
-		if err := k.inject(); err != nil {
+		if err := k.inject(method); err != nil {
 			k.release()
 			return nil, err
 		}
+	}
+	if t := c.timeout(ctx, d, method); t > 0 {
+		k.endAfter(t, stream)
 	}
 	return k, nil
 }
@@ -142,7 +144,7 @@ func (c *Client) timeout(ctx context.Context, d *mesh.Decision, method string) t
 }
 
 // routeTimeout is the deadline that the route sets: its own, or the caller's
-// bounded by the greatest that the route admits (gRFC A31).
+// bounded by the greatest that the route admits (gRFC A31) and less its offset.
 func routeTimeout(ctx context.Context, d *mesh.Decision) time.Duration {
 	t := d.Timeout
 	if !d.HasMaxGRPCTimeout {
@@ -152,10 +154,14 @@ func routeTimeout(ctx context.Context, d *mesh.Decision) time.Duration {
 	if !ok {
 		return t
 	}
-	if d.MaxGRPCTimeout == 0 {
+	offset := d.Route.GRPCTimeoutOffset
+	if d.MaxGRPCTimeout == 0 && offset == 0 {
 		return 0 // the caller's deadline, as it is
 	}
-	return min(d.MaxGRPCTimeout, time.Until(own))
+	if t = time.Until(own); d.MaxGRPCTimeout > 0 {
+		t = min(t, d.MaxGRPCTimeout)
+	}
+	return max(t-offset, 1) // at once, if nothing is left
 }
 
 // decide takes the decision from the newest snapshot, and holds on to its
@@ -285,8 +291,8 @@ func (c *Client) waitsForReady(method string, opts []grpc.CallOption) bool {
 
 // inject draws the route's fault. It precedes the first attempt and is not
 // retried (gRFC A33).
-func (c *call) inject() error {
-	delay, abort, active := c.Decision.Fault.DrawFor(c, rand.Uint64)
+func (c *call) inject(method string) error {
+	delay, abort, active := c.Decision.Fault.DrawFor(c.faulty(method), rand.Uint64)
 	if !active {
 		return nil
 	}
@@ -303,7 +309,17 @@ func (c *call) inject() error {
 	return status.Error(abortCode(abort), "fault filter abort")
 }
 
-// sleep waits for d within the call's deadline.
+// faulty are the headers by which the request may ask for faults, and by which it
+// is told whether they are for it: only then those that gRPC makes count too.
+func (c *call) faulty(method string) fault.Headers {
+	if c.Decision.Fault.Policy().Meets == nil {
+		return c
+	}
+	r := c.request(c.client.target.Name(), method)
+	return &r
+}
+
+// sleep waits for d within the call's deadline, if it has one yet.
 func (c *call) sleep(d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -388,6 +404,14 @@ func (c *call) open(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientC
 	if c.Decision.Retry != nil {
 		return c.newRetriedStream(ctx, permit, desc, cc, method, streamer, opts)
 	}
+	if c.Decision.Fallback() != nil && !c.diverted {
+		return c.openOrFallBack(ctx, permit, desc, cc, method, streamer, opts)
+	}
+	return c.openOnce(ctx, permit, desc, cc, method, streamer, opts)
+}
+
+// openOnce makes the only attempt at a stream.
+func (c *call) openOnce(ctx context.Context, permit breaker.Permit, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts []grpc.CallOption) (grpc.ClientStream, error) {
 	var once sync.Once
 	end := func(err error) {
 		once.Do(func() {

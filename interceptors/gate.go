@@ -59,13 +59,19 @@ func (c *call) fixedFallback(err error) error {
 	return err
 }
 
+// fallsBack reports whether the call, which has failed, is one for its fallback:
+// its last attempt reached no host.
+func (c *call) fallsBack() bool {
+	return c.Decision.Fallback() != nil && c.Picked == nil && !c.diverted && c.Err() == nil
+}
+
 // fallBack is what becomes of a call that failed with err: the fallback of the
 // configuration, if it reached no host.
 func (u *unary) fallBack(err error) error {
-	f := u.Decision.Fallback()
-	if f == nil || u.Picked != nil || u.call.Err() != nil {
+	if !u.fallsBack() {
 		return err
 	}
+	f := u.Decision.Fallback()
 	switch {
 	case f.Reply != nil || f.GRPC != nil:
 		return u.fixedFallback(err)
@@ -84,8 +90,8 @@ func (u *unary) fallBack(err error) error {
 	return u.send()
 }
 
-// passStream is pass for a stream, which falls back before it is opened: to
-// another cluster, or to a fixed answer.
+// passStream is pass for a stream, which falls back at once where it is known that
+// it finds no host: to another cluster, or to a fixed answer.
 func (c *call) passStream() (breaker.Permit, error) {
 	permit, err := c.pass()
 	if err == nil && (c.Decision.Fallback() == nil || c.Decision.Upstream.Available()) {
@@ -119,7 +125,8 @@ func (c *call) divert() bool {
 	c.donePending()
 	c.Decision.Upstream.State.Release(c.Place)
 	c.Place = at
-	c.Decision, c.Retries, c.Tried = d, 0, nil
+	c.Decision, c.Retries, c.Tried, c.diverted = d, 0, nil, true
+	c.Last = outcome.Attempt{}
 	c.observe()
 	return true
 }

@@ -50,3 +50,20 @@ func edit(md metadata.MD, edits []*snapshot.HeaderEdits) {
 		e.Apply(headers(md))
 	}
 }
+
+// editResponse applies edits to the headers of a response, of which either may be
+// nil. gRPC shows those of a response that has nothing else as its trailer; a call
+// that no server answered has none.
+func editResponse(header, trailer *metadata.MD, edits func(metadata.MD) metadata.MD) {
+	switch {
+	case edits == nil:
+	case header != nil && len(*header) > 0:
+		*header = edits(header.Copy())
+	case trailer != nil && isHeader(*trailer):
+		*trailer = edits(trailer.Copy())
+	}
+}
+
+// isHeader reports whether a trailer is all that there is of a response: only the
+// headers of one name the type of its content.
+func isHeader(trailer metadata.MD) bool { return len(trailer["content-type"]) > 0 }

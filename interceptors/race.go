@@ -5,11 +5,11 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 
+	"github.com/meshframe/meshframe/mesh"
 	"github.com/meshframe/meshframe/mesh/breaker"
 	"github.com/meshframe/meshframe/mesh/pick"
 )
@@ -27,6 +27,9 @@ type race struct {
 	ctx   context.Context // what attempts derive theirs from
 	opts  []grpc.CallOption
 	hedge bool
+	// falls says that attempts follow at the call's fallback where none has reached
+	// a host; else that is up to whoever races.
+	falls bool
 	// try makes an attempt, and calls win if it was answered. An attempt for which
 	// it returns nil is not followed by another.
 	try func(*attempt) error
@@ -49,12 +52,13 @@ type race struct {
 type attempt struct {
 	call
 	cancel context.CancelFunc
-	host   atomic.Pointer[pick.HostState] // where it is under way; nil until one is picked
+	about  mesh.Attempting
 	out    results
 	permit breaker.Permit
 	reply  frame
 	perTry *time.Timer
 	retry  bool // counts against the limit of retries
+	first  bool // of the call
 	ended  bool // end was called
 
 	// Guarded by the mutex of the race.
@@ -81,13 +85,14 @@ func (r *race) start() {
 	r.decided = make(chan struct{})
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.enter(false)
+	a := r.begin(false)
+	a.first = true
+	r.enter(a)
 }
 
-// enter starts a lane. The caller holds mu.
-func (r *race) enter(retry bool) {
+// enter starts a lane with an attempt. The caller holds mu.
+func (r *race) enter(a *attempt) {
 	r.left++
-	a := r.begin(retry)
 	r.lanes.Go(func() {
 		for a != nil {
 			a = r.follow(a, r.try(a))
@@ -99,7 +104,7 @@ func (r *race) enter(retry bool) {
 func (r *race) begin(retry bool) *attempt {
 	a := &attempt{retry: retry}
 	a.client, a.Call = r.client, r.Fork()
-	a.Observe, a.Attempting = true, &a.host
+	a.Observe, a.Attempting = true, &a.about
 	if r.Decision.Retry.Avoids() {
 		a.Tried = append(a.Tried, r.hosts()...)
 	}
@@ -119,7 +124,7 @@ func (r *race) begin(retry bool) *attempt {
 func (r *race) hosts() []*pick.HostState {
 	var list []*pick.HostState
 	for _, a := range r.running {
-		if h := a.host.Load(); h != nil {
+		if h := a.about.Host.Load(); h != nil {
 			list = append(list, h)
 		}
 	}
@@ -130,22 +135,26 @@ func (r *race) hosts() []*pick.HostState {
 func (r *race) overdue(a *attempt) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.over || !slices.Contains(r.running, a) {
+		return
+	}
+	last := perTryTimeout()
+	a.about.ReportOverdue(r.client.engine, r.Decision.Upstream, &last, time.Now())
 	switch {
-	case r.over || !slices.Contains(r.running, a):
 	case !r.hedge:
 		a.timedOut = true
 		a.cancel()
 	case r.admitRetry():
-		r.enter(true)
+		r.enter(r.begin(true))
 	}
 }
 
 // follow returns the attempt that follows a, which ended with err, after its
 // backoff; nil is none.
 func (r *race) follow(a *attempt, err error) *attempt {
-	wait, again := r.next(a, err)
+	wait, again, other := r.next(a, err)
 	if !again {
-		return nil
+		return other
 	}
 	r.pause(wait)
 	r.mu.Lock()
@@ -154,18 +163,18 @@ func (r *race) follow(a *attempt, err error) *attempt {
 		return r.begin(true)
 	}
 	r.Decision.Upstream.State.Breaker.DoneRetry()
-	r.giveUp(a, err)
-	return nil
+	return r.giveUp(a, err)
 }
 
-// next decides whether a is followed by another, and how much later.
-func (r *race) next(a *attempt, err error) (wait time.Duration, again bool) {
+// next decides whether a is followed by another, and how much later; else by the
+// first one at the call's fallback, if it has such.
+func (r *race) next(a *attempt, err error) (wait time.Duration, again bool, other *attempt) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a.stop()
 	r.running = slices.DeleteFunc(r.running, func(o *attempt) bool { return o == a })
 	if r.over || err == nil {
-		return 0, false
+		return 0, false, nil
 	}
 	r.Last, r.Pushback, r.Picked, r.PickedHost = a.Last, a.Pushback, a.Picked, a.PickedHost
 	if r.ctx.Err() == nil { // a stream that stood still for too long ends it too
@@ -176,16 +185,25 @@ func (r *race) next(a *attempt, err error) (wait time.Duration, again bool) {
 	case a.Picked != nil && a.Last.HTTPStatus != 0 && !a.Last.LocalOrigin && !r.Decision.Retry.Retriable(&a.Last):
 		r.decide(a, err)
 	default:
-		r.giveUp(a, err)
+		other = r.giveUp(a, err)
 	}
-	return wait, again
+	return wait, again, other
 }
 
-// giveUp ends a lane, whose last attempt was a. The caller holds mu.
-func (r *race) giveUp(a *attempt, err error) {
+// giveUp ends a lane, whose last attempt was a. If it was the last of all and
+// reached no host, the lane goes on with the attempt at the call's fallback that
+// giveUp returns. The caller holds mu.
+func (r *race) giveUp(a *attempt, err error) *attempt {
+	if r.falls && r.left == 1 && !r.over && r.ctx.Err() == nil && r.fallsBack() {
+		if r.divert() {
+			return r.begin(false)
+		}
+		err = r.fixedFallback(err)
+	}
 	if r.left--; r.left == 0 {
 		r.decide(a, err)
 	}
+	return nil
 }
 
 // pause waits for d, or until the call needs no more attempts.

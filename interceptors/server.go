@@ -47,7 +47,10 @@ func (s *Server) Configure(l *snapshot.Listener) {
 		s.policy.Store(nil)
 		return
 	}
-	p := &serverPolicy{fault: fault.NewInjector(l.Fault, &s.faults)}
+	p := &serverPolicy{}
+	if l.Fault != nil && l.Fault.Cluster == "" { // calls are served, and sent to no cluster
+		p.fault = fault.NewInjector(l.Fault, &s.faults)
+	}
 	if l.MaxConcurrent > 0 {
 		limits := breaker.NoLimits
 		limits.MaxRequests = l.MaxConcurrent

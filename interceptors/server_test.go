@@ -3,12 +3,16 @@ package interceptors_test
 import (
 	"context"
 	"errors"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/meshframe/meshframe/interceptors"
 	"github.com/meshframe/meshframe/mesh/fault"
@@ -85,4 +89,74 @@ func TestServerFault(t *testing.T) {
 	cancel()
 	s.Configure(&snapshot.Listener{Fault: &fault.Policy{AbortGRPC: -1, Delay: time.Hour, DelayFraction: fault.Million}})
 	wantCode(t, serve(ctx, s, ok), codes.Canceled)
+}
+
+// incomingStream is a stream as far as Server looks at it.
+type incomingStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s incomingStream) Context() context.Context { return s.ctx }
+
+// TestServerFaultsOfRequests plays faults that requests ask for, that are for some
+// of them, and of which few may be active, on calls and on streams.
+func TestServerFaultsOfRequests(t *testing.T) {
+	t.Parallel()
+	for road, serve := range map[string]func(context.Context, *interceptors.Server) error{
+		"unary": func(ctx context.Context, s *interceptors.Server) error { return serve(ctx, s, ok) },
+		"stream": func(ctx context.Context, s *interceptors.Server) error {
+			return s.Stream(nil, incomingStream{ctx: ctx}, &grpc.StreamServerInfo{FullMethod: "/a.B/C"}, func(any, grpc.ServerStream) error { return nil })
+		},
+	} {
+		t.Run(road, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				call := func(s *interceptors.Server, headers ...string) (codes.Code, time.Duration) {
+					began := time.Now()
+					err := serve(metadata.NewIncomingContext(t.Context(), metadata.Pairs(headers...)), s)
+					return status.Code(err), time.Since(began)
+				}
+				s := interceptors.NewServer()
+				s.Configure(&snapshot.Listener{Fault: &fault.Policy{
+					HeaderDelay: true, DelayFraction: fault.Million, HeaderAbort: true, AbortFraction: fault.Million, AbortGRPC: -1, MaxActive: 2,
+				}})
+				if code, took := call(s); code != codes.OK || took != 0 {
+					t.Errorf("without headers: %v after %v", code, took)
+				}
+				const delayed, aborted = "x-envoy-fault-delay-request", "x-envoy-fault-abort-request"
+				if code, took := call(s, delayed, "3000", aborted, "401"); code != codes.Unauthenticated || took != 3*time.Second {
+					t.Errorf("asked for both: %v after %v", code, took)
+				}
+				var calls sync.WaitGroup
+				var waited atomic.Int64
+				for range 5 {
+					calls.Go(func() {
+						if _, took := call(s, delayed, "1000"); took == time.Second {
+							waited.Add(1)
+						}
+					})
+				}
+				if calls.Wait(); waited.Load() != 2 {
+					t.Errorf("%d faults were active at once, want 2", waited.Load())
+				}
+				abort := fault.Policy{AbortGRPC: int(codes.DataLoss), AbortFraction: fault.Million}
+				abort.Meets = func(header func(string) (string, bool)) bool {
+					path, _ := header(":path")
+					user, _ := header("x-user")
+					return path == "/a.B/C" && user == "jason"
+				}
+				s.Configure(&snapshot.Listener{Fault: &abort})
+				if code, _ := call(s, "x-user", "jason"); code != codes.DataLoss {
+					t.Errorf("a request that the fault is for: %v", code)
+				}
+				if code, _ := call(s, "x-user", "ann"); code != codes.OK {
+					t.Errorf("another request: %v", code)
+				}
+				s.Configure(&snapshot.Listener{Fault: &fault.Policy{Cluster: "c", AbortGRPC: 13, AbortFraction: fault.Million}})
+				if code, _ := call(s); code != codes.OK {
+					t.Errorf("a fault of calls to a cluster: %v", code)
+				}
+			})
+		})
+	}
 }

@@ -61,7 +61,7 @@ func (c *call) newRetriedStream(ctx context.Context, permit breaker.Permit, desc
 		return nil, err
 	}
 	s := &retriedStream{permit: permit, desc: desc, method: method, cc: cc, streamer: streamer, codec: codec}
-	s.call, s.ctx, s.opts, s.hedge = c, ctx, opts, c.hedges()
+	s.call, s.ctx, s.opts, s.hedge, s.falls = c, ctx, opts, c.hedges(), true
 	s.try, s.settled, s.news, s.written = s.attempt, s.hear, sync.NewCond(&s.mu), make(chan struct{})
 	s.start()
 	s.mu.Lock()
@@ -80,7 +80,7 @@ func (c *call) newRetriedStream(ctx context.Context, permit breaker.Permit, desc
 // attempt opens a stream, sends it what was sent before and waits for an answer.
 func (s *retriedStream) attempt(a *attempt) error {
 	var err error
-	if a.permit = s.permit; a.retry {
+	if a.permit = s.permit; !a.first {
 		a.permit, err = a.pass()
 	}
 	if err != nil {

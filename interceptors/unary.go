@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/meshframe/meshframe/mesh/outcome"
+	"github.com/meshframe/meshframe/mesh/retry"
 )
 
 // unary makes the attempts of a unary call.
@@ -164,7 +165,7 @@ func (c *call) asksForRetry(md metadata.MD) (conditions outcome.Condition, after
 	}
 	p, lookup := c.Decision.Retry, headers(md).Header
 	if d, ok := p.ResetAfter(lookup, time.Now()); ok {
-		after = max(d, 1)
+		after = retry.ResetBackoff(d, rand.Uint64)
 	}
 	if p.RetriableResponse(lookup) {
 		conditions |= outcome.RetriableHeaders
@@ -242,12 +243,10 @@ func (r *results) replace(opts []grpc.CallOption) {
 // clear forgets what an attempt before wrote.
 func (r *results) clear() { r.header, r.trailer, r.peer = nil, nil, peer.Peer{} }
 
-// copyOut gives the caller what the last attempt wrote, with the route's edits
-// of the headers; nil edits are none.
+// copyOut gives the caller what the last attempt wrote, with the route's edits;
+// nil edits are none.
 func (r *results) copyOut(opts []grpc.CallOption, edits func(metadata.MD) metadata.MD) {
-	if edits != nil {
-		r.header = edits(r.header.Copy())
-	}
+	editResponse(&r.header, &r.trailer, edits)
 	for _, o := range opts {
 		switch o := o.(type) {
 		case grpc.HeaderCallOption:

@@ -188,6 +188,85 @@ func TestTimeoutOfTheRoute(t *testing.T) {
 	}
 }
 
+// TestDeadlinesThatServersAreTold crosses what routes say of deadlines with those
+// that callers have, in hours.
+func TestDeadlinesThatServersAreTold(t *testing.T) {
+	t.Parallel()
+	hours := func(n int) *durationpb.Duration { return durationpb.New(time.Duration(n) * time.Hour) }
+	for name, test := range map[string]struct {
+		route func(*routev3.RouteAction)
+		want  map[int]int // by the caller's, 0 being none
+	}{
+		"nothing":          {func(*routev3.RouteAction) {}, map[int]int{0: 0, 5: 5}},
+		"timeout":          {func(a *routev3.RouteAction) { a.Timeout = hours(3) }, map[int]int{0: 3, 2: 2, 5: 3}},
+		"max_grpc_timeout": {func(a *routev3.RouteAction) { a.Timeout, a.MaxGrpcTimeout = hours(3), hours(4) }, map[int]int{0: 4, 2: 2, 5: 4}},
+		"any grpc timeout": {func(a *routev3.RouteAction) { a.Timeout, a.MaxGrpcTimeout = hours(3), hours(0) }, map[int]int{0: 0, 2: 2, 5: 5}},
+		"max_stream_duration": {func(a *routev3.RouteAction) {
+			a.Timeout, a.MaxGrpcTimeout = hours(1), hours(2)
+			a.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: hours(3)}
+		}, map[int]int{0: 3, 2: 2, 5: 3}},
+		"grpc_timeout_header_max": {func(a *routev3.RouteAction) {
+			a.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: hours(3), GrpcTimeoutHeaderMax: hours(4)}
+		}, map[int]int{0: 3, 2: 2, 5: 4}},
+		"grpc_timeout_header_offset": {func(a *routev3.RouteAction) {
+			a.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: hours(9), GrpcTimeoutHeaderMax: hours(4), GrpcTimeoutHeaderOffset: hours(1)}
+		}, map[int]int{0: 9, 1: -1, 2: 1, 5: 3}},
+		"offset alone": {func(a *routev3.RouteAction) {
+			a.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{GrpcTimeoutHeaderOffset: hours(1)}
+		}, map[int]int{0: 0, 2: 2}},
+		"offset of any": {func(a *routev3.RouteAction) {
+			a.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{GrpcTimeoutHeaderMax: hours(0), GrpcTimeoutHeaderOffset: hours(1)}
+		}, map[int]int{0: 0, 5: 4}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			told := make(chan int, 10)
+			s := xdstest.NewServer(t, func(srv any, ss grpc.ServerStream) error {
+				d, ok := ss.Context().Deadline()
+				if !ok {
+					told <- 0
+				} else {
+					told <- int((time.Until(d) + 30*time.Minute) / time.Hour)
+				}
+				return xdstest.Answer("ok", nil)(srv, ss)
+			})
+			f := newFixture(t, nil)
+			f.serve(map[string][]string{"c": {s.Addr}}, xdstest.Route(func(r *routev3.Route) { test.route(r.GetRoute()) }, "c"))
+			for road, call := range map[string]func(context.Context) error{
+				"unary": func(ctx context.Context) error {
+					return f.cc.Invoke(ctx, "/a.B/C", wrapperspb.String("hello"), &wrapperspb.StringValue{})
+				},
+				"stream": func(ctx context.Context) error {
+					st, err := f.cc.NewStream(ctx, bidi, "/a.B/C")
+					if err != nil {
+						return err
+					}
+					if err = st.SendMsg(wrapperspb.String("hello")); err != nil {
+						return err
+					}
+					return st.RecvMsg(&wrapperspb.StringValue{})
+				},
+			} {
+				for own, want := range test.want {
+					ctx, cancel := context.WithCancel(t.Context())
+					if own > 0 {
+						ctx, cancel = context.WithTimeout(ctx, time.Duration(own)*time.Hour)
+					}
+					err := call(ctx)
+					cancel()
+					if want < 0 {
+						wantCode(t, err, codes.DeadlineExceeded)
+					} else if err != nil {
+						t.Errorf("%s: %v", road, err)
+					} else if got := <-told; got != want {
+						t.Errorf("%s: the caller has %d hours, the server was told %d, want %d", road, own, got, want)
+					}
+				}
+			}
+		})
+	}
+}
+
 func retry(on string, n uint32) func(*routev3.Route) {
 	return func(r *routev3.Route) {
 		r.GetRoute().RetryPolicy = &routev3.RetryPolicy{

@@ -43,14 +43,33 @@ type Call struct {
 
 	// Picked is the cluster that the present attempt was sent to; nil until then.
 	Picked *snapshot.Upstream
-	// Attempting, if set, is told of the host that the present attempt is sent to,
-	// for whoever makes another attempt before this one has ended.
-	Attempting *atomic.Pointer[pick.HostState]
+	// Attempting, if set, is told of the present attempt before that has ended, for
+	// whoever makes another beside it.
+	Attempting *Attempting
 	// Last is how the last attempt ended, if it got as far as a pick.
 	Last outcome.Attempt
 	// Pushback is what the server of the last attempt asked for: negative not
 	// to retry, positive to wait that long; 0 is no wish.
 	Pushback time.Duration
+}
+
+// Attempting is what is known of an attempt that has not ended. It must not be
+// copied.
+type Attempting struct {
+	// Host is where the attempt is under way; nil until one is picked.
+	Host atomic.Pointer[pick.HostState]
+	// Overdue reports that outlier detection was told that the attempt takes too
+	// long: it is not to hear so again when the time of the call is over.
+	Overdue atomic.Bool
+}
+
+// ReportOverdue tells outlier detection that the attempt, at a cluster that was
+// decided on, was not answered in time, as it ends or goes on.
+func (a *Attempting) ReportOverdue(e *Engine, u *snapshot.Upstream, last *outcome.Attempt, now time.Time) {
+	if h := a.Host.Load(); h != nil && u.Cluster != nil && u.Cluster.Outlier != nil {
+		a.Overdue.Store(true)
+		e.Report(u, u.IndexOf(h), last, now)
+	}
 }
 
 // callKey is the context key of the Call; an empty struct, so that looking it

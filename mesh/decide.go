@@ -123,7 +123,7 @@ func (e *Engine) decideRoute(s *snapshot.Snapshot, host *snapshot.VirtualHostEnt
 	}
 	d.Timeout = entry.Timeout
 	d.HasMaxGRPCTimeout, d.MaxGRPCTimeout = entry.HasMaxGRPCTimeout, entry.MaxGRPCTimeout
-	d.Retry = entry.Retry
+	d.Retry = entry.RetryFor(r)
 	destination, cluster, up := s.Draw(host, entry, e.rnd)
 	d.Fault, d.Actions = destination.Fault, destination.Actions
 	switch {

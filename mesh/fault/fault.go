@@ -31,6 +31,11 @@ type Policy struct {
 	// DelayPer and AbortPer are what the percentages in headers are parts of, the
 	// denominators of the configured ones; 0 means 100.
 	DelayPer, AbortPer uint32
+	// Meets tells whether a request is one that faults are for, by a look at its
+	// headers, among them :path, :method, :authority and :scheme; nil: any is.
+	Meets func(header func(name string) (value string, ok bool)) bool
+	// Cluster is the only one whose calls are given faults; "" is any.
+	Cluster string
 	// MaxActive bounds the faults that are active at once; 0 means no limit.
 	MaxActive uint32
 }

@@ -56,6 +56,9 @@ func (i *Injector) Draw(rnd func() uint64) (delay time.Duration, abort Abort, ac
 // the policy leaves to them.
 func (i *Injector) DrawFor(h Headers, rnd func() uint64) (delay time.Duration, abort Abort, active bool) {
 	p := i.policy
+	if p.Meets != nil && (h == nil || !p.Meets(h.Header)) {
+		return 0, Abort{}, false
+	}
 	if d, f := p.delay(h); d > 0 && f.Hit(rnd) {
 		delay = d
 	}

@@ -21,11 +21,15 @@ const noResponse = outcome.Reset | outcome.ResetBeforeRequest | outcome.ConnectF
 // does not count: the caller holds the number of retries to NumRetries.
 //
 // As in Envoy, 5xx, gateway-error and reset include every attempt that the
-// upstream did not answer at all (its per-try timeout too), and an attempt that
-// a circuit breaker refused, or that found no host, is never tried again.
+// upstream did not answer at all (its per-try timeout too), one whose answer says
+// that the rate is limited is tried again only if that is a condition, and one that
+// a circuit breaker refused, or that found no host, never.
 func (p *Policy) Retriable(a *outcome.Attempt) bool {
 	if a.Conditions&(outcome.Overflow|outcome.NoHost) != 0 {
 		return false
+	}
+	if a.Conditions&outcome.EnvoyRateLimited != 0 {
+		return p.On&outcome.EnvoyRateLimited != 0
 	}
 	on := p.On
 	if on&(outcome.Server5xx|outcome.GatewayError|outcome.Reset) != 0 {
@@ -89,8 +93,8 @@ func (m *HeaderMatch) holds(header func(name string) (string, bool)) bool {
 }
 
 // ResetAfter is how long the response asks to wait before the next attempt; ok
-// is false if it does not, or asks for more than the policy admits. Wait for
-// ResetBackoff of it, in place of Backoff.
+// is false if it does not, or asks for none or for more than the policy admits.
+// Wait for ResetBackoff of it, in place of Backoff.
 func (p *Policy) ResetAfter(header func(name string) (string, bool), now time.Time) (after time.Duration, ok bool) {
 	limit := p.MaxResetInterval
 	if limit <= 0 {
@@ -98,7 +102,7 @@ func (p *Policy) ResetAfter(header func(name string) (string, bool), now time.Ti
 	}
 	for i := range p.ResetHeaders {
 		if d, ok := p.ResetHeaders[i].read(header, now); ok && d <= limit {
-			return d, true
+			return d, d > 0
 		}
 	}
 	return 0, false

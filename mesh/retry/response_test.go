@@ -65,7 +65,8 @@ func TestResetAfter(t *testing.T) {
 	}{
 		{p, nil, 0, false},
 		{p, map[string]string{"retry-after": "3"}, 3 * time.Second, true},
-		{p, map[string]string{"retry-after": "0"}, 0, true},
+		{p, map[string]string{"retry-after": "0"}, 0, false},
+		{p, map[string]string{"retry-after": "0", "x-reset": "1700000007"}, 0, false},
 		{p, map[string]string{"retry-after": "-3"}, 0, false},
 		{p, map[string]string{"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0, false},
 		{p, map[string]string{"retry-after": "300"}, 300 * time.Second, true},

@@ -34,6 +34,10 @@ type Policy struct {
 	// AvoidPreviousPriorities leaves the priorities of failed attempts out while
 	// another has usable hosts (Envoy retry_priority previous_priorities).
 	AvoidPreviousPriorities bool
+	// Meets tells whether a request is one that is retried, by a look at its
+	// headers, among them :path, :method, :authority and :scheme; nil: any is (Envoy
+	// retriable_request_headers).
+	Meets func(header func(name string) (value string, ok bool)) bool
 	// Headers are response headers of which any makes an attempt retriable, if On
 	// holds outcome.RetriableHeaders.
 	Headers []HeaderMatch

@@ -58,7 +58,7 @@ func TestRetriable(t *testing.T) {
 		"reset-before":       {Conditions: outcome.ResetBeforeRequest, LocalOrigin: true},
 		"refused":            {Conditions: outcome.RefusedStream},
 		"per-try-timeout":    {Conditions: outcome.PerTryTimeout, LocalOrigin: true},
-		"rate-limited":       {HTTPStatus: 429, Conditions: outcome.EnvoyRateLimited},
+		"rate-limited":       {HTTPStatus: 503, Conditions: outcome.EnvoyRateLimited | outcome.Server5xx | outcome.GatewayError | outcome.GRPCUnavailable | outcome.RetriableHeaders},
 		"overflow":           {HTTPStatus: 503, Conditions: outcome.Overflow | outcome.Server5xx | outcome.GRPCUnavailable},
 	}
 	noAnswer := []string{"connect", "per-try-timeout", "refused", "reset", "reset-before"}
@@ -75,6 +75,7 @@ func TestRetriable(t *testing.T) {
 		{"refused-stream", []string{"refused"}},
 		{"retriable-4xx", []string{"409"}},
 		{"envoy-ratelimited", []string{"rate-limited"}},
+		{"retriable-headers", nil},
 		{"retriable-status-codes", nil},
 		{"retriable-status-codes,503,409", []string{"409", "503", "unavailable"}},
 		{"cancelled", []string{"cancelled"}},

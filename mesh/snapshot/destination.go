@@ -67,9 +67,10 @@ func (c *routeCompiler) compile() *RouteEntry {
 	r := c.route
 	e := &RouteEntry{
 		Name: r.Name, VirtualHost: c.host.Name, Match: &r.Match, Timeout: effectiveTimeout(r.Timeout, c.maxStreamDuration),
-		HasMaxGRPCTimeout: r.HasMaxGRPCTimeout, MaxGRPCTimeout: r.MaxGRPCTimeout,
+		HasMaxGRPCTimeout: r.HasMaxGRPCTimeout, MaxGRPCTimeout: r.MaxGRPCTimeout, GRPCTimeoutOffset: r.GRPCTimeoutOffset,
 		Retry: effectiveRetry(r.Retry, c.vh.Retry), hash: r.Hash,
 	}
+	e.once = once(e.Retry)
 	if e.hash == nil {
 		e.hash = c.vh.Hash
 	}
@@ -103,6 +104,9 @@ func (c *routeCompiler) compile() *RouteEntry {
 // destination makes what holds for calls to one weighted cluster.
 func (c *routeCompiler) destination(w *ClusterWeight) Destination {
 	policy := effectiveFault(c.fault, c.vh.Fault, c.route.Fault, w.Fault)
+	if policy != nil && policy.Cluster != "" && policy.Cluster != w.Cluster {
+		policy = nil
+	}
 	if _, ok := c.injectors[policy]; !ok {
 		c.injectors[policy] = fault.NewInjector(policy, &c.live.Faults)
 	}

@@ -93,6 +93,10 @@ type Route struct {
 	// is set; 0 then means the caller's deadline is used as it is (gRFC A31).
 	HasMaxGRPCTimeout bool
 	MaxGRPCTimeout    time.Duration
+	// GRPCTimeoutOffset is by how much the route gives up before the caller's own
+	// deadline, as MaxGRPCTimeout bounds it, and only with that (Envoy
+	// grpc_timeout_header_offset).
+	GRPCTimeoutOffset time.Duration
 	Retry             *retry.Policy
 	Fault             *fault.Policy
 

@@ -96,6 +96,11 @@ func (u *Upstream) Available() bool {
 	return false
 }
 
+// IndexOf is the index of a host among Hosts, -1 if it is none of them.
+func (u *Upstream) IndexOf(h *pick.HostState) int {
+	return slices.IndexFunc(u.picking, func(p pick.Host) bool { return p.State == h })
+}
+
 // NewPicker returns a picker over the upstream's hosts; conns[i] is the
 // connection state of Hosts[i]. The picker goes on where the cluster's previous
 // one stopped.

@@ -47,6 +47,7 @@ type RouteEntry struct {
 	Timeout           time.Duration
 	HasMaxGRPCTimeout bool
 	MaxGRPCTimeout    time.Duration
+	GRPCTimeoutOffset time.Duration
 	Retry             *retry.Policy // its own, else the virtual host's; nil is none
 	// Err is why calls that the route catches fail: it was refused and has no
 	// last good version, or it leads nowhere.
@@ -55,6 +56,28 @@ type RouteEntry struct {
 	destinations []Destination // without those of weight 0
 	total        uint64        // sum of their weights
 	hash         []HashPolicy  // its own, else the virtual host's
+	once         *retry.Policy // see RetryFor
+}
+
+// RetryFor is the policy for a request; nil is none. Of one that Retry is not for
+// attempts have their time, and are not followed by others.
+func (r *RouteEntry) RetryFor(q *route.Request) *retry.Policy {
+	if r.Retry == nil || r.Retry.Meets == nil {
+		return r.Retry
+	}
+	own := *q // on the heap, not the caller's
+	if r.Retry.Meets(own.Header) {
+		return r.Retry
+	}
+	return r.once
+}
+
+// once is what remains of a policy without its retries; nil is nothing.
+func once(p *retry.Policy) *retry.Policy {
+	if p == nil || p.Meets == nil || p.PerTryTimeout == 0 {
+		return nil
+	}
+	return &retry.Policy{PerTryTimeout: p.PerTryTimeout}
 }
 
 // draw chooses a destination by weight.

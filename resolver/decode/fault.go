@@ -1,6 +1,8 @@
 package decode
 
 import (
+	"slices"
+
 	commonfaultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/fault/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
@@ -33,10 +35,10 @@ func (s *scope) faultFilterConfig(a *anypb.Any) (*fault.Policy, error) {
 func (s *scope) fault(m *faultv3.HTTPFault) (*fault.Policy, error) {
 	out := noFault()
 	s.noteRest(m, faultFields)
-	if narrow := narrowed(m); narrow != "" {
-		// Without its condition the fault would hit calls that it is not meant for.
-		s.at(narrow).notef("is not honoured yet, so no fault is injected")
-		return out, nil
+	out.Cluster = m.GetUpstreamCluster()
+	var err error
+	if out.Meets, err = s.faulty(m); err != nil {
+		return nil, err
 	}
 	if d := m.GetDelay(); d != nil {
 		if err := s.at("delay").faultDelay(d, out); err != nil {
@@ -55,18 +57,23 @@ func (s *scope) fault(m *faultv3.HTTPFault) (*fault.Policy, error) {
 	return out, nil
 }
 
-// narrowed names the field that limits a fault to some requests, if there is
-// one.
-func narrowed(m *faultv3.HTTPFault) string {
-	switch {
-	case len(m.GetHeaders()) > 0:
-		return "headers"
-	case m.GetUpstreamCluster() != "":
-		return "upstream_cluster"
-	case len(m.GetDownstreamNodes()) > 0:
-		return "downstream_nodes"
+// nodeHeader is where a request says which node it comes from.
+const nodeHeader = "x-envoy-downstream-service-node"
+
+// faulty reads which requests a fault is for; nil is any.
+func (s *scope) faulty(m *faultv3.HTTPFault) (func(header lookup) bool, error) {
+	list, err := s.headers("headers", m.GetHeaders())
+	if err != nil || len(list) == 0 && len(m.GetDownstreamNodes()) == 0 {
+		return nil, err
 	}
-	return ""
+	meets, nodes := allOf(list), slices.Clone(m.GetDownstreamNodes())
+	if len(nodes) == 0 {
+		return meets, nil
+	}
+	return func(header lookup) bool {
+		node, ok := header(nodeHeader)
+		return ok && slices.Contains(nodes, node) && meets(header)
+	}, nil
 }
 
 func (s *scope) faultDelay(m *commonfaultv3.FaultDelay, out *fault.Policy) (err error) {

@@ -2,6 +2,7 @@ package decode
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -151,6 +152,53 @@ func (s *scope) header(m *routev3.HeaderMatcher) (route.HeaderMatch, error) {
 
 var headerFields = newFields("name", "invert_match", "treat_missing_header_as_empty", "present_match",
 	"string_match", "exact_match", "prefix_match", "suffix_match", "contains_match", "safe_regex_match", "range_match")
+
+// headers reads a list of header matchers.
+func (s *scope) headers(field string, list []*routev3.HeaderMatcher) ([]route.HeaderMatch, error) {
+	var out []route.HeaderMatch
+	for i, m := range list {
+		match, err := s.item(field, i, m.GetName()).header(m)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, match)
+	}
+	return out, nil
+}
+
+// lookup finds a header of a request, pseudo headers too.
+type lookup = func(name string) (value string, ok bool)
+
+// found lets a lookup answer the matchers of routes.
+type found lookup
+
+// Header returns the value.
+func (f found) Header(name string) (value string, ok bool) { return f(name) }
+
+// allOf makes a condition on a request of matchers that must all hold.
+func allOf(list []route.HeaderMatch) func(header lookup) bool {
+	table := route.Compile([]route.Match{{Headers: list}})
+	return func(header lookup) bool {
+		value := func(name string) string {
+			v, _ := header(name)
+			return v
+		}
+		return table.Find(&route.Request{
+			Headers: found(header), Path: value(":path"), Method: value(":method"), Authority: value(":authority"), Scheme: value(":scheme"),
+		}, nil) == 0
+	}
+}
+
+// anyOf makes a condition on a request of matchers of which one must hold.
+func anyOf(list []route.HeaderMatch) func(header lookup) bool {
+	var each []func(header lookup) bool
+	for _, m := range list {
+		each = append(each, allOf([]route.HeaderMatch{m}))
+	}
+	return func(header lookup) bool {
+		return slices.ContainsFunc(each, func(holds func(lookup) bool) bool { return holds(header) })
+	}
+}
 
 func (s *scope) stringMatch(m *matcherv3.StringMatcher) (route.StringMatch, error) {
 	var out route.StringMatch

@@ -71,9 +71,11 @@ func (s *scope) retryPolicy(m *routev3.RetryPolicy) (*retry.Policy, error) {
 		return nil, s.at("host_selection_retry_max_attempts").errorf("is %d, must not be negative", n)
 	}
 	if len(m.GetRetriableRequestHeaders()) > 0 {
-		// Without the condition, calls that must not be repeated would be.
-		s.at("retriable_request_headers").notef("is not honoured yet, so nothing is retried")
-		out.NumRetries = 0
+		list, err := s.headers("retriable_request_headers", m.GetRetriableRequestHeaders())
+		if err != nil {
+			return nil, err
+		}
+		out.Meets = anyOf(list)
 	}
 	return out, nil
 }

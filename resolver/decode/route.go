@@ -13,12 +13,14 @@ import (
 
 // RouteConfiguration reads an RDS resource (envoy.config.route.v3).
 //
-// Deadlines follow gRPC (gRFC A31): max_stream_duration is the route's
-// timeout, and RouteAction.timeout where that is absent. Envoy's default of
-// 15 s for a route without a timeout is not applied: without either field
-// there is none. max_stream_duration of 0 is none either, whatever the listener
-// says; timeout 0 leaves it to the listener. grpc_timeout_header_max, or the
-// older max_grpc_timeout, bound the caller's own deadline.
+// Deadlines follow Envoy and gRPC (gRFC A31): with max_stream_duration its
+// duration is the route's timeout, without it RouteAction.timeout is. Envoy's
+// default of 15 s for a route without a timeout is not applied: without either
+// field there is none. A duration of 0 is none either, whatever the listener says;
+// timeout 0 leaves it to the listener. grpc_timeout_header_max bounds the caller's
+// own deadline, which grpc_timeout_header_offset shortens. So does, without
+// max_stream_duration, the older max_grpc_timeout, which calls without a deadline
+// have in place of the timeout.
 //
 // Header edits follow Envoy, but of its formatters only %% is known: a route (or
 // virtual host, or route configuration) that uses another is refused. So is one
@@ -63,7 +65,7 @@ var (
 		"auto_host_rewrite", "host_rewrite_header", "host_rewrite_path_regex", "host_rewrite",
 		"request_mirror_policies", "hash_policy", "hedge_policy", "idle_timeout", "rate_limits")
 	hedgeFields           = newFields("hedge_on_per_try_timeout")
-	streamDurationFields  = newFields("max_stream_duration", "grpc_timeout_header_max")
+	streamDurationFields  = newFields("max_stream_duration", "grpc_timeout_header_max", "grpc_timeout_header_offset")
 	weightedClusterFields = newFields("clusters", "total_weight")
 	clusterWeightFields   = newFields("name", "cluster_header", "weight", "typed_per_filter_config",
 		"host_rewrite_literal").and(headerEditFields)
@@ -379,31 +381,49 @@ const noTimeout time.Duration = -1
 
 // deadlines reads the timeouts of a route; see RouteConfiguration for their
 // precedence.
-func (s *scope) deadlines(m *routev3.RouteAction, out *snapshot.Route) error {
-	msd := m.GetMaxStreamDuration()
-	at := s.at("max_stream_duration")
-	at.noteRest(msd, streamDurationFields)
+func (s *scope) deadlines(m *routev3.RouteAction, out *snapshot.Route) (err error) {
+	if out.IdleTimeout, err = s.at("idle_timeout").duration(m.GetIdleTimeout()); err != nil {
+		return err
+	}
 	timeout, err := s.at("timeout").duration(m.GetTimeout())
 	if err != nil {
 		return err
 	}
-	if msd.GetMaxStreamDuration() != nil {
-		if timeout, err = at.at("max_stream_duration").duration(msd.GetMaxStreamDuration()); err != nil {
-			return err
-		}
-		if timeout == 0 {
-			timeout = noTimeout
-		}
-	}
-	out.Timeout = timeout
-	if out.IdleTimeout, err = s.at("idle_timeout").duration(m.GetIdleTimeout()); err != nil {
+	bound, err := s.at("max_grpc_timeout").duration(m.GetMaxGrpcTimeout())
+	if err != nil {
 		return err
 	}
-	bound, where := msd.GetGrpcTimeoutHeaderMax(), at.at("grpc_timeout_header_max")
-	if bound == nil {
-		bound, where = m.GetMaxGrpcTimeout(), s.at("max_grpc_timeout")
+	out.Timeout, out.MaxGRPCTimeout, out.HasMaxGRPCTimeout = timeout, bound, m.GetMaxGrpcTimeout() != nil
+	if out.HasMaxGRPCTimeout { // no deadline is an endless one
+		out.Timeout = bound
 	}
-	out.HasMaxGRPCTimeout = bound != nil
-	out.MaxGRPCTimeout, err = where.duration(bound)
+	if m.GetMaxStreamDuration() == nil {
+		return nil
+	}
+	const unread = "has no effect beside max_stream_duration"
+	if m.GetMaxGrpcTimeout() != nil {
+		s.at("max_grpc_timeout").notef(unread)
+	}
+	if timeout > 0 && m.GetMaxStreamDuration().GetMaxStreamDuration() == nil {
+		s.at("timeout").notef(unread)
+	}
+	return s.at("max_stream_duration").streamDuration(m.GetMaxStreamDuration(), out)
+}
+
+// streamDuration reads max_stream_duration, which takes the place of the older
+// timeouts.
+func (s *scope) streamDuration(m *routev3.RouteAction_MaxStreamDuration, out *snapshot.Route) (err error) {
+	s.noteRest(m, streamDurationFields)
+	if out.Timeout, err = s.at("max_stream_duration").duration(m.GetMaxStreamDuration()); err != nil {
+		return err
+	}
+	if out.Timeout == 0 && m.GetMaxStreamDuration() != nil {
+		out.Timeout = noTimeout
+	}
+	out.HasMaxGRPCTimeout = m.GetGrpcTimeoutHeaderMax() != nil
+	if out.MaxGRPCTimeout, err = s.at("grpc_timeout_header_max").duration(m.GetGrpcTimeoutHeaderMax()); err != nil {
+		return err
+	}
+	out.GRPCTimeoutOffset, err = s.at("grpc_timeout_header_offset").duration(m.GetGrpcTimeoutHeaderOffset())
 	return err
 }

@@ -236,8 +236,28 @@ func TestRouteAction(t *testing.T) {
 			want:   r(func(r *snapshot.Route) { r.HasMaxGRPCTimeout = true }),
 		},
 		{
-			action: `"cluster": "c", "max_grpc_timeout": "4s", "max_stream_duration": {"grpc_timeout_header_max": "2s"}`,
+			action: `"cluster": "c", "timeout": "3s", "max_grpc_timeout": "0s"`,
+			want:   r(func(r *snapshot.Route) { r.HasMaxGRPCTimeout = true }),
+		},
+		{
+			action: `"cluster": "c", "timeout": "3s", "max_grpc_timeout": "4s"`,
+			want: r(func(r *snapshot.Route) {
+				r.Timeout, r.HasMaxGRPCTimeout, r.MaxGRPCTimeout = 4*time.Second, true, 4*time.Second
+			}),
+		},
+		{
+			action: `"cluster": "c", "timeout": "3s", "max_grpc_timeout": "4s", "max_stream_duration": {"grpc_timeout_header_max": "2s"}`,
 			want:   r(func(r *snapshot.Route) { r.HasMaxGRPCTimeout, r.MaxGRPCTimeout = true, 2*time.Second }),
+			notes: []string{
+				`virtual_hosts[0].routes[0].route.max_grpc_timeout: has no effect beside max_stream_duration`,
+				`virtual_hosts[0].routes[0].route.timeout: has no effect beside max_stream_duration`,
+			},
+		},
+		{
+			action: `"cluster": "c", "max_stream_duration": {"max_stream_duration": "9s", "grpc_timeout_header_max": "8s", "grpc_timeout_header_offset": "0.1s"}`,
+			want: r(func(r *snapshot.Route) {
+				r.Timeout, r.HasMaxGRPCTimeout, r.MaxGRPCTimeout, r.GRPCTimeoutOffset = 9*time.Second, true, 8*time.Second, 100*time.Millisecond
+			}),
 		},
 		{
 			action: `"weighted_clusters": {"clusters": [{"name": "a", "weight": 90}, {"name": "z", "weight": 0}, {"name": "b", "weight": 10}], "total_weight": 99}`,
@@ -333,9 +353,15 @@ func TestRetryPolicy(t *testing.T) {
 			notes:  []string{where + `per_try_idle_timeout: is not honoured yet`, where + `retry_priority: "p" is not honoured yet`},
 		},
 		{
-			policy: `"retry_on": "reset", "retriable_request_headers": [{"name": "idempotent"}]`,
-			want:   base(func(p *retry.Policy) { p.On, p.NumRetries = outcome.Reset, 0 }),
-			notes:  []string{where + `retriable_request_headers: is not honoured yet, so nothing is retried`},
+			policy: `"retry_on": "reset", "retriable_request_headers": [{"name": "h", "exact_match": "x"}, {"name": ":path", "exact_match": "/p"}]`,
+			want: base(func(p *retry.Policy) {
+				p.On = outcome.Reset
+				p.Meets = func(header func(string) (string, bool)) bool {
+					h, _ := header("h")
+					path, _ := header(":path")
+					return h == "x" || path == "/p"
+				}
+			}),
 		},
 	} {
 		t.Run(tt.policy, func(t *testing.T) {
@@ -364,7 +390,6 @@ func join(parts ...string) string {
 }
 
 func TestFault(t *testing.T) {
-	const at = `virtual_hosts[0].routes[0].typed_per_filter_config[envoy.filters.http.fault]`
 	wrapped := func(fields string) string {
 		return `"typed_per_filter_config": {"envoy.filters.http.fault": {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", ` + fields + `}}`
 	}
@@ -395,9 +420,19 @@ func TestFault(t *testing.T) {
 			},
 		},
 		{
-			config: perRoute(`"delay": {"fixed_delay": "7s", "percentage": {"numerator": 100}}, "headers": [{"name": "h", "exact_match": "x"}]`),
-			want:   &fault.Policy{AbortGRPC: -1},
-			notes:  []string{at + `.headers: is not honoured yet, so no fault is injected`},
+			config: perRoute(`"delay": {"fixed_delay": "7s", "percentage": {"numerator": 100}}, "headers": [{"name": "h", "exact_match": "x"}, {"name": "n", "present_match": true}]`),
+			want: &fault.Policy{Delay: 7 * time.Second, DelayFraction: fault.Million, AbortGRPC: -1, Meets: func(header func(string) (string, bool)) bool {
+				h, _ := header("h")
+				_, ok := header("n")
+				return h == "x" && ok
+			}},
+		},
+		{
+			config: perRoute(`"abort": {"http_status": 503, "percentage": {"numerator": 100}}, "downstream_nodes": ["a", "b"], "upstream_cluster": "c"`),
+			want: &fault.Policy{AbortHTTP: 503, AbortFraction: fault.Million, AbortGRPC: -1, Cluster: "c", Meets: func(header func(string) (string, bool)) bool {
+				node, _ := header("x-envoy-downstream-service-node")
+				return node == "a" || node == "b"
+			}},
 		},
 		{
 			config: wrapped(`"config": {` + faultType + `, "abort": {"grpc_status": 14, "percentage": {"numerator": 100}}}`),

@@ -111,7 +111,7 @@ func TestNothingIsSilent(t *testing.T) {
 	marshal(t, rc, `{"name": "n", "virtual_hosts": [{"name": "vh", "domains": ["d"], "hedge_policy": {}, "routes": [
 		{"match": {"prefix": "/", "headers": [{"name": "h", "exact_match": "v"}], "runtime_fraction": {"default_value": {"numerator": 3}}},
 		 "route": {"cluster": "c", "max_stream_duration": {}, "retry_policy": {"retry_on": "5xx", "retry_back_off": {"base_interval": "1s"},
-			"retriable_headers": [{"name": "h", "exact_match": "v"}], "rate_limited_retry_back_off": {"reset_headers": [{"name": "h"}]}}}},
+			"retriable_headers": [{"name": "h", "exact_match": "v"}], "retriable_request_headers": [{"name": "h", "exact_match": ""}], "rate_limited_retry_back_off": {"reset_headers": [{"name": "h"}]}}}},
 		{"match": {"prefix": "/w"}, "route": {"weighted_clusters": {"clusters": [{"name": "a", "weight": 3,
 			"request_headers_to_add": [{"header": {"key": "k", "value": "v"}}]}]}}},
 		{"match": {"prefix": "/p"}, "route": {"cluster": "c", "prefix_rewrite": "/p", "hedge_policy": {}, "request_mirror_policies": [{"cluster": "m"}],
@@ -165,7 +165,7 @@ func TestNothingIsSilent(t *testing.T) {
 		return wrapped(name, encoded(t, with))
 	}
 	everyField(t, faults, faults, inFilter)
-	marshal(t, faults, `{"delay": {"header_delay": {}}, "abort": {"header_abort": {}}}`)
+	marshal(t, faults, `{"delay": {"header_delay": {}}, "abort": {"header_abort": {}}, "headers": [{"name": "h", "exact_match": ""}]}`)
 	everyField(t, faults, faults, inFilter)
 
 	limits := &locallimitv3.LocalRateLimit{}
