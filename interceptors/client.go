@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/meshframe/meshframe/mesh"
+	"github.com/meshframe/meshframe/mesh/breaker"
 	"github.com/meshframe/meshframe/mesh/fault"
 	"github.com/meshframe/meshframe/mesh/outcome"
 	"github.com/meshframe/meshframe/mesh/snapshot"
@@ -345,7 +346,7 @@ func (c *Client) Unary(ctx context.Context, method string, req, reply any, cc *g
 		return err
 	}
 	if err = u.run(); err != nil {
-		err = u.fallBack(err)
+		err = u.fallBack(err, outgoing{ctx: k.Context, method: method, opts: opts})
 	}
 	if u.out != nil {
 		finish(opts, err)
@@ -360,21 +361,21 @@ func (c *Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cli
 		finish(opts, err)
 		return nil, err
 	}
-	if !k.plain() {
-		return k.stream(desc, cc, method, streamer, opts)
+	permit, err := k.passStream(method)
+	if err != nil {
+		k.release()
+		finish(opts, err)
+		return nil, err
 	}
-	return k.open(k, desc, cc, method, streamer, opts)
+	if !k.plain() {
+		return k.stream(permit, desc, cc, method, streamer, opts)
+	}
+	return k.open(k, permit, desc, cc, method, streamer, opts)
 }
 
 // open opens a stream, with retries if the route has them. The call ends when
 // gRPC says so, whether or not the stream was created.
-func (c *call) open(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts []grpc.CallOption) (grpc.ClientStream, error) {
-	permit, err := c.passStream()
-	if err != nil {
-		c.release()
-		finish(opts, err)
-		return nil, err
-	}
+func (c *call) open(ctx context.Context, permit breaker.Permit, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts []grpc.CallOption) (grpc.ClientStream, error) {
 	if c.Decision.Retry != nil {
 		return c.newRetriedStream(ctx, permit, desc, cc, method, streamer, opts)
 	}

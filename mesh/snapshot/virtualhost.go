@@ -55,6 +55,7 @@ type RouteEntry struct {
 	destinations []Destination // without those of weight 0
 	total        uint64        // sum of their weights
 	hash         []HashPolicy  // its own, else the virtual host's
+	elsewhere    *elsewhere    // nil: all destinations have the same actions
 }
 
 // draw chooses a destination by weight.
