@@ -44,6 +44,8 @@ type Client struct {
 	deadlines sync.Pool
 	mirrors   atomic.Int64 // copies of calls under way
 	dialer    net.Dialer
+	closed    chan struct{}
+	closeOnce sync.Once
 }
 
 // ClientOptions describe a channel.
@@ -81,7 +83,7 @@ func NewClient(t *watch.Target, o ClientOptions) *Client {
 	c := &Client{
 		target: t, engine: t.Engine(), scheme: o.Scheme, userAgent: o.UserAgent,
 		source: o.Source, channel: rand.Uint64() | 1, fallbacks: o.Fallbacks,
-		methods: o.MethodConfig,
+		methods: o.MethodConfig, closed: make(chan struct{}),
 	}
 	if c.source == "" {
 		c.source, _ = os.Hostname() // unknown is as constant as any other
@@ -94,6 +96,13 @@ func NewClient(t *watch.Target, o ClientOptions) *Client {
 	}
 	return c
 }
+
+// Close ends the calls that wait for configuration, because the channel was closed.
+// It may be called twice.
+func (c *Client) Close() { c.closeOnce.Do(func() { close(c.closed) }) }
+
+// errClosed is what gRPC gives calls of a channel that was closed.
+var errClosed = status.Error(codes.Canceled, "grpc: the client connection is closing")
 
 // begin decides a call: it waits for configuration, draws route and cluster,
 // sets the deadline and injects faults. An error is what the caller gets.
@@ -234,6 +243,8 @@ func (c *call) undecided(s *snapshot.Snapshot, cc *grpc.ClientConn, wait bool, e
 	select {
 	case <-changed:
 		return true, nil
+	case <-c.client.closed:
+		return false, errClosed
 	case <-c.Context.Done():
 		return false, c.gaveUp(err)
 	}
@@ -254,6 +265,8 @@ func (c *call) await(cc *grpc.ClientConn, wait bool) error {
 		}
 		select {
 		case <-changed:
+		case <-c.client.closed:
+			return errClosed
 		case <-c.Context.Done():
 			if err == nil {
 				err = errors.New("waiting for the control plane's first answer")
