@@ -392,3 +392,32 @@ func TestRegistrationOfSeveralListeners(t *testing.T) {
 		f.sees("10.0.8.1:70")
 	})
 }
+
+// The log does not fill with a server that comes and goes.
+func TestRegistrationFlaps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		s := embedded(t, xdsserver.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		server := connect(t, dial(t, s.Dialer()), "delta", serverNode("s1", "reviews:9080"))
+		flap := func() {
+			for range 100 {
+				server.subscribe(lds, inbound+"10.0.8.1:7000")
+				server.drain()
+				server.unsubscribe(lds, inbound+"10.0.8.1:7000")
+				server.drain()
+			}
+		}
+		flap()
+		if n := strings.Count(log.String(), "registered"); n != 10 {
+			t.Errorf("%d lines about one server", n)
+		}
+		if !strings.Contains(log.String(), "not logged") {
+			t.Error("the log does not say that there is more")
+		}
+		pass(2 * time.Minute)
+		flap()
+		if n := strings.Count(log.String(), "registered"); n != 20 {
+			t.Errorf("%d lines about one server", n)
+		}
+	})
+}
