@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/meshframe/meshframe/mesh/breaker"
 	"github.com/meshframe/meshframe/mesh/fault"
 	"github.com/meshframe/meshframe/mesh/snapshot"
 )
@@ -86,31 +87,40 @@ func codeOfHTTP(httpStatus int) codes.Code {
 	return codes.Unknown
 }
 
-// outgoing is a call as the route wants it to be sent.
+// outgoing is a call as it is sent: as the caller gave it, or as the route wants it.
 type outgoing struct {
+	ctx       context.Context
 	method    string
 	authority string
 	opts      []grpc.CallOption
 }
 
-// rewrite applies the route's edits of the request to the call: its headers, its
+// rewrite applies the route's edits of the request to the call.
+func (c *call) rewrite(given outgoing) outgoing {
+	out := c.edited(given)
+	c.Context = out.ctx
+	return out
+}
+
+// edited is the call with the route's edits of the request: of its headers, its
 // path and its authority.
-func (c *call) rewrite(method string, opts []grpc.CallOption) outgoing {
-	out := outgoing{method: method, authority: c.client.target.Name(), opts: opts}
+func (c *call) edited(given outgoing) outgoing {
+	out := given
+	out.authority = c.client.target.Name()
 	a := c.Decision.Actions
 	if a == nil {
 		return out
 	}
-	c.Context = edited(c.Context, a.RequestHeaders)
-	out.method = a.Path(method)
-	for _, o := range opts {
+	out.ctx = edited(given.ctx, a.RequestHeaders)
+	out.method = a.Path(given.method)
+	for _, o := range given.opts {
 		if o, ok := o.(grpc.AuthorityOverrideCallOption); ok {
 			out.authority = o.Authority
 		}
 	}
 	if host := a.Host(); host != "" {
 		out.authority = host
-		out.opts = append(opts[:len(opts):len(opts)], grpc.CallAuthority(host))
+		out.opts = append(given.opts[:len(given.opts):len(given.opts)], grpc.CallAuthority(host))
 	}
 	return out
 }
@@ -121,11 +131,11 @@ func (c *call) rewrite(method string, opts []grpc.CallOption) outgoing {
 // of the decision when they are made, which may then be that of the fallback.
 func (c *call) responseEdits() func(metadata.MD) metadata.MD {
 	a := c.Decision.Actions
-	if (a == nil || len(a.ResponseHeaders) == 0) && c.Decision.Selection == nil && c.Decision.Session() == nil {
+	if (a == nil || len(a.ResponseHeaders) == 0) && c.Decision.Selection == nil && c.Decision.Session() == nil && c.given == nil {
 		return nil
 	}
 	return func(md metadata.MD) metadata.MD {
-		s, session := c.Decision.Selection, c.Decision.Session()
+		a, s, session := c.Decision.Actions, c.Decision.Selection, c.Decision.Session()
 		if md == nil {
 			md = metadata.MD{}
 		}
@@ -148,23 +158,33 @@ func (c *call) responseEdits() func(metadata.MD) metadata.MD {
 // act makes a unary call whose route does more than forward.
 func (u *unary) act() error {
 	a := u.Decision.Actions
-	out := u.rewrite(u.method, u.opts)
-	u.method, u.opts = out.method, out.opts
+	given := outgoing{ctx: u.Context, method: u.method, opts: u.opts}
+	authority := u.edit(given)
 	var cs []*shadow
 	if a != nil && len(a.Mirrors) > 0 {
 		var err error
-		if cs, err = u.mirror(out.authority); err != nil {
+		if cs, err = u.mirror(authority); err != nil {
 			return err
 		}
 	}
 	err := u.send()
 	if err != nil {
-		err = u.fallBack(err)
+		err = u.fallBack(err, given)
 	}
 	for _, s := range cs {
 		s.compare.originalEnded(err)
 	}
 	return err
+}
+
+// edit makes the call what the decision wants to be sent, and returns its authority.
+func (u *unary) edit(given outgoing) (authority string) {
+	out := u.rewrite(given)
+	u.method, u.opts = out.method, out.opts
+	if u.encoded != nil {
+		u.opts = append(u.opts[:len(u.opts):len(u.opts)], u.encoded)
+	}
+	return out.authority
 }
 
 // send makes the attempts, one after the other or side by side.
@@ -188,8 +208,8 @@ func (u *unary) mirror(authority string) ([]*shadow, error) {
 	}
 	req, err := codec.encode(u.req)
 	if err == nil {
-		u.req = req
-		u.opts = append(u.opts[:len(u.opts):len(u.opts)], grpc.ForceCodecV2(codec))
+		u.req, u.encoded = req, grpc.ForceCodecV2(codec)
+		u.opts = append(u.opts[:len(u.opts):len(u.opts)], u.encoded)
 	}
 	for _, s := range cs {
 		if err != nil {
@@ -211,15 +231,16 @@ type actionStream struct {
 }
 
 // stream opens a stream for a route that does more than forward.
-func (c *call) stream(desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts []grpc.CallOption) (grpc.ClientStream, error) {
+func (c *call) stream(permit breaker.Permit, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts []grpc.CallOption) (grpc.ClientStream, error) {
 	a := c.Decision.Actions
-	out := c.rewrite(method, opts)
+	out := c.rewrite(outgoing{ctx: c.Context, method: method, opts: opts})
 	s := &actionStream{edits: c.responseEdits()}
 	opts = out.opts
 	if a != nil && len(a.Mirrors) > 0 {
 		var err error
 		if s.codec, err = codecOf(opts); err != nil {
 			err = status.Error(codes.Internal, err.Error())
+			permit.Abandon()
 			c.release()
 			finish(opts, err)
 			return nil, err
@@ -239,7 +260,7 @@ func (c *call) stream(desc *grpc.StreamDesc, cc *grpc.ClientConn, method string,
 		s.ended(err)
 	})
 	var err error
-	s.ClientStream, err = c.open(ctx, desc, cc, out.method, streamer, append(opts[:len(opts):len(opts)], ended))
+	s.ClientStream, err = c.open(ctx, permit, desc, cc, out.method, streamer, append(opts[:len(opts):len(opts)], ended))
 	if err != nil {
 		return nil, s.idle.cause(err)
 	}

@@ -2,6 +2,9 @@ package interceptors_test
 
 import (
 	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -240,11 +243,9 @@ func newPath(t testing.TB, c *policyCase) *path {
 			if err := b.UpdateClientConnState(grpcbalancer.ClientConnState{ResolverState: state}); err != nil {
 				t.Fatal(err)
 			}
-			for _, ready := range channel.listeners {
-				ready(grpcbalancer.SubConnState{ConnectivityState: connectivity.Ready})
-			}
+			picker := channel.becomeReady()
 			out := &path{
-				client: interceptors.NewClient(tgt, interceptors.ClientOptions{}), cc: f.cc, picker: channel.picker,
+				client: interceptors.NewClient(tgt, interceptors.ClientOptions{}), cc: f.cc, picker: picker,
 				req: wrapperspb.String("hello"), reply: &wrapperspb.StringValue{}, copies: c.copies, invoked: make(chan struct{}, 1+c.copies),
 			}
 			out.invoker = out.invoke
@@ -294,18 +295,67 @@ func (p *path) invoke(ctx context.Context, method string, _, _ any, _ *grpc.Clie
 	return nil
 }
 
-// fakeChannel is the channel that the balancer works for.
+// fakeChannel is the channel that the balancer works for, which publishes pickers
+// and makes connections when its timers say so, too.
 type fakeChannel struct {
 	grpcbalancer.ClientConn
+
+	mu        sync.Mutex
 	picker    grpcbalancer.Picker
 	listeners []func(grpcbalancer.SubConnState)
 }
 
-func (c *fakeChannel) UpdateState(s grpcbalancer.State) { c.picker = s.Picker }
+func (c *fakeChannel) UpdateState(s grpcbalancer.State) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.picker = s.Picker
+}
 
 func (c *fakeChannel) NewSubConn(_ []grpcresolver.Address, o grpcbalancer.NewSubConnOptions) (grpcbalancer.SubConn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.listeners = append(c.listeners, o.StateListener)
 	return &fakeConn{}, nil
+}
+
+// becomeReady connects every connection that there is, and returns the picker for
+// them.
+func (c *fakeChannel) becomeReady() grpcbalancer.Picker {
+	c.mu.Lock()
+	listeners := slices.Clone(c.listeners)
+	c.mu.Unlock()
+	for _, ready := range listeners { // without mu: the balancer publishes a picker
+		ready(grpcbalancer.SubConnState{ConnectivityState: connectivity.Ready})
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.picker
+}
+
+// TestFakeChannel uses a channel from several goroutines, as timers of a balancer
+// do: the race detector looks on.
+func TestFakeChannel(t *testing.T) {
+	t.Parallel()
+	c := &fakeChannel{}
+	var ready atomic.Int32
+	o := grpcbalancer.NewSubConnOptions{StateListener: func(grpcbalancer.SubConnState) {
+		ready.Add(1)
+		c.UpdateState(grpcbalancer.State{})
+	}}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			if _, err := c.NewSubConn(nil, o); err != nil {
+				t.Error(err)
+			}
+			c.UpdateState(grpcbalancer.State{})
+			c.becomeReady()
+		})
+	}
+	wg.Wait()
+	if n := ready.Load(); n < 4 {
+		t.Errorf("%d connections became ready", n)
+	}
 }
 
 type fakeConn struct{ grpcbalancer.SubConn }

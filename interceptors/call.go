@@ -18,6 +18,7 @@ type call struct {
 	mesh.Call
 
 	client *Client
+	given  *outgoing   // of a stream that may fall back; else nil
 	md     metadata.MD // outgoing metadata, read when the first header matcher asks
 
 	// The deadline of the route, if it ends before the caller's own. At most one
@@ -134,9 +135,14 @@ func (c *call) Header(name string) (string, bool) {
 	if strings.HasSuffix(name, "-bin") {
 		return "", false
 	}
+	return joined(name, c.outgoingMetadata()[name])
+}
+
+// outgoingMetadata is what the caller sends, as it was when first asked for.
+func (c *call) outgoingMetadata() metadata.MD {
 	if !c.mdRead {
 		c.md, _ = metadata.FromOutgoingContext(c.Context)
 		c.mdRead = true
 	}
-	return joined(name, c.md[name])
+	return c.md
 }

@@ -44,6 +44,8 @@ type Client struct {
 	deadlines sync.Pool
 	mirrors   atomic.Int64 // copies of calls under way
 	dialer    net.Dialer
+	closed    chan struct{}
+	closeOnce sync.Once
 }
 
 // ClientOptions describe a channel.
@@ -81,7 +83,7 @@ func NewClient(t *watch.Target, o ClientOptions) *Client {
 	c := &Client{
 		target: t, engine: t.Engine(), scheme: o.Scheme, userAgent: o.UserAgent,
 		source: o.Source, channel: rand.Uint64() | 1, fallbacks: o.Fallbacks,
-		methods: o.MethodConfig,
+		methods: o.MethodConfig, closed: make(chan struct{}),
 	}
 	if c.source == "" {
 		c.source, _ = os.Hostname() // unknown is as constant as any other
@@ -94,6 +96,13 @@ func NewClient(t *watch.Target, o ClientOptions) *Client {
 	}
 	return c
 }
+
+// Close ends the calls that wait for configuration, because the channel was closed.
+// It may be called twice.
+func (c *Client) Close() { c.closeOnce.Do(func() { close(c.closed) }) }
+
+// errClosed is what gRPC gives calls of a channel that was closed.
+var errClosed = status.Error(codes.Canceled, "grpc: the client connection is closing")
 
 // begin decides a call: it waits for configuration, draws route and cluster,
 // injects faults and sets the deadline, which as in Envoy and gRPC is not that of
@@ -239,6 +248,8 @@ func (c *call) undecided(s *snapshot.Snapshot, cc *grpc.ClientConn, wait bool, e
 	select {
 	case <-changed:
 		return true, nil
+	case <-c.client.closed:
+		return false, errClosed
 	case <-c.Context.Done():
 		return false, c.gaveUp(err)
 	}
@@ -259,6 +270,8 @@ func (c *call) await(cc *grpc.ClientConn, wait bool) error {
 		}
 		select {
 		case <-changed:
+		case <-c.client.closed:
+			return errClosed
 		case <-c.Context.Done():
 			if err == nil {
 				err = errors.New("waiting for the control plane's first answer")
@@ -371,7 +384,7 @@ func (c *Client) Unary(ctx context.Context, method string, req, reply any, cc *g
 		return err
 	}
 	if err != nil {
-		err = u.fallBack(err)
+		err = u.fallBack(err, outgoing{ctx: k.Context, method: method, opts: opts})
 	}
 	if u.out != nil {
 		finish(opts, err)
@@ -386,21 +399,21 @@ func (c *Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cli
 		finish(opts, err)
 		return nil, err
 	}
-	if !k.plain() {
-		return k.stream(desc, cc, method, streamer, opts)
+	permit, err := k.passStream(method)
+	if err != nil {
+		k.release()
+		finish(opts, err)
+		return nil, err
 	}
-	return k.open(k, desc, cc, method, streamer, opts)
+	if k.remember(outgoing{ctx: k.Context, method: method, opts: opts}); !k.plain() || k.editsElsewhere() {
+		return k.stream(permit, desc, cc, method, streamer, opts)
+	}
+	return k.open(k, permit, desc, cc, method, streamer, opts)
 }
 
 // open opens a stream, with retries if the route has them. The call ends when
 // gRPC says so, whether or not the stream was created.
-func (c *call) open(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts []grpc.CallOption) (grpc.ClientStream, error) {
-	permit, err := c.passStream()
-	if err != nil {
-		c.release()
-		finish(opts, err)
-		return nil, err
-	}
+func (c *call) open(ctx context.Context, permit breaker.Permit, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts []grpc.CallOption) (grpc.ClientStream, error) {
 	if c.Decision.Retry != nil {
 		return c.newRetriedStream(ctx, permit, desc, cc, method, streamer, opts)
 	}

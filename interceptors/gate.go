@@ -66,8 +66,8 @@ func (c *call) fallsBack() bool {
 }
 
 // fallBack is what becomes of a call that failed with err: the fallback of the
-// configuration, if it reached no host.
-func (u *unary) fallBack(err error) error {
+// configuration, if it reached no host. given is the call before the route's edits.
+func (u *unary) fallBack(err error, given outgoing) error {
 	if !u.fallsBack() {
 		return err
 	}
@@ -84,41 +84,53 @@ func (u *unary) fallBack(err error) error {
 		defer cancel()
 		return answer(ctx, u.method, u.message, u.reply)
 	}
-	if !u.divert() {
+	u.Context = given.ctx
+	if !u.divert(given.method) {
 		return err
 	}
+	u.edit(given)
 	return u.send()
 }
 
 // passStream is pass for a stream, which falls back at once where it is known that
 // it finds no host: to another cluster, or to a fixed answer.
-func (c *call) passStream() (breaker.Permit, error) {
+func (c *call) passStream(method string) (breaker.Permit, error) {
 	permit, err := c.pass()
 	if err == nil && (c.Decision.Fallback() == nil || c.Decision.Upstream.Available()) {
 		return permit, nil
 	}
-	if err == nil && c.fixedFallback(nil) == nil && !c.canDivert() {
+	if err == nil && c.fixedFallback(nil) == nil && !c.canDivert(method) {
 		return permit, nil // the balancer says why
 	}
 	permit.Abandon() // the zero permit, if it was refused
-	if c.divert() {
+	if c.divert(method) {
 		return c.pass()
 	}
 	return breaker.Permit{}, c.fixedFallback(err)
 }
 
 // canDivert reports whether divert would.
-func (c *call) canDivert() bool {
-	s := c.client.target.Snapshot()
-	var d mesh.Decision
-	return s != nil && c.client.engine.DecideFallback(s, &c.Decision, &d)
+func (c *call) canDivert(method string) bool {
+	_, ok := c.elsewhere(method)
+	return ok
 }
 
-// divert sends the call to its fallback cluster.
-func (c *call) divert() bool {
+// elsewhere decides the call for its fallback cluster, if it has one.
+func (c *call) elsewhere(method string) (d mesh.Decision, ok bool) {
 	s := c.client.target.Snapshot()
-	var d mesh.Decision
-	if s == nil || !c.client.engine.DecideFallback(s, &c.Decision, &d) {
+	if s == nil {
+		return d, false
+	}
+	r := c.request(s.Authority, method)
+	ok = c.client.engine.DecideFallback(s, &r, &c.Decision, &d)
+	return d, ok
+}
+
+// divert sends the call to its fallback cluster. method is what the caller gave, and
+// the call's metadata was read before it was edited: a session goes by them.
+func (c *call) divert(method string) bool {
+	d, ok := c.elsewhere(method)
+	if !ok {
 		return false
 	}
 	at := d.Upstream.State.Acquire()

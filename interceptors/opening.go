@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/meshframe/meshframe/mesh/breaker"
 )
@@ -24,14 +25,47 @@ func (c *call) openOrFallBack(ctx context.Context, permit breaker.Permit, desc *
 		return nil, err
 	}
 	c.passed(permit)
-	if !c.divert() {
+	if !c.divert(c.given.method) {
 		err = c.fixedFallback(err)
 	} else if permit, err = c.pass(); err == nil {
+		ctx, method, opts = c.redirected(ctx, opts)
 		return c.openOnce(ctx, permit, desc, cc, method, streamer, opts)
 	}
 	c.release()
 	finish(opts, err)
 	return nil, err
+}
+
+// remember keeps a stream as its caller gave it, if the stream may fall back after
+// it was edited.
+func (c *call) remember(given outgoing) {
+	if c.Decision.Fallback() == nil || c.diverted {
+		return
+	}
+	c.outgoingMetadata() // before it is edited
+	given.authority = c.edited(given).authority
+	c.given = &given
+}
+
+// editsElsewhere reports whether the stream would be edited where it falls back to.
+func (c *call) editsElsewhere() bool {
+	if c.given == nil {
+		return false
+	}
+	d, ok := c.elsewhere(c.given.method)
+	return ok && (d.Actions != nil && d.Actions.Shapes() || d.Selection != nil || d.Session() != nil)
+}
+
+// redirected is a stream that has fallen back as it is to be sent in ctx: as its
+// caller gave it, with the edits that hold where it goes. opts are those that it was
+// sent with before.
+func (c *call) redirected(ctx context.Context, opts []grpc.CallOption) (context.Context, string, []grpc.CallOption) {
+	out := c.edited(*c.given)
+	md, _ := metadata.FromOutgoingContext(out.ctx)
+	if out.authority != c.given.authority {
+		opts = append(opts[:len(opts):len(opts)], grpc.CallAuthority(out.authority))
+	}
+	return metadata.NewOutgoingContext(ctx, md), out.method, opts
 }
 
 // quiet are the options of a call but for those that hear of its end.

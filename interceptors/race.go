@@ -23,10 +23,11 @@ import (
 // not try again. Attempts that failed otherwise leave it to those under way and to
 // come, and the last of them decides.
 type race struct {
-	*call                 // its record is guarded by mu
-	ctx   context.Context // what attempts derive theirs from
-	opts  []grpc.CallOption
-	hedge bool
+	*call                  // its record is guarded by mu
+	ctx    context.Context // what attempts derive theirs from
+	method string          // of streams
+	opts   []grpc.CallOption
+	hedge  bool
 	// falls says that attempts follow at the call's fallback where none has reached
 	// a host; else that is up to whoever races.
 	falls bool
@@ -195,7 +196,8 @@ func (r *race) next(a *attempt, err error) (wait time.Duration, again bool, othe
 // giveUp returns. The caller holds mu.
 func (r *race) giveUp(a *attempt, err error) *attempt {
 	if r.falls && r.left == 1 && !r.over && r.ctx.Err() == nil && r.fallsBack() {
-		if r.divert() {
+		if r.divert(r.given.method) {
+			r.ctx, r.method, r.opts = r.redirected(r.ctx, r.opts)
 			return r.begin(false)
 		}
 		err = r.fixedFallback(err)

@@ -33,7 +33,6 @@ type retriedStream struct {
 	race
 	permit   breaker.Permit // of the first attempt
 	desc     *grpc.StreamDesc
-	method   string
 	cc       *grpc.ClientConn
 	streamer grpc.Streamer
 	codec    frameCodec
@@ -60,8 +59,8 @@ func (c *call) newRetriedStream(ctx context.Context, permit breaker.Permit, desc
 		finish(opts, err)
 		return nil, err
 	}
-	s := &retriedStream{permit: permit, desc: desc, method: method, cc: cc, streamer: streamer, codec: codec}
-	s.call, s.ctx, s.opts, s.hedge, s.falls = c, ctx, opts, c.hedges(), true
+	s := &retriedStream{permit: permit, desc: desc, cc: cc, streamer: streamer, codec: codec}
+	s.call, s.ctx, s.method, s.opts, s.hedge, s.falls = c, ctx, method, opts, c.hedges(), true
 	s.try, s.settled, s.news, s.written = s.attempt, s.hear, sync.NewCond(&s.mu), make(chan struct{})
 	s.start()
 	s.mu.Lock()

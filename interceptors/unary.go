@@ -25,8 +25,9 @@ type unary struct {
 	invoker    grpc.UnaryInvoker
 	opts       []grpc.CallOption
 
-	out      *results // set when the caller's options must hear of the winner only
-	retrying bool     // the attempt under way counts against the limit of retries
+	encoded  grpc.CallOption // set when req is a frame, for mirrors to have it too
+	out      *results        // set when the caller's options must hear of the winner only
+	retrying bool            // the attempt under way counts against the limit of retries
 }
 
 // results are the caller's options that an attempt writes to. Every attempt

@@ -188,7 +188,7 @@ func TestLastGoodKeepsActions(t *testing.T) {
 		if !e.DecideMirror(s, &is, 0, &m) || m.Upstream.Name != "copy" || m.Timeout != is.Timeout {
 			t.Errorf("%s refused: no copy, %+v", name, m)
 		}
-		if !e.DecideFallback(s, &is, &f) || f.Upstream.Name != "spare" || f.Actions != is.Actions {
+		if !e.DecideFallback(s, &mesh.Request{Path: "/"}, &is, &f) || f.Upstream.Name != "spare" || f.Actions != is.Actions {
 			t.Errorf("%s refused: no fallback, %+v", name, f)
 		}
 	}
@@ -228,5 +228,25 @@ func TestFork(t *testing.T) {
 	second.Tried = append(second.Tried, &pick.HostState{})
 	if first.Tried = append(first.Tried, nil); second.Tried[1] == nil {
 		t.Error("the attempts write to the same list of hosts")
+	}
+}
+
+// TestFallbackKeepsTheKey holds that a cookie which a hash policy generated is the
+// one by which the fallback chooses, too.
+func TestFallbackKeepsTheKey(t *testing.T) {
+	e := mesh.New(mesh.Options{})
+	s := e.Apply(update(t, "h", `
+		host reviews h
+		route r -> v1 fallback=cluster:spare hash=cookie:user,0s
+		cluster v1 lb=ring_hash
+		cluster spare lb=ring_hash`))
+	r := &mesh.Request{Path: "/"}
+	var d, f mesh.Decision
+	e.Decide(s, r, &d)
+	if d.Selection == nil || !e.DecideFallback(s, r, &d, &f) {
+		t.Fatalf("no cookie or no fallback: %+v", d)
+	}
+	if f.Hash != d.Hash || f.Selection == nil || f.Selection.SetCookie != d.Selection.SetCookie {
+		t.Errorf("the fallback has the key %x, the call %x", f.Hash, d.Hash)
 	}
 }

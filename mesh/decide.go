@@ -183,14 +183,39 @@ func (e *Engine) DecideMirror(s *snapshot.Snapshot, d *Decision, i int, m *Decis
 
 // DecideFallback decides a call that found no host, or was refused by the gate
 // of its cluster, anew, if its fallback is another cluster. It reports whether f
-// is where the call goes. A call falls back once: that of f is not followed.
-func (e *Engine) DecideFallback(s *snapshot.Snapshot, d *Decision, f *Decision) bool {
+// is where the call goes: what the route asks for stays, what belongs to a cluster
+// is that of the fallback. A call falls back once: that of f is not followed.
+func (e *Engine) DecideFallback(s *snapshot.Snapshot, r *Request, d *Decision, f *Decision) bool {
 	fallback := d.Fallback()
 	if fallback == nil || fallback.Cluster == "" || !e.divert(s, d, fallback.Cluster, f) {
 		return false
 	}
-	f.Actions, f.Retry, f.AttemptCount = d.Actions, d.Retry, d.AttemptCount
+	f.Retry, f.AttemptCount = d.Retry, d.AttemptCount
+	f.Actions = d.Route.ActionsFor(fallback.Cluster, d.Actions)
+	if f.Upstream.Selects() || f.Actions != nil && f.Actions.Session != nil {
+		e.choose(s, r, f)
+		f.keepKey(d)
+	}
 	return true
+}
+
+// keepKey takes the hash of the decision before, whose generated part is not to be
+// drawn twice.
+func (d *Decision) keepKey(before *Decision) {
+	if !d.HasHash || !before.HasHash {
+		return
+	}
+	d.Hash = before.Hash
+	cookie := ""
+	if before.Selection != nil {
+		cookie = before.Selection.SetCookie
+	}
+	switch {
+	case d.Selection != nil:
+		d.Selection.SetCookie = cookie
+	case cookie != "":
+		d.Selection = &Selection{SetCookie: cookie}
+	}
 }
 
 // divert decides a call for another cluster, if that can be used.

@@ -6,10 +6,12 @@ import (
 	"slices"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/meshframe/meshframe/interceptors"
 	"github.com/meshframe/meshframe/resolver"
+	"github.com/meshframe/meshframe/resolver/watch"
 )
 
 // NewClient makes a client for the target, as [grpc.NewClient] does; nothing is
@@ -96,21 +98,51 @@ func (m *Mesh) dial(target string, opts []grpc.DialOption, dial dialer) (*grpc.C
 	if m.closed() {
 		return nil, fmt.Errorf("srvframe: target %q: %w", target, ErrMeshClosed)
 	}
-	opts, err = m.dialOptions(to.host, options, opts)
+	config, err := m.serviceConfig(to.host, options)
 	if err != nil {
 		return nil, fmt.Errorf("srvframe: target %q: %w", target, err)
 	}
-	return m.dialTarget(resolver.Scheme+":///"+to.host, options, opts, dial)
+	t := m.watch.Target(to.host)
+	calls := m.interceptors(t, options, config)
+	cc, err := m.dialTarget(resolver.Scheme+":///"+to.host, options, dialOptions(t, calls, config, opts), dial)
+	if err != nil {
+		t.Return()
+		return nil, err
+	}
+	m.follow(cc, t, calls)
+	return cc, nil
 }
 
-// dialOptions puts the mesh among the caller's options. Its resolver comes
-// first, so that no other serves its scheme; its interceptors come last, so that
-// the caller's run around them; its service config replaces the caller's, which
-// it contains.
-func (m *Mesh) dialOptions(host string, options dialRecord, callers []grpc.DialOption) ([]grpc.DialOption, error) {
+// follow gives the target back when cc is closed, which gRPC tells nobody but
+// those who watch its state.
+func (m *Mesh) follow(cc *grpc.ClientConn, t *watch.Target, calls *interceptors.Client) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed() {
+		return
+	}
+	m.followers.Go(func() {
+		for state := cc.GetState(); state != connectivity.Shutdown; state = cc.GetState() {
+			if !cc.WaitForStateChange(m.ctx, state) {
+				return
+			}
+		}
+		calls.Close()
+		t.Return()
+	})
+}
+
+// clientConfig is the service config of a client, for gRPC and for the interceptors.
+type clientConfig struct {
+	json    string
+	methods func(method string) interceptors.MethodConfig
+}
+
+// serviceConfig puts the mesh into the caller's service config.
+func (m *Mesh) serviceConfig(host string, options dialRecord) (clientConfig, error) {
 	config, dropped, err := meshServiceConfig(options.serviceConfig)
 	if err != nil {
-		return nil, err
+		return clientConfig{}, err
 	}
 	if len(dropped) > 0 {
 		m.said.once("config "+host, func() {
@@ -118,27 +150,35 @@ func (m *Mesh) dialOptions(host string, options dialRecord, callers []grpc.DialO
 		})
 	}
 	methods, err := methodConfigs(options.serviceConfig)
-	if err != nil {
-		return nil, err
-	}
-	target := m.watch.Target(host)
+	return clientConfig{config, methods}, err
+}
+
+// interceptors are those of a client.
+func (m *Mesh) interceptors(t *watch.Target, options dialRecord, config clientConfig) *interceptors.Client {
 	seen := options.clientOptions()
-	seen.MethodConfig = methods
+	seen.MethodConfig = config.methods
 	seen.Fallbacks = m.fallbacks
 	if m.address.IsValid() {
 		seen.Source = m.address.String()
 	}
-	calls := interceptors.NewClient(target, seen)
+	return interceptors.NewClient(t, seen)
+}
+
+// dialOptions puts the mesh among the caller's options. Its resolver comes
+// first, so that no other serves its scheme; its interceptors come last, so that
+// the caller's run around them; its service config replaces the caller's, which
+// it contains.
+func dialOptions(t *watch.Target, calls *interceptors.Client, config clientConfig, callers []grpc.DialOption) []grpc.DialOption {
 	return slices.Concat(
 		// A dialer of the caller comes later and takes the place of ours.
-		[]grpc.DialOption{grpc.WithResolvers(resolver.NewBuilder(target)), grpc.WithContextDialer(calls.Dial)},
+		[]grpc.DialOption{grpc.WithResolvers(resolver.NewBuilder(t)), grpc.WithContextDialer(calls.Dial)},
 		within(calls, callers),
 		[]grpc.DialOption{
-			grpc.WithDefaultServiceConfig(config),
+			grpc.WithDefaultServiceConfig(config.json),
 			grpc.WithChainUnaryInterceptor(calls.Unary),
 			grpc.WithChainStreamInterceptor(calls.Stream),
 		},
-	), nil
+	)
 }
 
 // clientOptions says what header matchers see of a client's calls.

@@ -14,8 +14,8 @@ import (
 // one. With several there is one for each target, as in gRPC (gRFC A71): a client
 // that lacks something during an outage of the first control plane goes to the
 // next with everything that it watches, so a target that lacks nothing must not
-// share the client of one that does. Clients of targets live as long as the mesh;
-// without a watch they have no stream.
+// share the client of one that does. The client of a target ends with the last
+// channel to it, or with the mesh; without a watch it has no stream.
 type clients struct {
 	first    *xdsclient.Client // of servers, and of the targets where they have none of their own
 	config   xdsclient.Config
@@ -24,6 +24,7 @@ type clients struct {
 	mu       sync.Mutex
 	byTarget map[string]*xdsclient.Client
 	closed   bool
+	closing  sync.WaitGroup // clients of targets that nobody uses
 }
 
 func newClients(config xdsclient.Config, stateDir string) (*clients, error) {
@@ -71,11 +72,31 @@ func (c *clients) make(target string) (*xdsclient.Client, error) {
 	return xdsclient.New(config)
 }
 
+// ended closes the client of a target that has no channel any more.
+func (c *clients) ended(target string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	client := c.byTarget[target]
+	if client == nil || c.closed {
+		return
+	}
+	delete(c.byTarget, target)
+	if client == c.first {
+		return
+	}
+	c.closing.Go(func() {
+		if err := client.Close(); err != nil {
+			c.config.Logger.Warn("srvframe: closing the connection to the control planes", "target", target, "error", err)
+		}
+	})
+}
+
 // close closes all clients, and waits for them.
 func (c *clients) close() error {
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
+	c.closing.Wait()
 	errs := []error{c.first.Close()}
 	for _, client := range c.byTarget {
 		errs = append(errs, client.Close())

@@ -3,7 +3,19 @@ package srvframe
 import (
 	"log/slog"
 	"testing"
+	"time"
 )
+
+// JoinForgetful is Join, but targets are kept only for d after the last channel to
+// them was closed.
+func JoinForgetful(o Options, d time.Duration) (*Mesh, error) {
+	setup, err := o.setup(nil)
+	if err != nil {
+		return nil, err
+	}
+	setup.returnLinger = d
+	return setup.join()
+}
 
 // SetEnvironment gives the package another environment for one test.
 func SetEnvironment(t *testing.T, env map[string]string) {

@@ -90,7 +90,8 @@ type Fallback func(ctx context.Context, method string, req, reply any) error
 // Mesh is a membership in a mesh: clients and servers made from it share one
 // connection to the control plane and one engine. Where the bootstrap names
 // several control planes each target has a connection of its own, so that one
-// that has to fall back leaves the others where they are (gRFC A71). Several
+// that has to fall back leaves the others where they are (gRFC A71). What the mesh
+// keeps for a target goes some seconds after the last client to it was closed. Several
 // meshes in a process know nothing of each other. Its methods are safe for
 // concurrent use.
 type Mesh struct {
@@ -101,6 +102,10 @@ type Mesh struct {
 	withdrawals *withdrawals
 	said        said
 
+	ctx       context.Context // ends with Close
+	cancel    context.CancelFunc
+	mu        sync.Mutex     // held while followers is added to, and while done is set
+	followers sync.WaitGroup // of channels, until they are closed
 	done      atomic.Bool
 	closeOnce sync.Once
 	closeErr  error
@@ -128,21 +133,28 @@ func join(o Options, given *bootstrap.Config) (*Mesh, error) {
 	if err != nil {
 		return nil, err
 	}
+	return setup.join()
+}
+
+func (s *setup) join() (*Mesh, error) {
 	leaving := &withdrawals{}
-	for i := range setup.ads.Servers {
-		setup.ads.Servers[i].DialOptions = []grpc.DialOption{grpc.WithChainStreamInterceptor(leaving.intercept)}
+	for i := range s.ads.Servers {
+		s.ads.Servers[i].DialOptions = []grpc.DialOption{grpc.WithChainStreamInterceptor(leaving.intercept)}
 	}
-	clients, err := newClients(setup.ads, setup.stateDir)
+	clients, err := newClients(s.ads, s.stateDir)
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithCancel(context.Background())
 	return &Mesh{
-		setup:       *setup,
+		setup:       *s,
+		ctx:         ctx,
+		cancel:      cancel,
 		clients:     clients,
 		withdrawals: leaving,
 		watch: watch.New(watch.Config{
-			Client: clients.first, ClientOf: clients.of, Engine: mesh.New(mesh.Options{}), Logger: setup.logger,
-			ListenerTemplate: setup.bootstrap.ClientDefaultListenerResourceNameTemplate,
+			Client: clients.first, ClientOf: clients.of, Ended: clients.ended, Engine: mesh.New(mesh.Options{}), Logger: s.logger,
+			ReturnLinger: s.returnLinger, ListenerTemplate: s.bootstrap.ClientDefaultListenerResourceNameTemplate,
 		}),
 	}, nil
 }
@@ -154,7 +166,11 @@ func join(o Options, given *bootstrap.Config) (*Mesh, error) {
 // be called more than once, and from several goroutines.
 func (m *Mesh) Close() error {
 	m.closeOnce.Do(func() {
+		m.mu.Lock()
 		m.done.Store(true)
+		m.mu.Unlock()
+		m.cancel()
+		m.followers.Wait()
 		m.watch.Close()
 		m.closeErr = m.clients.close()
 	})

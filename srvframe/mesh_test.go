@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
@@ -418,6 +420,86 @@ func TestFallbackOfOneTarget(t *testing.T) {
 	again, _ := join(t, srvframe.Options{Bootstrap: several(t, first, next), StateDir: dir})
 	answers(t, client(t, again, target), "first")
 	answers(t, client(t, again, other), "other")
+}
+
+// targetsOf are the targets that have a client of the control planes.
+func targetsOf(m *srvframe.Mesh) string {
+	var names []string
+	for _, c := range m.Status().Clients[1:] {
+		names = append(names, c.Target)
+	}
+	return strings.Join(names, " ")
+}
+
+// dial makes a client to the target that the test closes.
+func dial(t *testing.T, m *srvframe.Mesh) *grpc.ClientConn {
+	t.Helper()
+	cc, err := m.NewClient(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cc
+}
+
+// TestClosedChannelsLeaveNothing shows that the connection to the control planes
+// that a target has goes with the last channel to it, and comes back with the next.
+func TestClosedChannelsLeaveNothing(t *testing.T) {
+	const other = "ratings:9080"
+	first, next := xdstest.NewControlPlane(t), xdstest.NewControlPlane(t)
+	serve(first, nil, xdstest.NewServer(t, xdstest.Answer("first", nil)).Addr)
+	first.Set(xdstest.Listener(other), xdstest.Routes(other, xdstest.Route(nil, "d")), xdstest.Cluster("d"),
+		xdstest.Endpoints("d", xdstest.NewServer(t, xdstest.Answer("other", nil)).Addr))
+	m, err := srvframe.JoinForgetful(srvframe.Options{Bootstrap: several(t, first, next), Logger: slog.New(slog.DiscardHandler)}, time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	kept := client(t, m, other)
+	answers(t, kept, "other")
+	for range 3 {
+		one, another := dial(t, m), dial(t, m)
+		answers(t, one, "first")
+		answers(t, another, "first")
+		if got := targetsOf(m); got != other+" "+target {
+			t.Fatalf("clients of %s", got)
+		}
+		goroutines := runtime.NumGoroutine()
+		one.Close()
+		answers(t, another, "first")
+		another.Close()
+		for end := time.Now().Add(10 * time.Second); targetsOf(m) != other || runtime.NumGoroutine() >= goroutines; runtime.Gosched() {
+			if time.Now().After(end) {
+				t.Fatalf("clients of %s and %d goroutines of %d are left", targetsOf(m), runtime.NumGoroutine(), goroutines)
+			}
+		}
+		_, err := xdstest.Call(t.Context(), one, method)
+		if status.Code(err) != codes.Canceled {
+			t.Errorf("a call of a closed channel: %v", err)
+		}
+	}
+	answers(t, kept, "other")
+}
+
+// TestClosedWithoutConfiguration shows that calls do not wait for the configuration
+// of a channel that was closed.
+func TestClosedWithoutConfiguration(t *testing.T) {
+	cp := xdstest.NewControlPlane(t)
+	m, _ := join(t, srvframe.Options{XDS: cp.Addr()})
+	cc := dial(t, m)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := xdstest.Call(t.Context(), cc, method, grpc.WaitForReady(true))
+		ended <- err
+	}()
+	for !cc.WaitForStateChange(t.Context(), connectivity.Idle) {
+	}
+	cc.Close()
+	if err := <-ended; status.Code(err) != codes.Canceled {
+		t.Errorf("a call under way: %v", err)
+	}
+	if _, err := xdstest.Call(t.Context(), cc, method, grpc.WaitForReady(true)); status.Code(err) != codes.Canceled {
+		t.Errorf("a later call: %v", err)
+	}
 }
 
 // TestClose shows that Close may be called by many and often, and what is left

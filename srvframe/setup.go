@@ -33,6 +33,8 @@ type setup struct {
 	fallbacks  map[string]interceptors.Fallback
 	drainDelay time.Duration
 	stateDir   string // empty keeps nothing
+
+	returnLinger time.Duration // see watch.Config; 0 is its default
 }
 
 // optionError is what is wrong with one of the options.

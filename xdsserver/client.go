@@ -42,8 +42,9 @@ type client struct {
 	view  *view
 	names map[string]map[string]struct{} // by type, the names that the client subscribes to
 
-	mu    sync.Mutex
-	types map[string]*record
+	mu      sync.Mutex
+	types   map[string]*record
+	inbound inbound
 }
 
 // record is the history of one type on one stream.
@@ -119,8 +120,8 @@ func (c *client) wanted(typeURL string, names []string) {
 	c.count(typeURL, len(names))
 	if typeURL == resource.ListenerType {
 		for _, n := range names {
-			if address, ok := strings.CutPrefix(n, translate.InboundPrefix); ok {
-				c.server.leases.acquire(c, address)
+			if strings.HasPrefix(n, translate.InboundPrefix) {
+				c.listening(n)
 			}
 		}
 	}
@@ -132,8 +133,8 @@ func (c *client) unwanted(typeURL string, names []string, lost bool) {
 	c.count(typeURL, -len(names))
 	if typeURL == resource.ListenerType {
 		for _, n := range names {
-			if address, ok := strings.CutPrefix(n, translate.InboundPrefix); ok {
-				c.server.leases.release(c, address, lost)
+			if strings.HasPrefix(n, translate.InboundPrefix) {
+				c.notListening(n, lost)
 			}
 		}
 	}
@@ -158,6 +159,9 @@ func (c *client) record(typeURL string) *record {
 func (c *client) heard(typeURL, nonce string, refusal *status.Status) {
 	if nonce == "" || !supported(typeURL) {
 		return
+	}
+	if typeURL == resource.ListenerType {
+		c.answered(nonce, reason(refusal))
 	}
 	c.mu.Lock()
 	r := c.record(typeURL)
@@ -184,6 +188,14 @@ func (c *client) heard(typeURL, nonce string, refusal *status.Status) {
 		c.server.log.Warn("a client refused a response", "node", c.node.id, "remote", c.remote,
 			"type", shortType(typeURL), "version", version, "error", refusal.GetMessage())
 	}
+}
+
+// reason is why a client refuses a response; "" if it does not.
+func reason(refusal *status.Status) string {
+	if refusal == nil {
+		return ""
+	}
+	return cmp.Or(refusal.GetMessage(), "no reason given")
 }
 
 // told notes a response.
@@ -218,19 +230,27 @@ func (c *client) OnDeltaStreamClosed(int64, *corev3.Node)                {}
 
 func (c *client) OnStreamRequest(_ int64, req *discoveryv3.DiscoveryRequest) error {
 	c.heard(req.GetTypeUrl(), req.GetResponseNonce(), req.GetErrorDetail())
+	c.had(req.GetTypeUrl(), nil, req.GetResponseNonce() == "" && req.GetVersionInfo() != "")
 	return c.begin(nonEmpty(req.GetNode()))
 }
 
 func (c *client) OnStreamDeltaRequest(_ int64, req *discoveryv3.DeltaDiscoveryRequest) error {
 	c.heard(req.GetTypeUrl(), req.GetResponseNonce(), req.GetErrorDetail())
+	c.had(req.GetTypeUrl(), req.GetInitialResourceVersions(), false)
 	return c.begin(req.GetNode())
 }
 
 func (c *client) OnStreamResponse(_ context.Context, _ int64, _ *discoveryv3.DiscoveryRequest, resp *discoveryv3.DiscoveryResponse) {
+	if resp.GetTypeUrl() == resource.ListenerType {
+		c.sentListeners(resp.GetNonce(), c.namesIn(resp.GetResources()))
+	}
 	c.told(resp.GetTypeUrl(), resp.GetVersionInfo(), resp.GetNonce(), len(resp.GetResources()))
 }
 
 func (c *client) OnStreamDeltaResponse(_ int64, _ *discoveryv3.DeltaDiscoveryRequest, resp *discoveryv3.DeltaDiscoveryResponse) {
+	if resp.GetTypeUrl() == resource.ListenerType {
+		c.sentListeners(resp.GetNonce(), namesOf(resp.GetResources()))
+	}
 	c.told(resp.GetTypeUrl(), resp.GetSystemVersionInfo(), resp.GetNonce(), len(resp.GetResources())+len(resp.GetRemovedResources()))
 }
 

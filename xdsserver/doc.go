@@ -40,5 +40,5 @@
 //
 // A server registers by subscribing to its inbound listener, "xds.istio.io/grpc/lds/inbound/IP:PORT". The metadata
 // MESH_SERVICES of its node lists what the listener stands for: "host:port", or "host:port=listenPort" where the node has
-// several. The registration ends with the subscription; when the stream is lost it ends Options.LeaseGrace later.
+// several. It is registered once it has accepted the listener. The registration ends with the subscription; when the stream is lost it ends Options.LeaseGrace later.
 package xdsserver

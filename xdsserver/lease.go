@@ -22,6 +22,7 @@ type leases struct {
 	log      *slog.Logger
 	metrics  *metrics
 	grace    time.Duration
+	flaps    flaps
 
 	mu     sync.Mutex
 	held   map[leaseKey][]*registry.Lease
@@ -55,7 +56,7 @@ func (l *leases) acquire(c *client, address string) {
 		}
 		held = append(held, lease)
 		if lease.Pending() == "" { // else the registry has said why
-			l.log.Info("server registered", "service", lease.Host(), "port", i.Port, "address", i.Address, "node", c.node.id)
+			l.say("server registered", lease.Host(), i)
 		}
 	}
 	l.mu.Lock()
@@ -104,9 +105,22 @@ func (l *leases) end(held []*registry.Lease, why string) {
 		if !lease.Release() {
 			continue // its server came back on another stream, or another listens there now
 		}
-		l.log.Info("server deregistered", "service", service, "port", i.Port, "address", i.Address, "node", i.NodeID, "why", why)
+		l.say("server deregistered", service, i, "why", why)
 	}
 	l.metrics.leases.Sub(float64(len(held)))
+}
+
+// say logs that a server has come or gone, but not of one that does so all the time.
+func (l *leases) say(what, service string, i registry.Instance, more ...any) {
+	say, last := l.flaps.note(service + " " + strconv.Itoa(int(i.Port)) + " " + i.Address)
+	if !say {
+		return
+	}
+	more = append([]any{"service", service, "port", i.Port, "address", i.Address, "node", i.NodeID}, more...)
+	if last {
+		more = append(more, "note", "it comes and goes too often for the log: more of it is not logged for up to "+flapWindow.String())
+	}
+	l.log.Info(what, more...)
 }
 
 // restore holds the registrations of the time before a restart until their servers have had time to come back.

@@ -243,9 +243,13 @@ func (l *loader) take(m *config.Model, problems []config.Problem, restored bool)
 // report logs the problems that are new and counts all.
 func (l *loader) report(before []config.Problem) {
 	counts := map[config.Severity]int{config.Error: 0, config.Warning: 0, config.Info: 0}
+	known := make(map[config.Problem]struct{}, len(before))
+	for _, p := range before {
+		known[p] = struct{}{}
+	}
 	for _, p := range l.state.problems {
 		counts[p.Severity]++
-		if slices.Contains(before, p) {
+		if _, said := known[p]; said {
 			continue
 		}
 		level := map[config.Severity]slog.Level{config.Error: slog.LevelError, config.Warning: slog.LevelWarn, config.Info: slog.LevelInfo}[p.Severity]

@@ -296,3 +296,128 @@ func TestRestartWithNewClients(t *testing.T) {
 		late.expect(gone)
 	})
 }
+
+// A server that does not accept its listener does not serve, and is not registered until it accepts one; then the last
+// good one counts (gRFC A36).
+func TestRegistrationNeedsAnAcceptedListener(t *testing.T) {
+	bothProtocols(t, func(t *testing.T, protocol string) {
+		var log strings.Builder
+		s := embedded(t, xdsserver.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, reviews("10.0.1.1", ""))
+		f := follow(t, s, protocol, rcName)
+		const name = inbound + "10.0.8.1:7000"
+		stream := func() *ads {
+			n := serverNode("s1", "reviews:9080")
+			n.UserAgentName = "meshframe" // its listeners change with the policy
+			return connect(t, dial(t, s.Dialer()), protocol, n)
+		}
+		open := func() *ads {
+			server := stream()
+			server.subscribe(lds, name)
+			return server
+		}
+		limit := func(n int) { // another version of the listener
+			apply(t, s, fmt.Sprintf("apiVersion: networking.meshframe.dev/v1alpha1\nkind: MeshPolicy\nmetadata: {name: reviews}\n"+
+				"spec: {host: reviews, maxConcurrentRequests: %d}\n", n), reviews("10.0.1.1", ""))
+			pass(time.Second)
+		}
+		receive := func(server *ads) message {
+			list := server.got()
+			if len(list) != 1 || list[0].resources[name] == nil {
+				t.Fatalf("got %v, want the listener", list)
+			}
+			return list[0]
+		}
+		server := open()
+		first := receive(server)
+		pass(time.Second)
+		f.sees("10.0.1.1:9080") // it has not said anything yet
+		server.nack(first, "cannot be read: "+name+": unknown field")
+		pass(time.Second)
+		f.sees("10.0.1.1:9080")
+		if text := log.String(); strings.Count(text, "not registered") != 1 || !strings.Contains(text, "10.0.8.1:7000") || !strings.Contains(text, "unknown field") {
+			t.Errorf("the log:\n%s", text)
+		}
+		limit(1)
+		second := receive(server)
+		server.nack(second, "cannot be read")
+		pass(time.Second)
+		f.sees("10.0.1.1:9080")
+		limit(2)
+		third := receive(server)
+		server.ack(third)
+		pass(time.Second)
+		f.sees("10.0.1.1:9080", "10.0.8.1:7000")
+		limit(3)
+		fourth := receive(server)
+		server.nack(fourth, "cannot be read")
+		pass(time.Minute)
+		f.sees("10.0.1.1:9080", "10.0.8.1:7000")
+
+		// Nor is it forgotten that it serves when it comes back on another stream.
+		server.cancel()
+		pass(time.Second)
+		back := stream()
+		if protocol == "sotw" {
+			back.request(lds, "", third.version, nil, []string{name}, nil, nil)
+		} else {
+			back.request(lds, "", "", nil, []string{name}, nil, map[string]string{name: third.version})
+		}
+		back.nack(receive(back), "cannot be read")
+		pass(time.Minute)
+		f.sees("10.0.1.1:9080", "10.0.8.1:7000")
+
+		// A new process has served nothing.
+		back.unsubscribe(lds, name)
+		synctest.Wait()
+		fresh := open()
+		fresh.nack(receive(fresh), "cannot be read")
+		pass(time.Minute)
+		f.sees("10.0.1.1:9080")
+	})
+}
+
+// Of several listeners in one response those that a refusal names are refused.
+func TestRegistrationOfSeveralListeners(t *testing.T) {
+	bothProtocols(t, func(t *testing.T, protocol string) {
+		s := embedded(t, xdsserver.Options{})
+		f := follow(t, s, protocol, rcName)
+		server := connect(t, dial(t, s.Dialer()), protocol, serverNode("s1", "reviews:9080"))
+		server.subscribe(lds, inbound+"10.0.8.1:70", inbound+"10.0.8.1:7000")
+		list := server.got()
+		if len(list) != 1 || len(list[0].resources) != 2 {
+			t.Fatalf("got %v", list)
+		}
+		server.nack(list[0], "listener "+inbound+"10.0.8.1:7000: cannot be read")
+		pass(time.Second)
+		f.sees("10.0.8.1:70")
+	})
+}
+
+// The log does not fill with a server that comes and goes.
+func TestRegistrationFlaps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		s := embedded(t, xdsserver.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		server := connect(t, dial(t, s.Dialer()), "delta", serverNode("s1", "reviews:9080"))
+		flap := func() {
+			for range 100 {
+				server.subscribe(lds, inbound+"10.0.8.1:7000")
+				server.drain()
+				server.unsubscribe(lds, inbound+"10.0.8.1:7000")
+				server.drain()
+			}
+		}
+		flap()
+		if n := strings.Count(log.String(), "registered"); n != 10 {
+			t.Errorf("%d lines about one server", n)
+		}
+		if !strings.Contains(log.String(), "not logged") {
+			t.Error("the log does not say that there is more")
+		}
+		pass(2 * time.Minute)
+		flap()
+		if n := strings.Count(log.String(), "registered"); n != 20 {
+			t.Errorf("%d lines about one server", n)
+		}
+	})
+}

@@ -279,6 +279,7 @@ func TestBurst(t *testing.T) {
 			names = append(names, fmt.Sprintf("xds.istio.io/grpc/lds/inbound/10.0.7.%d:9080", i+1))
 		}
 		servers.subscribe(lds, names...)
+		servers.drain()
 		var pushes int
 		for _, m := range watcher.drain() {
 			if strings.HasPrefix(m.String(), "EDS") {

@@ -98,7 +98,38 @@ func (c *routeCompiler) compile() *RouteEntry {
 	default:
 		e.Err = errNoDestination
 	}
+	if slices.ContainsFunc(r.Clusters, ClusterWeight.acts) {
+		e.elsewhere = &elsewhere{names: c.host.names, rest: c.actions(&ClusterWeight{})}
+	}
 	return e
+}
+
+// acts reports whether calls to the weighted cluster are sent, or answered,
+// otherwise than others of its route.
+func (w ClusterWeight) acts() bool {
+	return w.RequestHeaders != nil || w.ResponseHeaders != nil || w.Session != nil || w.HostRewrite != ""
+}
+
+// elsewhere is what holds for calls that go to another cluster than the one drawn,
+// of a route whose weighted clusters have actions of their own.
+type elsewhere struct {
+	names []string // of clusters; Destination refers to them by index
+	rest  *Actions // for clusters that the route does not name; nil: none
+}
+
+// ActionsFor returns the actions of a call that goes to a cluster in place of the
+// one drawn, whose actions are given: what is set for a weighted cluster holds for
+// that one alone.
+func (r *RouteEntry) ActionsFor(cluster string, drawn *Actions) *Actions {
+	if r.elsewhere == nil {
+		return drawn
+	}
+	for i := range r.destinations {
+		if d := &r.destinations[i]; d.cluster >= 0 && r.elsewhere.names[d.cluster] == cluster {
+			return d.Actions
+		}
+	}
+	return r.elsewhere.rest
 }
 
 // destination makes what holds for calls to one weighted cluster.

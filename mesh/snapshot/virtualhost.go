@@ -57,6 +57,7 @@ type RouteEntry struct {
 	total        uint64        // sum of their weights
 	hash         []HashPolicy  // its own, else the virtual host's
 	once         *retry.Policy // see RetryFor
+	elsewhere    *elsewhere    // nil: all destinations have the same actions
 }
 
 // RetryFor is the policy for a request; nil is none. Of one that Retry is not for

@@ -34,8 +34,11 @@ type Config struct {
 	// ClientOf, if set, returns the client that delivers the resources of a target,
 	// in place of Client; that of inbound listeners is Client in any case. It is
 	// asked whenever a target is subscribed to, and returns the same client for the
-	// same target.
+	// same target until that was given back.
 	ClientOf func(target string) *xdsclient.Client
+	// Ended, if set, is told of a target that was given back, when nothing watches
+	// for it any more. It must not block, nor call the Manager.
+	Ended func(target string)
 	// Engine builds the snapshots.
 	Engine *mesh.Engine
 	// Logger; default slog.Default().
@@ -47,6 +50,9 @@ type Config struct {
 	// Linger is how long a subscription outlives its last borrower; default
 	// one hour, so that a channel that was idle wakes with its configuration.
 	Linger time.Duration
+	// ReturnLinger is how long a target that everybody has given back is kept;
+	// default 10 s, for programs that make a channel for each few calls.
+	ReturnLinger time.Duration
 	// WarmTimeout is how long new routes wait for their clusters, and how long
 	// a target may be without any configuration before fail-fast calls fail;
 	// default 15 s.
@@ -84,6 +90,9 @@ func New(cfg Config) *Manager {
 	}
 	if cfg.Linger == 0 {
 		cfg.Linger = time.Hour
+	}
+	if cfg.ReturnLinger == 0 {
+		cfg.ReturnLinger = 10 * time.Second
 	}
 	if cfg.WarmTimeout == 0 {
 		cfg.WarmTimeout = 15 * time.Second
@@ -135,11 +144,16 @@ func (n *notes) say(kind, name string, notes []string) {
 }
 
 // Target returns the handle of the target called name, such as "reviews:9080".
-// It subscribes to nothing until it is acquired.
+// It subscribes to nothing until it is acquired. It is kept until Return was called
+// as often as Target, or until Close.
 func (m *Manager) Target(name string) *Target {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t := m.targets[name]
+	if t != nil && t.parting != nil {
+		t.parting.Stop()
+		t.parting = nil
+	}
 	if t == nil {
 		t = &Target{m: m, name: name, changed: make(chan struct{})}
 		if m.ctx.Err() != nil {
@@ -147,7 +161,22 @@ func (m *Manager) Target(name string) *Target {
 		}
 		m.targets[name] = t
 	}
+	t.users++
 	return t
+}
+
+// part forgets a target that nobody uses.
+func (m *Manager) part(t *Target) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if t.users > 0 || m.targets[t.name] != t || m.ctx.Err() != nil {
+		return
+	}
+	delete(m.targets, t.name)
+	t.end()
+	if m.cfg.Ended != nil {
+		m.cfg.Ended(t.name)
+	}
 }
 
 // WatchListener subscribes to an inbound listener for as long as the server
@@ -179,6 +208,9 @@ func (m *Manager) Close() {
 	targets := make([]*Target, 0, len(m.targets))
 	for _, t := range m.targets {
 		targets = append(targets, t)
+		if t.parting != nil {
+			t.parting.Stop()
+		}
 	}
 	m.mu.Unlock()
 	for _, t := range targets {

@@ -20,8 +20,13 @@ type Target struct {
 
 	current atomic.Pointer[snapshot.Snapshot] // what calls read
 
+	// Guarded by the Manager's mutex.
+	users   int
+	parting *time.Timer // while nobody uses it
+
 	mu      sync.Mutex
 	leases  int
+	ended   bool // there is no subscription any more
 	linger  *time.Timer
 	overdue *time.Timer // while there is no configuration
 	client  *xdsclient.Client
@@ -64,6 +69,16 @@ func (t *Target) Current() (Published, error, <-chan struct{}) {
 	return Published{Engine: t.m.cfg.Engine, Snapshot: t.current.Load(), Turns: t.turns}, t.err, t.changed
 }
 
+// Return gives the target back. When everybody has, it ends after the Manager's
+// ReturnLinger, and the next Target of its name is another.
+func (t *Target) Return() {
+	t.m.mu.Lock()
+	defer t.m.mu.Unlock()
+	if t.users--; t.users == 0 && t.m.ctx.Err() == nil {
+		t.parting = time.AfterFunc(t.m.cfg.ReturnLinger, func() { t.m.part(t) })
+	}
+}
+
 // Lease keeps a target subscribed.
 type Lease struct {
 	t    *Target
@@ -79,7 +94,7 @@ func (t *Target) Acquire() *Lease {
 		t.linger.Stop()
 		t.linger = nil
 	}
-	if t.join == nil && t.m.ctx.Err() == nil {
+	if t.join == nil && !t.ended && t.m.ctx.Err() == nil {
 		t.subscribe()
 	}
 	return &Lease{t: t}
@@ -142,6 +157,22 @@ func (t *Target) unsubscribe() {
 	if t.overdue != nil {
 		t.overdue.Stop()
 	}
+}
+
+// end ends the target. What was published stays: a channel that was closed has it
+// to decide the calls that it refuses.
+func (t *Target) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ended = true
+	if t.linger != nil {
+		t.linger.Stop()
+	}
+	if t.join != nil {
+		t.unsubscribe()
+		t.m.cfg.Engine.Drop(t.name)
+	}
+	t.notify()
 }
 
 // close ends the target with its Manager.

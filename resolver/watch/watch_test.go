@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -321,4 +322,75 @@ func TestClosedManager(t *testing.T) {
 		t.Errorf("a new target: error %v", err)
 	}
 	f.target.Acquire().Release()
+}
+
+// TestReturn shows that a target lives until everybody has given it back, that the
+// next of its name is another, and that what calls went by stays with the old one.
+func TestReturn(t *testing.T) {
+	t.Parallel()
+	ended := make(chan string, 10)
+	f := newFixture(t, func(c *watch.Config) {
+		c.ReturnLinger = time.Millisecond
+		c.Ended = func(target string) { ended <- target }
+	})
+	f.cluster("a", "10.0.0.1:1")
+	f.routes("a")
+	lease := f.target.Acquire()
+	f.when(t, "subscribed", is("a[10.0.0.1:1]"))
+	if again := f.m.Target(name); again != f.target {
+		t.Fatal("two targets of one name")
+	}
+	f.target.Return()
+	if again := f.m.Target(name); again != f.target {
+		t.Fatal("the target has gone while one user is left")
+	}
+	f.target.Return()
+	f.target.Return()
+	if got := <-ended; got != name {
+		t.Fatalf("%s has ended", got)
+	}
+	if s := f.target.Snapshot(); describe(s) != "a[10.0.0.1:1]" {
+		t.Errorf("what was published is gone: %s", describe(s))
+	}
+	if n := len(f.m.Engine().Status()); n != 0 {
+		t.Errorf("the engine keeps %d clusters of a target that nobody uses", n)
+	}
+	lease.Release()
+	f.target.Acquire().Release()
+	old := f.target
+	if f.target = f.m.Target(name); f.target == old {
+		t.Fatal("a target that has ended was handed out")
+	}
+	f.target.Acquire()
+	f.when(t, "subscribed anew", is("a[10.0.0.1:1]"))
+}
+
+// TestReturnRaces has many use a target for a moment each: whoever uses it has it
+// subscribed.
+func TestReturnRaces(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(c *watch.Config) { c.ReturnLinger = time.Nanosecond })
+	f.cluster("a", "10.0.0.1:1")
+	f.routes("a")
+	f.target.Return()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 20 {
+				target := f.m.Target(name)
+				lease := target.Acquire()
+				for s, _, changed := target.Current(); s.Snapshot == nil; s, _, changed = target.Current() {
+					select {
+					case <-changed:
+					case <-time.After(10 * time.Second):
+						t.Error("a target in use is not subscribed")
+						return
+					}
+				}
+				lease.Release()
+				target.Return()
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -220,5 +219,5 @@ func (b *builder) brokenTwins() {
 
 // key identifies an object among all: two objects with the same key are the same one, written twice.
 func (o *Object) key() string {
-	return fmt.Sprintf("%s/%s %s/%s", o.Group(), o.Kind, o.Namespace, o.Name)
+	return o.Group() + "/" + o.Kind + " " + o.Namespace + "/" + o.Name
 }

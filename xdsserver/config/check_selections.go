@@ -62,14 +62,14 @@ func (b *builder) checkSelected(w *WorkloadEntry, all []*selection) {
 }
 
 // checkPolicies warns about policies for what is not there, and about those that an older one hides.
-func (b *builder) checkPolicies(m *Model, known map[string]*knownService) {
+func (b *builder) checkPolicies(m *Model, known *places) {
 	for _, p := range m.Policies {
-		if p.Spec.Subset != "" && !hasSubset(m, p.Host, p.Spec.Subset) {
+		if p.Spec.Subset != "" && !known.subsets.has(p.Host, p.Spec.Subset) {
 			b.report(Warning, p.Meta, "spec.subset", "no DestinationRule for %s has a subset %q: the policy does nothing", p.Host, p.Spec.Subset)
 		}
 		if f := p.Spec.Fallback; f != nil && f.Destination != nil {
 			d := f.Destination
-			b.checkTarget(m, known, p.Meta, "spec.fallback.destination", d.Host, d.Subset, d.Port, "port")
+			b.checkTarget(known, p.Meta, "spec.fallback.destination", d.Host, d.Subset, d.Port, "port")
 		}
 		b.checkPolicyRivals(m, p)
 	}

@@ -21,13 +21,14 @@ func (b *builder) report(s Severity, m *Meta, path, format string, args ...any) 
 // later, or a server may register.
 func (b *builder) checkTogether(m *Model) {
 	known := b.knownHosts(m)
+	known.subsets = subsetsOf(m)
 	for _, v := range m.views {
 		rule, ok := v.object.Spec.(*networking.VirtualService)
 		if !ok {
 			continue
 		}
 		for _, d := range ruleDestinations(rule) {
-			b.checkKnown(m, known, v.object, d)
+			b.checkKnown(known, v.object, d)
 		}
 	}
 	b.checkRivals(m)
@@ -36,12 +37,52 @@ func (b *builder) checkTogether(m *Model) {
 	b.checkPolicies(m, known)
 }
 
+// places are where requests can be sent, so that to look one up costs the same however many there are.
+type places struct {
+	hosts     map[string]*knownService
+	wildcards []string // of hosts, the longest first
+	subsets   subsets
+}
+
+// subsets are those that DestinationRules declare: by host, and by host with a wildcard.
+type subsets struct{ exact, wildcard map[string]map[string]bool }
+
+func subsetsOf(m *Model) subsets {
+	s := subsets{exact: map[string]map[string]bool{}, wildcard: map[string]map[string]bool{}}
+	for _, d := range m.DestinationRules {
+		of := s.exact
+		if isWildcard(d.Host) {
+			of = s.wildcard
+		}
+		if of[d.Host] == nil {
+			of[d.Host] = map[string]bool{}
+		}
+		for _, subset := range d.Spec.Subsets {
+			of[d.Host][subset.Name] = true
+		}
+	}
+	return s
+}
+
+// has reports whether some rule for the host, which may be a wildcard, has the subset.
+func (s subsets) has(host, subset string) bool {
+	if s.exact[host][subset] || s.wildcard[host][subset] {
+		return true
+	}
+	for wildcard, names := range s.wildcard {
+		if names[subset] && covers(wildcard, host) {
+			return true
+		}
+	}
+	return false
+}
+
 // knownService is what the configuration says about the ports of a host.
 type knownService struct {
 	ports map[uint32]bool
 }
 
-func (b *builder) knownHosts(m *Model) map[string]*knownService {
+func (b *builder) knownHosts(m *Model) *places {
 	out := map[string]*knownService{}
 	add := func(host string, port uint32) {
 		if out[host] == nil {
@@ -65,21 +106,38 @@ func (b *builder) knownHosts(m *Model) map[string]*knownService {
 			add(s.Host, uint32(p.Port))
 		}
 	}
-	return out
+	p := &places{hosts: out}
+	for host := range out {
+		if isWildcard(host) {
+			p.wildcards = append(p.wildcards, host)
+		}
+	}
+	slices.SortFunc(p.wildcards, func(a, b string) int { return len(b) - len(a) })
+	return p
 }
 
-func (b *builder) checkKnown(m *Model, known map[string]*knownService, o *Object, d destination) {
+// service returns what is known of a host, by its own name or the longest wildcard that covers it; nil is nothing.
+func (p *places) service(host string) *knownService {
+	if s := p.hosts[host]; s != nil {
+		return s
+	}
+	for _, wildcard := range p.wildcards {
+		if covers(wildcard, host) {
+			return p.hosts[wildcard]
+		}
+	}
+	return nil
+}
+
+func (b *builder) checkKnown(known *places, o *Object, d destination) {
 	host := ResolveHost(d.to.Host, o.Namespace, b.opts.Domain)
-	b.checkTarget(m, known, &o.Meta, d.path, host, d.to.Subset, d.to.GetPort().GetNumber(), "port.number")
+	b.checkTarget(known, &o.Meta, d.path, host, d.to.Subset, d.to.GetPort().GetNumber(), "port.number")
 }
 
 // checkTarget warns about a place to send requests to that the configuration does not have. portField is the name of the
 // field that holds the port.
-func (b *builder) checkTarget(m *Model, known map[string]*knownService, o *Meta, path, host, subset string, number uint32, portField string) {
-	s := known[host]
-	if s == nil {
-		s = wildcardOf(known, host)
-	}
+func (b *builder) checkTarget(known *places, o *Meta, path, host, subset string, number uint32, portField string) {
+	s := known.service(host)
 	switch {
 	case s == nil && b.opts.OpenRegistration:
 		b.report(Info, o, field(path, "host"), "nothing declares the service %s: it is there while a server registers for it", host)
@@ -88,26 +146,9 @@ func (b *builder) checkTarget(m *Model, known map[string]*knownService, o *Meta,
 	case number != 0 && len(s.ports) > 0 && !s.ports[number]:
 		b.report(Warning, o, field(path, portField), "the service %s has no port %d", host, number)
 	}
-	if subset != "" && !hasSubset(m, host, subset) {
+	if subset != "" && !known.subsets.has(host, subset) {
 		b.report(Warning, o, field(path, "subset"), "no DestinationRule for %s has a subset %q: requests sent there fail", host, subset)
 	}
-}
-
-// wildcardOf finds the longest wildcard that covers a host.
-func wildcardOf(known map[string]*knownService, host string) *knownService {
-	best := ""
-	for h := range known {
-		if isWildcard(h) && covers(h, host) && len(h) > len(best) {
-			best = h
-		}
-	}
-	return known[best]
-}
-
-func hasSubset(m *Model, host, subset string) bool {
-	return slices.ContainsFunc(m.DestinationRules, func(d *DestinationRule) bool {
-		return covers(d.Host, host) && slices.ContainsFunc(d.Spec.Subsets, func(s *networking.Subset) bool { return s.Name == subset })
-	})
 }
 
 // checkRivals warns about rules for a host that an older rule has already.

@@ -282,7 +282,10 @@ func (m *Model) Objects() []*Object {
 		out = append(out, v.object)
 	}
 	slices.SortFunc(out, func(a, b *Object) int {
-		return cmp.Or(strings.Compare(a.Source.File, b.Source.File), cmp.Compare(a.Source.Line, b.Source.Line), strings.Compare(a.key(), b.key()))
+		if order := cmp.Or(strings.Compare(a.Source.File, b.Source.File), cmp.Compare(a.Source.Line, b.Source.Line)); order != 0 {
+			return order
+		}
+		return strings.Compare(a.key(), b.key())
 	})
 	return out
 }

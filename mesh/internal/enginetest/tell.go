@@ -139,8 +139,8 @@ func (s *script) fallback(w words) ([]string, error) {
 	switch {
 	case fallback == nil:
 		return []string{"none"}, nil
-	case s.engine.DecideFallback(s.snapshot(), &d, &f):
-		return []string{"cluster " + f.Upstream.Name}, nil
+	case s.engine.DecideFallback(s.snapshot(), r, &d, &f):
+		return append([]string{"cluster " + f.Upstream.Name}, tell(r, &f)...), nil
 	case fallback.Cluster != "":
 		return []string{"none: cluster " + fallback.Cluster + " cannot be used"}, nil
 	case fallback.Reply != nil:
