@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -202,7 +203,10 @@ func (u *unary) mirror(authority string) ([]*shadow, error) {
 // actionStream is a stream whose route does more than forward.
 type actionStream struct {
 	grpc.ClientStream
+	desc   *grpc.StreamDesc
 	edits  func(metadata.MD) metadata.MD // nil is none
+	edited sync.Once                     // editHeaderOptions
+	opts   []grpc.CallOption
 	codec  frameCodec
 	copies []*shadowStream
 	idle   *idleTimer
@@ -212,7 +216,7 @@ type actionStream struct {
 func (c *call) stream(desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts []grpc.CallOption) (grpc.ClientStream, error) {
 	a := c.Decision.Actions
 	out := c.rewrite(method, opts)
-	s := &actionStream{edits: c.responseEdits()}
+	s := &actionStream{desc: desc, edits: c.responseEdits()}
 	opts = out.opts
 	if a != nil && len(a.Mirrors) > 0 {
 		var err error
@@ -232,12 +236,11 @@ func (c *call) stream(desc *grpc.StreamDesc, cc *grpc.ClientConn, method string,
 		ctx, s.idle = withIdleTimeout(c, a.IdleTimeout)
 		opts = s.idle.tell(opts)
 	}
-	ended := grpc.OnFinish(func(err error) {
-		s.editHeaderOptions(opts)
-		s.ended(err)
-	})
+	s.opts = opts
+	// Before those of the caller, who finds the headers edited there.
+	opts = append([]grpc.CallOption{grpc.OnFinish(s.ended)}, opts...)
 	var err error
-	s.ClientStream, err = c.open(ctx, desc, cc, out.method, streamer, append(opts[:len(opts):len(opts)], ended))
+	s.ClientStream, err = c.open(ctx, desc, cc, out.method, streamer, opts)
 	if err != nil {
 		return nil, s.idle.cause(err)
 	}
@@ -245,17 +248,20 @@ func (c *call) stream(desc *grpc.StreamDesc, cc *grpc.ClientConn, method string,
 }
 
 // editHeaderOptions applies the route's edits to the headers that the caller
-// asked for by option.
-func (s *actionStream) editHeaderOptions(opts []grpc.CallOption) {
-	for _, o := range opts {
-		if o, ok := o.(grpc.HeaderCallOption); ok && s.edits != nil && *o.HeaderAddr != nil {
-			*o.HeaderAddr = s.edits(o.HeaderAddr.Copy())
+// asked for by option, once. When it returns they have been applied.
+func (s *actionStream) editHeaderOptions() {
+	s.edited.Do(func() {
+		for _, o := range s.opts {
+			if o, ok := o.(grpc.HeaderCallOption); ok && s.edits != nil && *o.HeaderAddr != nil {
+				*o.HeaderAddr = s.edits(o.HeaderAddr.Copy())
+			}
 		}
-	}
+	})
 }
 
 // ended tells the copies how the stream ended.
 func (s *actionStream) ended(err error) {
+	s.editHeaderOptions()
 	s.idle.stop()
 	for _, c := range s.copies {
 		c.compare.originalEnded(err)
@@ -294,6 +300,9 @@ func (s *actionStream) CloseSend() error {
 func (s *actionStream) RecvMsg(m any) error {
 	err := s.ClientStream.RecvMsg(m)
 	s.idle.touch()
+	if err != nil || !s.desc.ServerStreams {
+		s.editHeaderOptions() // the caller may look at them now, though OnFinish has yet to run elsewhere
+	}
 	return s.idle.cause(err)
 }
 
