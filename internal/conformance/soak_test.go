@@ -77,7 +77,7 @@ func environment(name, otherwise string) string {
 }
 
 const (
-	soakFlips = 12 // configurations that a seed plays
+	soakFlips = 8 // configurations that a seed plays
 	// soakPatience is what calls get that nothing bounds. On loopback it is added
 	// to what bounds calls, too.
 	soakPatience = 20 * time.Second
@@ -95,6 +95,10 @@ type soak struct {
 	client *meshtest.Member
 	done   atomic.Bool
 	told   sync.Once
+
+	// Of the goroutine that changes things.
+	servers []soakServer
+	started uint64
 
 	// The rules that may be in force, of all there were: from those that are known
 	// to be everywhere up to those that are on their way.
@@ -171,14 +175,33 @@ func playSoak(t *testing.T, seed uint64, bubble bool) {
 
 // begin starts the servers and applies the first rules.
 func (s *soak) begin(m *meshtest.Mesh, rnd *rand.Rand) {
-	for i, version := range []string{"v1", "v1", "v1", "v2", "v2"} {
-		m.Server("reviews:9080", map[string]string{"version": version}, func(grpc.ServiceRegistrar) {}, grpc.UnknownServiceHandler(s.serve(uint64(i), version)))
+	for _, version := range []string{"v1", "v1", "v2", "v2"} {
+		s.servers = append(s.servers, s.start(m, version))
 	}
-	for i := range uint64(2) {
-		m.Server("ratings:9080", nil, func(grpc.ServiceRegistrar) {}, grpc.UnknownServiceHandler(s.serve(10+i, "ratings")))
-	}
+	m.Server("ratings:9080", nil, func(grpc.ServiceRegistrar) {}, grpc.UnknownServiceHandler(s.serve(10, "ratings")))
 	s.all = append(s.all, drawRules(rnd))
 	m.Apply(s.all[0].yaml)
+}
+
+// start starts a server of reviews.
+func (s *soak) start(m *meshtest.Mesh, version string) soakServer {
+	s.started++
+	return soakServer{version, m.Server("reviews:9080", map[string]string{"version": version}, func(grpc.ServiceRegistrar) {},
+		grpc.UnknownServiceHandler(s.serve(100+s.started, version)))}
+}
+
+// soakServer is a server of reviews.
+type soakServer struct {
+	version string
+	*meshtest.Server
+}
+
+// replace starts a server and then stops one of the same version, at once.
+func (s *soak) replace(m *meshtest.Mesh, i int) {
+	old := s.servers[i]
+	s.servers[i] = s.start(m, old.version)
+	old.Stop()
+	old.Kill() // its member leaves, too
 }
 
 // pass lets some time pass.
@@ -196,10 +219,14 @@ func (s *soak) flip(m *meshtest.Mesh, rnd *rand.Rand) {
 		s.pause()
 	}
 	next := drawRules(rnd)
+	next.stops = rnd.IntN(4) == 0
 	s.mu.Lock()
 	s.all, s.steady = append(s.all, next), still
 	s.last.Store(int64(len(s.all) - 1))
 	s.mu.Unlock()
+	if next.stops {
+		m.Batch(func() { s.replace(m, rnd.IntN(len(s.servers))) })
+	}
 	m.Apply(next.yaml)
 	s.sure.Store(s.last.Load())
 	s.resume()
@@ -378,7 +405,7 @@ func (s *soak) work(cc *grpc.ClientConn, number uint64, pauses int) {
 		if w.call(); w.failed {
 			pass(time.Millisecond) // or nothing else gets done
 		}
-		if w.rnd.IntN(3) == 0 {
+		if w.rnd.IntN(2) == 0 {
 			pass(time.Duration(w.rnd.IntN(pauses*1000)) * time.Microsecond)
 		}
 	}
@@ -464,14 +491,12 @@ func (w *soakWorker) call() {
 	defer w.leave()
 	c := w.newCall()
 	defer c.cancel()
-	c.first = w.sure.Load()
 	hang := time.AfterFunc(c.deadline+soakPatience, func() {
 		buf := make([]byte, 4<<20)
 		w.errorf(c, "hangs\n%s", buf[:runtime.Stack(buf, true)])
 		c.cancel()
 	})
 	defer hang.Stop()
-	c.began = time.Now()
 	if c.unary {
 		w.unary(c)
 	} else {
@@ -492,7 +517,7 @@ func (w *soakWorker) call() {
 // newCall draws a call.
 func (w *soakWorker) newCall() *soakCall {
 	w.made++
-	c := &soakCall{id: fmt.Sprint(w.number, "-", w.made), finished: make(chan error, 8)}
+	c := &soakCall{began: time.Now(), first: w.sure.Load(), id: fmt.Sprint(w.number, "-", w.made), finished: make(chan error, 8)}
 	c.unary, c.route = w.rnd.IntN(2) == 0, 1
 	ctx := metadata.AppendToOutgoingContext(context.Background(), "id", fmt.Sprint(w.rnd.IntN(20)), "call", c.id)
 	if w.rnd.IntN(3) == 0 {

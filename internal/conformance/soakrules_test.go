@@ -15,6 +15,7 @@ import (
 // says how calls may end.
 type soakRules struct {
 	yaml   string
+	stops  bool         // a server stopped when they came
 	routes [2]soakRoute // for calls with the header version: v2, and for all others
 
 	maxRequests, maxPending, maxRetries        int // 0: no limit
@@ -175,6 +176,9 @@ func (r *soakRules) route(d drawing, to *soakRoute, subset string) string {
 		fault = "fault: {delay: {percentage: {value: 20}, fixedDelay: 5ms}, abort: {percentage: {value: 5}, httpStatus: 503}}"
 	}
 	forward := "route: [{destination: {" + destination + "}" + d.maybe(0.3, ", headers: {response: {add: {by: destination}}}") + "}]"
+	if subset == "" && d.IntN(2) == 0 {
+		forward = "route: [{destination: {host: reviews, subset: v1}, weight: 70}, {destination: {host: reviews, subset: v2}, weight: 30}]"
+	}
 	if d.Float64() < 0.03 {
 		to.direct = true
 		return fields("directResponse: {status: 503, body: {string: direct}}")
@@ -259,7 +263,7 @@ func (r *soakRules) explains(e *ended) bool {
 			return d > 0 && e.took >= d-time.Millisecond
 		})
 	case codes.Unavailable:
-		return says("injected by") || says("injected late") ||
+		return r.stops || says("injected by") || says("injected late") ||
 			says("fault filter abort") && route.aborts ||
 			s.Message() == "direct" && route.direct ||
 			s.Message() == "fallback" && r.fallback == "reply" ||
