@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -224,7 +225,10 @@ func (u *unary) mirror(authority string) ([]*shadow, error) {
 // actionStream is a stream whose route does more than forward.
 type actionStream struct {
 	grpc.ClientStream
+	desc   *grpc.StreamDesc
 	edits  func(metadata.MD) metadata.MD // nil is none
+	edited sync.Once                     // editOptions
+	opts   []grpc.CallOption
 	codec  frameCodec
 	copies []*shadowStream
 	idle   *idleTimer
@@ -234,7 +238,7 @@ type actionStream struct {
 func (c *call) stream(permit breaker.Permit, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts []grpc.CallOption) (grpc.ClientStream, error) {
 	a := c.Decision.Actions
 	out := c.rewrite(outgoing{ctx: c.Context, method: method, opts: opts})
-	s := &actionStream{edits: c.responseEdits()}
+	s := &actionStream{desc: desc, edits: c.responseEdits()}
 	opts = out.opts
 	if a != nil && len(a.Mirrors) > 0 {
 		var err error
@@ -255,33 +259,35 @@ func (c *call) stream(permit breaker.Permit, desc *grpc.StreamDesc, cc *grpc.Cli
 		ctx, s.idle = withIdleTimeout(c, a.IdleTimeout)
 		opts = s.idle.tell(opts)
 	}
-	ended := grpc.OnFinish(func(err error) {
-		s.editOptions(opts)
-		s.ended(err)
-	})
+	s.opts = opts
+	// Before those of the caller, who finds the headers edited there.
+	opts = append([]grpc.CallOption{grpc.OnFinish(s.ended)}, opts...)
 	var err error
-	s.ClientStream, err = c.open(ctx, permit, desc, cc, out.method, streamer, append(opts[:len(opts):len(opts)], ended))
+	s.ClientStream, err = c.open(ctx, permit, desc, cc, out.method, streamer, opts)
 	if err != nil {
 		return nil, s.idle.cause(err)
 	}
 	return s, nil
 }
 
-// editOptions applies the route's edits to the headers that the caller asked for
-// by option.
-func (s *actionStream) editOptions(opts []grpc.CallOption) {
-	for _, o := range opts {
-		switch o := o.(type) {
-		case grpc.HeaderCallOption:
-			editResponse(o.HeaderAddr, nil, s.edits)
-		case grpc.TrailerCallOption:
-			editResponse(nil, o.TrailerAddr, s.edits)
+// editOptions applies the route's edits to what the caller asked for by option, once.
+// When it returns they have been applied.
+func (s *actionStream) editOptions() {
+	s.edited.Do(func() {
+		for _, o := range s.opts {
+			switch o := o.(type) {
+			case grpc.HeaderCallOption:
+				editResponse(o.HeaderAddr, nil, s.edits)
+			case grpc.TrailerCallOption:
+				editResponse(nil, o.TrailerAddr, s.edits)
+			}
 		}
-	}
+	})
 }
 
 // ended tells the copies how the stream ended.
 func (s *actionStream) ended(err error) {
+	s.editOptions()
 	s.idle.stop()
 	for _, c := range s.copies {
 		c.compare.originalEnded(err)
@@ -320,6 +326,9 @@ func (s *actionStream) CloseSend() error {
 func (s *actionStream) RecvMsg(m any) error {
 	err := s.ClientStream.RecvMsg(m)
 	s.idle.touch()
+	if err != nil || !s.desc.ServerStreams {
+		s.editOptions() // the caller may look at them now, though OnFinish has yet to run elsewhere
+	}
 	return s.idle.cause(err)
 }
 

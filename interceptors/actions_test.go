@@ -401,31 +401,44 @@ func TestRegexRewriteAndMirrorShare(t *testing.T) {
 	}
 }
 
+// TestPeakEWMAPrefersTheFast has a server that takes several times as long as the
+// other ever did, however slow the machine is. Once it has shown so it is left
+// alone: only an answer of the other that took longer still brings it another call.
 func TestPeakEWMAPrefersTheFast(t *testing.T) {
 	t.Parallel()
+	var longest atomic.Int64 // that a call of the fast server took, as its caller sees it
 	slow := xdstest.NewServer(t, func(srv any, ss grpc.ServerStream) error {
 		select {
-		case <-time.After(300 * time.Millisecond):
+		case <-time.After(100*time.Millisecond + 5*time.Duration(longest.Load())):
 		case <-ss.Context().Done():
 		}
 		return xdstest.Answer("slow", nil)(srv, ss)
 	})
 	f := newFixture(t, nil)
 	c := xdstest.Cluster("c")
-	c.Metadata = extension(t, map[string]any{"peak_ewma": map[string]any{"decay": "10s"}})
+	c.Metadata = extension(t, map[string]any{"peak_ewma": map[string]any{"decay": "3600s"}})
 	f.Set(c)
 	f.Set(xdstest.Endpoints("c", slow.Addr, server(t, "fast").Addr), xdstest.Routes(target, xdstest.Route(nil, "c")), xdstest.Listener(target))
-	f.until(t, func(got string, _ error) bool { return got == "slow" })
-	f.until(t, func(got string, _ error) bool { return got == "fast" })
-	count := map[string]int{}
-	for range 100 {
+	timed := func() string {
+		began := time.Now()
 		got, err := f.call(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		count[got]++
+		if took := int64(time.Since(began)); got == "fast" {
+			longest.Store(max(longest.Load(), took))
+		}
+		return got
 	}
-	if count["fast"] < 90 {
+	count := map[string]int{}
+	for count["slow"] == 0 || count["fast"] == 0 {
+		count[timed()]++
+	}
+	clear(count)
+	for count["fast"] < 100 && count["slow"] <= 10 {
+		count[timed()]++
+	}
+	if count["slow"] > 10 {
 		t.Errorf("got %v", count)
 	}
 }

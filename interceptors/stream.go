@@ -432,7 +432,7 @@ func (s *retriedStream) RecvMsg(m any) error {
 	default:
 		err = a.stream.RecvMsg(m)
 	}
-	if err != nil {
+	if err != nil || !s.desc.ServerStreams {
 		s.end(err)
 	}
 	return err
@@ -451,7 +451,7 @@ func (s *retriedStream) receiveHeld(a *attempt, m any) error {
 	s.mu.Lock()
 	closed, cause := a.closed, a.cause
 	s.mu.Unlock()
-	if closed {
+	if closed || !s.desc.ServerStreams {
 		s.end(cause)
 	}
 	return nil

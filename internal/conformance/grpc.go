@@ -72,6 +72,9 @@ type grpcWorld struct {
 // Apply implements World.
 func (w *grpcWorld) Apply(yaml string) { w.mesh.Apply(yaml) }
 
+// Batch implements World.
+func (w *grpcWorld) Batch(f func()) { w.mesh.Batch(f) }
+
 // Sync implements World.
 func (w *grpcWorld) Sync() { w.mesh.Sync() }
 

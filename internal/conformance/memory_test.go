@@ -21,7 +21,7 @@ const (
 	// sentBytes is what a stream sends in the test, and keptBytes what may be left
 	// of it in memory while the stream goes on: gRPC's own buffers of both sides,
 	// replay buffers and queues for copies.
-	sentBytes = 32 << 20
+	sentBytes = 16 << 20
 	keptBytes = 4 << 20
 )
 

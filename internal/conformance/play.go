@@ -90,12 +90,14 @@ type visit struct {
 }
 
 func (p *player) play() {
-	for _, s := range p.row.Servers {
-		if !s.Later {
-			p.start(s)
+	p.world.Batch(func() {
+		for _, s := range p.row.Servers {
+			if !s.Later {
+				p.start(s)
+			}
 		}
-	}
-	p.apply(p.row.Config)
+		p.apply(p.row.Config)
+	})
 	if p.row.Warm {
 		p.warm()
 	}

@@ -24,6 +24,9 @@ type World interface {
 	Apply(yaml string)
 	// Start starts a server and returns when calls can reach it.
 	Start(server Server, answer Answerer) Running
+	// Batch runs f, in which Apply and Start need not wait, and returns when all
+	// that they did is in force.
+	Batch(f func())
 	// Sync returns when everybody knows of servers that have stopped.
 	Sync()
 	// Call makes a call. It may be called by several goroutines.

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/meshframe/meshframe/srvframe"
 	"github.com/meshframe/meshframe/srvframe/meshtest"
 )
 
@@ -51,6 +52,23 @@ func wants(t *testing.T, cc grpc.ClientConnInterface, want string, headers ...st
 		if got, err := greet(t, cc, headers...); err != nil || got != want {
 			t.Fatalf("call = %q, %v; want %q", got, err, want)
 		}
+	}
+}
+
+// TestBatch starts servers and changes the YAML at once: when Batch returns all of
+// it is in force, for a member that was there before, too.
+func TestBatch(t *testing.T) {
+	mesh := meshtest.New(t, route("v2", "v1"))
+	early := mesh.Client("greeter:9080")
+	mesh.Batch(func() {
+		for _, version := range []string{"v1", "v2"} {
+			mesh.Server("greeter:9080", map[string]string{"version": version}, says(version))
+		}
+		mesh.Apply(route("v1", "v2"))
+	})
+	for _, cc := range []grpc.ClientConnInterface{early, mesh.Member(srvframe.Options{}).Client("greeter:9080")} {
+		wants(t, cc, "v1")
+		wants(t, cc, "v2", "user", "jason")
 	}
 }
 
