@@ -100,15 +100,7 @@ type effects struct {
 func ablate(t *testing.T, file string, data []byte, known seen) {
 	t.Helper()
 	d := parseDirectives(t, data)
-	var docs []map[string]any
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	for {
-		var doc map[string]any
-		if dec.Decode(&doc) != nil {
-			break
-		}
-		docs = append(docs, doc)
-	}
+	docs := documents(data)
 	all := make([]config.File, len(docs)) // one document each
 	for i, doc := range docs {
 		all[i] = parsed(t, i, doc)
@@ -127,6 +119,17 @@ func ablate(t *testing.T, file string, data []byte, known seen) {
 				known.note(e, before[c], after[c])
 			}
 		}
+	}
+}
+
+func documents(data []byte) (docs []map[string]any) {
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	for {
+		var doc map[string]any
+		if dec.Decode(&doc) != nil {
+			return docs
+		}
+		docs = append(docs, doc)
 	}
 }
 
@@ -193,7 +196,7 @@ func parsed(t *testing.T, i int, doc map[string]any) config.File {
 	return config.Parse(fmt.Sprintf("%d.yaml", i), text)
 }
 
-// copied returns a document without a field.
+// copied returns a document without a field; "" is none.
 func copied(t *testing.T, doc map[string]any, field string) map[string]any {
 	t.Helper()
 	text, err := yaml.Marshal(doc)
@@ -203,6 +206,9 @@ func copied(t *testing.T, doc map[string]any, field string) map[string]any {
 	var fresh map[string]any
 	if err := yaml.Unmarshal(text, &fresh); err != nil {
 		t.Fatal(err)
+	}
+	if field == "" {
+		return fresh
 	}
 	return without(fresh, segments(field)).(map[string]any)
 }
