@@ -14,6 +14,7 @@ import (
 	"github.com/meshframe/meshframe/xdsserver/files"
 	"github.com/meshframe/meshframe/xdsserver/registry"
 	"github.com/meshframe/meshframe/xdsserver/support"
+	"github.com/meshframe/meshframe/xdsserver/translate"
 )
 
 // analysis is what analyze is asked for.
@@ -142,9 +143,11 @@ func (a *analysis) find(read []config.File, clients []support.Client, policy reg
 	if len(f.files) == 0 {
 		f.problems = append(f.problems, config.Problem{Severity: config.Warning, Message: "nothing was read: there is no file whose name ends in .yaml, .yml or .json"})
 	}
+	world := translate.NewWorld(registry.Configured(model), translate.Options{}, nil)
 	for _, c := range clients {
 		if c.Served() {
 			f.fields = append(f.fields, support.Report(model, c)...)
+			f.fields = append(f.fields, world.Notes(c)...)
 		} else {
 			f.unserved = append(f.unserved, refusal{c, c.Refusal()})
 		}

@@ -71,6 +71,7 @@ func (b *builder) checkPolicies(m *Model, known map[string]*knownService) {
 			d := f.Destination
 			b.checkTarget(m, known, p.Meta, "spec.fallback.destination", d.Host, d.Subset, d.Port, "port")
 		}
+		b.checkNeeds(m, p)
 		b.checkPolicyRivals(m, p)
 	}
 }

@@ -34,6 +34,7 @@ func (b *builder) checkTogether(m *Model) {
 	b.checkRuleRivals(m)
 	b.checkSelections(m)
 	b.checkPolicies(m, known)
+	b.checkPorts(m, known)
 }
 
 // knownService is what the configuration says about the ports of a host.
