@@ -128,6 +128,9 @@ func (s *scope) locality(m *endpointv3.LocalityLbEndpoints, seen *assignmentChec
 	if err := s.refuseRest(m, localityFields); err != nil {
 		return out, err
 	}
+	if err := s.at("locality").refuseUnknown(m.GetLocality()); err != nil {
+		return out, err
+	}
 	if out.Priority > maxPriority {
 		return out, s.at("priority").errorf("is %d, must be at most %d", out.Priority, maxPriority)
 	}
@@ -219,6 +222,9 @@ func health(h corev3.HealthStatus) snapshot.Health {
 }
 
 func (s *scope) address(m *corev3.Address) (string, error) {
+	if err := s.refuseUnknown(m); err != nil {
+		return "", err
+	}
 	switch a := m.GetAddress().(type) {
 	case *corev3.Address_SocketAddress:
 		return s.at("socket_address").socketAddress(a.SocketAddress)
@@ -226,7 +232,7 @@ func (s *scope) address(m *corev3.Address) (string, error) {
 		if a.Pipe.GetPath() == "" {
 			return "", s.at("pipe").at("path").errorf("must not be empty")
 		}
-		return "unix:" + a.Pipe.GetPath(), nil
+		return "unix:" + a.Pipe.GetPath(), s.at("pipe").refuseUnknown(a.Pipe)
 	case nil:
 		return "", s.errorf("must be set")
 	default:

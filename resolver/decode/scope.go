@@ -145,6 +145,15 @@ func (s *scope) refuseRest(m proto.Message, read fields) error {
 	return nil
 }
 
+// refuseUnknown returns an error if m has a field that this version's descriptors
+// do not have. All others are read.
+func (s *scope) refuseUnknown(m proto.Message) error {
+	if len(m.ProtoReflect().GetUnknown()) > 0 {
+		return s.at(unknown).errorf("is not supported")
+	}
+	return nil
+}
+
 // unsupported refuses the member of a oneof that is set.
 func (s *scope) unsupported(m proto.Message, oneof protoreflect.Name) error {
 	r := m.ProtoReflect()
