@@ -29,7 +29,10 @@ const (
 
 const typeAggregate = typePrefix + "envoy.extensions.clusters.aggregate.v3.ClusterConfig"
 
-const typeRawBuffer = typePrefix + "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
+const (
+	typeRawBuffer     = typePrefix + "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
+	typeProxyProtocol = typePrefix + "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport"
+)
 
 var (
 	clusterFields = newFields("name", "alt_stat_name", "stats_matcher", "metadata", "type", "cluster_type",
@@ -118,10 +121,9 @@ func (s *scope) outliers(m *clusterv3.Cluster, out *snapshot.Cluster) (err error
 // plaintext denies a cluster that asks for anything but bare connections:
 // leaving TLS out would send in the clear what was meant to be protected.
 func (s *scope) plaintext(m *clusterv3.Cluster) error {
-	if t := m.GetTransportSocket(); t != nil && !bare(t) {
+	if t := m.GetTransportSocket(); t != nil && !bare(t) && t.GetTypedConfig().GetTypeUrl() != typeProxyProtocol {
 		return s.at("transport_socket").deny("%q: TLS is not supported yet", t.GetName())
 	}
-	s.at("transport_socket").bareSettings(m.GetTransportSocket())
 	for i, t := range m.GetTransportSocketMatches() {
 		if !bare(t.GetTransportSocket()) {
 			return s.item("transport_socket_matches", i, t.GetName()).deny("TLS is not supported yet")

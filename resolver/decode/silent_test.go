@@ -24,95 +24,97 @@ import (
 // harmless are the fields that may be set without a trace: they change nothing
 // about a call.
 var harmless = map[protoreflect.FullName]bool{
-	"envoy.config.cluster.v3.Cluster.circuit_breakers":                                                    true, // the sample has no thresholds
-	"envoy.config.cluster.v3.Cluster.lb_subset_config":                                                    true, // does nothing without selectors, which the sample has not
-	"envoy.config.cluster.v3.Cluster.name":                                                                true, // the client's name for it wins
-	"envoy.config.cluster.v3.Cluster.CustomClusterType.name":                                              true, // the type counts
-	"envoy.config.cluster.v3.Cluster.eds_cluster_config":                                                  true, // of another discovery
-	"envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost.override_host_sources":        true, // said of the policy as a whole
-	"envoy.config.cluster.v3.Cluster.EdsClusterConfig.eds_config":                                         true, // ads and self are one
-	"envoy.config.core.v3.ConfigSource.ads":                                                               true, // ads and self are one
-	"envoy.config.core.v3.ConfigSource.authorities":                                                       true, // of federation
-	"envoy.config.core.v3.ConfigSource.initial_fetch_timeout":                                             true, // the client has its own
-	"envoy.config.core.v3.ConfigSource.resource_api_version":                                              true, // of the messages themselves
-	"envoy.config.core.v3.ConfigSource.self":                                                              true, // ads and self are one
-	"envoy.config.listener.v3.Listener.name":                                                              true,
-	"envoy.config.listener.v3.Listener.address":                                                           true,
-	"envoy.config.listener.v3.Listener.stat_prefix":                                                       true,
-	"envoy.config.listener.v3.Listener.stats_matcher":                                                     true,
-	"envoy.config.listener.v3.Listener.traffic_direction":                                                 true,
-	"envoy.config.listener.v3.Listener.reuse_port":                                                        true,
-	"envoy.config.listener.v3.Listener.enable_reuse_port":                                                 true,
-	"envoy.config.listener.v3.Listener.drain_type":                                                        true,
-	"envoy.config.listener.v3.Listener.tcp_backlog_size":                                                  true,
-	"envoy.config.listener.v3.Listener.deprecated_v1":                                                     true,
-	"envoy.config.listener.v3.Listener.per_connection_buffer_limit_bytes":                                 true,
-	"envoy.config.listener.v3.Listener.max_connections_to_accept_per_socket_event":                        true,
-	"envoy.config.listener.v3.Listener.connection_balance_config":                                         true,
-	"envoy.config.listener.v3.Listener.metadata":                                                          true,
-	"envoy.config.listener.v3.Filter.name":                                                                true,
-	"envoy.config.listener.v3.FilterChain.name":                                                           true,
-	"envoy.config.listener.v3.FilterChain.metadata":                                                       true,
-	"envoy.config.route.v3.RouteConfiguration.name":                                                       true, // the client's name for it wins
-	"envoy.config.route.v3.RouteMatch.case_sensitive":                                                     true, // true, as the sample, is the default
-	"envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter.disabled":                     true, // a fault filter without faults
-	"envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter.is_optional":                  true, // of filters that are known
-	"envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter.name":                         true,
-	"envoy.extensions.filters.network.http_connection_manager.v3.Rds.config_source":                       true, // ads and self are one
-	"envoy.type.matcher.v3.StringMatcher.ignore_case":                                                     true, // of a pattern that is not a regular expression
-	"envoy.config.route.v3.RouteMatch.grpc":                                                               true, // every call is one
-	"envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit.stat_prefix":                         true,
-	"envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit.stage":                               true, // of descriptors, which the sample has not, and so the next three
-	"envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit.vh_rate_limits":                      true,
-	"envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit.always_consume_default_token_bucket": true,
-	"envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit.rate_limits":                         true,
-	"envoy.config.core.v3.HeaderValueOption.append":                                                       true, // true, as the sample, is the default
-	"envoy.config.core.v3.HeaderValueOption.keep_empty_value":                                             true, // the sample has a value
-	"envoy.type.matcher.v3.RegexMatcher.google_re2":                                                       true, // the only engine
-	"envoy.config.core.v3.Pipe.mode":                                                                      true,
-	"envoy.config.core.v3.SocketAddress.ipv4_compat":                                                      true,
-	"envoy.config.cluster.v3.CircuitBreakers.Thresholds.track_remaining":                                  true,
-	"envoy.config.cluster.v3.Cluster.CommonLbConfig.locality_weighted_lb_config":                          true, // of policies that hash
-	"envoy.config.cluster.v3.Cluster.CommonLbConfig.update_merge_window":                                  true,
-	"envoy.config.cluster.v3.Cluster.alt_stat_name":                                                       true,
-	"envoy.config.cluster.v3.Cluster.least_request_lb_config":                                             true, // of another policy
-	"envoy.config.cluster.v3.Cluster.load_assignment":                                                     true, // of another discovery
-	"envoy.config.cluster.v3.Cluster.maglev_lb_config":                                                    true, // of another policy
-	"envoy.config.cluster.v3.Cluster.metadata":                                                            true,
-	"envoy.config.cluster.v3.Cluster.ring_hash_lb_config":                                                 true, // of another policy
-	"envoy.config.cluster.v3.Cluster.stats_matcher":                                                       true,
-	"envoy.config.cluster.v3.Cluster.track_cluster_stats":                                                 true,
-	"envoy.config.cluster.v3.Cluster.track_timeout_budgets":                                               true,
-	"envoy.config.endpoint.v3.ClusterLoadAssignment.cluster_name":                                         true, // the client's name for it wins
-	"envoy.config.endpoint.v3.ClusterLoadAssignment.named_endpoints":                                      true, // refused where it is referred to
-	"envoy.config.endpoint.v3.Endpoint.health_check_config":                                               true,
-	"envoy.config.endpoint.v3.Endpoint.observability_name":                                                true,
-	"envoy.config.endpoint.v3.LbEndpoint.metadata":                                                        true,
-	"envoy.config.endpoint.v3.LocalityLbEndpoints.metadata":                                               true,
-	"envoy.config.route.v3.Route.decorator":                                                               true,
-	"envoy.config.route.v3.Route.metadata":                                                                true,
-	"envoy.config.route.v3.Route.stat_prefix":                                                             true,
-	"envoy.config.route.v3.RouteAction.cluster_not_found_response_code":                                   true, // gRPC calls fail UNAVAILABLE
-	"envoy.config.route.v3.RouteConfiguration.cluster_specifier_plugins":                                  true, // refused where it is referred to
-	"envoy.config.route.v3.RouteConfiguration.max_direct_response_body_size_bytes":                        true,
-	"envoy.config.route.v3.RouteConfiguration.metadata":                                                   true,
-	"envoy.config.route.v3.RouteConfiguration.validate_clusters":                                          true,
-	"envoy.config.route.v3.VirtualHost.metadata":                                                          true,
-	"envoy.config.route.v3.VirtualHost.virtual_clusters":                                                  true, // statistics
-	"envoy.extensions.filters.http.fault.v3.HTTPFault.disable_downstream_cluster_stats":                   true,
-	"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.codec_type":        true,
-	"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.stat_prefix":       true,
-	"envoy.config.cluster.v3.Cluster.round_robin_lb_config":                                               true, // of another policy
-	"envoy.config.core.v3.HEALTHY":                                                                        true, // as UNKNOWN
-	"envoy.config.core.v3.TransportSocket.name":                                                           true, // the type counts
-	"envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash.XX_HASH":                              true, // as DEFAULT_HASH
-	"envoy.config.core.v3.TypedExtensionConfig.name":                                                      true,
-	"envoy.config.route.v3.FilterConfig.is_optional":                                                      true, // of filters that are known
-	"envoy.config.route.v3.RetryPolicy.RetryHostPredicate.name":                                           true, // the type counts
-	"envoy.config.route.v3.RetryPolicy.RetryPriority.name":                                                true, // the type counts
-	"envoy.extensions.filters.http.stateful_session.v3.StatefulSession.stat_prefix":                       true,
-	"envoy.extensions.upstreams.http.v3.HttpProtocolOptions.outlier_detection":                            true, // the sample has no outlier detection
-	"envoy.config.cluster.v3.OutlierDetection.successful_active_health_check_uneject_host":                true, // there are no active health checks
+	"envoy.config.cluster.v3.Cluster.circuit_breakers":                                                              true, // the sample has no thresholds
+	"envoy.config.cluster.v3.Cluster.lb_subset_config":                                                              true, // does nothing without selectors, which the sample has not
+	"envoy.config.cluster.v3.Cluster.name":                                                                          true, // the client's name for it wins
+	"envoy.config.cluster.v3.Cluster.CustomClusterType.name":                                                        true, // the type counts
+	"envoy.config.cluster.v3.Cluster.eds_cluster_config":                                                            true, // of another discovery
+	"envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost.override_host_sources":                  true, // said of the policy as a whole
+	"envoy.config.cluster.v3.Cluster.EdsClusterConfig.eds_config":                                                   true, // ads and self are one
+	"envoy.config.core.v3.ConfigSource.ads":                                                                         true, // ads and self are one
+	"envoy.config.core.v3.ConfigSource.authorities":                                                                 true, // of federation
+	"envoy.config.core.v3.ConfigSource.initial_fetch_timeout":                                                       true, // the client has its own
+	"envoy.config.core.v3.ConfigSource.resource_api_version":                                                        true, // of the messages themselves
+	"envoy.config.core.v3.ConfigSource.self":                                                                        true, // ads and self are one
+	"envoy.config.listener.v3.Listener.name":                                                                        true,
+	"envoy.config.listener.v3.Listener.address":                                                                     true,
+	"envoy.config.listener.v3.Listener.stat_prefix":                                                                 true,
+	"envoy.config.listener.v3.Listener.stats_matcher":                                                               true,
+	"envoy.config.listener.v3.Listener.traffic_direction":                                                           true,
+	"envoy.config.listener.v3.Listener.reuse_port":                                                                  true,
+	"envoy.config.listener.v3.Listener.enable_reuse_port":                                                           true,
+	"envoy.config.listener.v3.Listener.drain_type":                                                                  true,
+	"envoy.config.listener.v3.Listener.tcp_backlog_size":                                                            true,
+	"envoy.config.listener.v3.Listener.deprecated_v1":                                                               true,
+	"envoy.config.listener.v3.Listener.per_connection_buffer_limit_bytes":                                           true,
+	"envoy.config.listener.v3.Listener.max_connections_to_accept_per_socket_event":                                  true,
+	"envoy.config.listener.v3.Listener.connection_balance_config":                                                   true,
+	"envoy.config.listener.v3.Listener.metadata":                                                                    true,
+	"envoy.config.listener.v3.Filter.name":                                                                          true,
+	"envoy.config.listener.v3.FilterChain.name":                                                                     true,
+	"envoy.config.listener.v3.FilterChain.metadata":                                                                 true,
+	"envoy.config.route.v3.RouteConfiguration.name":                                                                 true, // the client's name for it wins
+	"envoy.config.route.v3.RouteMatch.case_sensitive":                                                               true, // true, as the sample, is the default
+	"envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter.disabled":                               true, // a fault filter without faults
+	"envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter.is_optional":                            true, // of filters that are known
+	"envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter.name":                                   true,
+	"envoy.extensions.filters.network.http_connection_manager.v3.Rds.config_source":                                 true, // ads and self are one
+	"envoy.type.matcher.v3.StringMatcher.ignore_case":                                                               true, // of a pattern that is not a regular expression
+	"envoy.config.route.v3.RouteMatch.grpc":                                                                         true, // every call is one
+	"envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit.stat_prefix":                                   true,
+	"envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit.stage":                                         true, // of descriptors, which the sample has not, and so the next three
+	"envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit.vh_rate_limits":                                true,
+	"envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit.always_consume_default_token_bucket":           true,
+	"envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit.rate_limits":                                   true,
+	"envoy.config.core.v3.HeaderValueOption.append":                                                                 true, // true, as the sample, is the default
+	"envoy.config.core.v3.HeaderValueOption.keep_empty_value":                                                       true, // the sample has a value
+	"envoy.type.matcher.v3.RegexMatcher.google_re2":                                                                 true, // the only engine
+	"envoy.config.core.v3.Pipe.mode":                                                                                true,
+	"envoy.config.core.v3.SocketAddress.ipv4_compat":                                                                true,
+	"envoy.config.cluster.v3.CircuitBreakers.Thresholds.track_remaining":                                            true,
+	"envoy.config.cluster.v3.Cluster.CommonLbConfig.locality_weighted_lb_config":                                    true, // of policies that hash
+	"envoy.config.cluster.v3.Cluster.CommonLbConfig.update_merge_window":                                            true,
+	"envoy.config.cluster.v3.Cluster.alt_stat_name":                                                                 true,
+	"envoy.config.cluster.v3.Cluster.least_request_lb_config":                                                       true, // of another policy
+	"envoy.config.cluster.v3.Cluster.load_assignment":                                                               true, // of another discovery
+	"envoy.config.cluster.v3.Cluster.maglev_lb_config":                                                              true, // of another policy
+	"envoy.config.cluster.v3.Cluster.metadata":                                                                      true,
+	"envoy.config.cluster.v3.Cluster.ring_hash_lb_config":                                                           true, // of another policy
+	"envoy.config.cluster.v3.Cluster.stats_matcher":                                                                 true,
+	"envoy.config.cluster.v3.Cluster.track_cluster_stats":                                                           true,
+	"envoy.config.cluster.v3.Cluster.track_timeout_budgets":                                                         true,
+	"envoy.config.endpoint.v3.ClusterLoadAssignment.cluster_name":                                                   true, // the client's name for it wins
+	"envoy.config.endpoint.v3.ClusterLoadAssignment.named_endpoints":                                                true, // refused where it is referred to
+	"envoy.config.endpoint.v3.Endpoint.health_check_config":                                                         true,
+	"envoy.config.endpoint.v3.Endpoint.observability_name":                                                          true,
+	"envoy.config.endpoint.v3.LbEndpoint.metadata":                                                                  true,
+	"envoy.config.endpoint.v3.LocalityLbEndpoints.metadata":                                                         true,
+	"envoy.config.route.v3.Route.decorator":                                                                         true,
+	"envoy.config.route.v3.Route.metadata":                                                                          true,
+	"envoy.config.route.v3.Route.stat_prefix":                                                                       true,
+	"envoy.config.route.v3.RouteAction.cluster_not_found_response_code":                                             true, // gRPC calls fail UNAVAILABLE
+	"envoy.config.route.v3.RouteConfiguration.cluster_specifier_plugins":                                            true, // refused where it is referred to
+	"envoy.config.route.v3.RouteConfiguration.max_direct_response_body_size_bytes":                                  true,
+	"envoy.config.route.v3.RouteConfiguration.metadata":                                                             true,
+	"envoy.config.route.v3.RouteConfiguration.validate_clusters":                                                    true,
+	"envoy.config.route.v3.VirtualHost.metadata":                                                                    true,
+	"envoy.config.route.v3.VirtualHost.virtual_clusters":                                                            true, // statistics
+	"envoy.extensions.filters.http.fault.v3.HTTPFault.disable_downstream_cluster_stats":                             true,
+	"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.codec_type":                  true,
+	"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.stat_prefix":                 true,
+	"envoy.config.cluster.v3.Cluster.round_robin_lb_config":                                                         true, // of another policy
+	"envoy.config.core.v3.HEALTHY":                                                                                  true, // as UNKNOWN
+	"envoy.config.core.v3.ProxyProtocolConfig.pass_through_tlvs":                                                    true, // there is nothing to pass on
+	"envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport.allow_unspecified_address": true, // there is always an address
+	"envoy.config.core.v3.TransportSocket.name":                                                                     true, // the type counts
+	"envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash.XX_HASH":                                        true, // as DEFAULT_HASH
+	"envoy.config.core.v3.TypedExtensionConfig.name":                                                                true,
+	"envoy.config.route.v3.FilterConfig.is_optional":                                                                true, // of filters that are known
+	"envoy.config.route.v3.RetryPolicy.RetryHostPredicate.name":                                                     true, // the type counts
+	"envoy.config.route.v3.RetryPolicy.RetryPriority.name":                                                          true, // the type counts
+	"envoy.extensions.filters.http.stateful_session.v3.StatefulSession.stat_prefix":                                 true,
+	"envoy.extensions.upstreams.http.v3.HttpProtocolOptions.outlier_detection":                                      true, // the sample has no outlier detection
+	"envoy.config.cluster.v3.OutlierDetection.successful_active_health_check_uneject_host":                          true, // there are no active health checks
 }
 
 // idle reports whether a field has no effect because of what the whole message is.
@@ -186,6 +188,8 @@ func TestNothingIsSilent(t *testing.T) {
 		join(options(`"outlier_detection": {"error_matcher": {"not_match": `+statusIs("500")+`}}`), `"outlier_detection": {}`),
 		`"upstream_connection_options": {"tcp_keepalive": {}}`,
 		`"transport_socket": {"name": "raw", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"}}`,
+		`"transport_socket": {"name": "proxy", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
+			"config": {}, "transport_socket": {"name": "raw", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"}}}}`,
 		`"common_lb_config": {"override_host_status": {"statuses": ["HEALTHY"]}}`,
 		policies(policy(roundRobin, join(slowStart, localityWeighted))),
 		policies(policy(random, localityWeighted)),

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -46,24 +44,12 @@ var quiet = map[string]string{
 // fields in the messages that package support has one row for: what is part of something supported must show. A value
 // that must not be absent is changed instead.
 func TestLeaves(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	more, err := filepath.Glob("testdata/leaves/*.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
 	shapes := map[string]*shape{}
 	for _, k := range config.Kinds() {
 		shapes[k.Name] = shapeOf(k)
 	}
 	known := seen{}
-	for _, file := range append(files, more...) {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for file, data := range cases(t) {
 		pluck(t, file, data, shapes, known)
 	}
 	for _, name := range slices.Sorted(maps.Keys(known)) {

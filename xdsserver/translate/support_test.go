@@ -44,16 +44,8 @@ var partly = []string{
 // TestSupport takes each field out of the configuration of each case, by itself, and looks at what is sent: where package
 // support calls a field supported something must change, and where it says that gRPC's own clients do without it nothing.
 func TestSupport(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
 	known := seen{}
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for file, data := range cases(t) {
 		ablate(t, file, data, known)
 	}
 	for _, row := range slices.Sorted(maps.Keys(known)) {
@@ -76,6 +68,30 @@ func TestSupport(t *testing.T) {
 		for group, c := range map[string]support.Client{"Meshframe": {}, "gRPC": {Type: support.GRPCGo}} {
 			if slices.Contains(rules, r.Kind) && known[group+" for "+of] == nil && r.Verdict(c).Outcome == support.Supported && silent[of] == "" && !alias(r.Field) {
 				t.Errorf("no case has %s for %s clients", of, group)
+			}
+		}
+	}
+}
+
+// cases are the configurations of the golden files, and those of testdata/leaves, which have what no other has.
+func cases(t *testing.T) iter.Seq2[string, []byte] {
+	t.Helper()
+	var files []string
+	for _, pattern := range []string{"testdata/*.yaml", "testdata/leaves/*.yaml"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatal(pattern, err)
+		}
+		files = append(files, found...)
+	}
+	return func(yield func(string, []byte) bool) {
+		for _, file := range files {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !yield(file, data) {
+				return
 			}
 		}
 	}
