@@ -87,7 +87,7 @@ type assignmentChecks struct {
 	addresses  map[string]bool
 	localities map[localityKey]bool
 	weights    map[uint32]uint64 // sum by priority, of the localities in use
-	noted      bool              // endpoint fields are noted once
+	noted      map[string]bool   // fields of endpoints that were noted, each once
 }
 
 type localityKey struct {
@@ -100,6 +100,7 @@ func newAssignmentChecks() *assignmentChecks {
 		addresses:  make(map[string]bool),
 		localities: make(map[localityKey]bool),
 		weights:    make(map[uint32]uint64),
+		noted:      make(map[string]bool),
 	}
 }
 
@@ -196,12 +197,8 @@ func (s *scope) endpoint(m *endpointv3.LbEndpoint, seen *assignmentChecks) (snap
 	if _, named := m.GetHostIdentifier().(*endpointv3.LbEndpoint_EndpointName); named {
 		return out, s.at("endpoint_name").errorf("is not supported")
 	}
-	if !seen.noted {
-		before := len(s.report.notes)
-		s.noteRest(m, lbEndpointFields)
-		s.at("endpoint").noteRest(m.GetEndpoint(), endpointFields)
-		seen.noted = len(s.report.notes) > before
-	}
+	s.noteOnce(m, lbEndpointFields, seen.noted)
+	s.at("endpoint").noteOnce(m.GetEndpoint(), endpointFields, seen.noted)
 	var err error
 	out.Address, err = s.at("endpoint").at("address").address(m.GetEndpoint().GetAddress())
 	return out, err
