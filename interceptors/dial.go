@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pires/go-proxyproto"
+
 	"github.com/meshframe/meshframe/mesh/snapshot"
 )
 
@@ -16,10 +18,11 @@ type Dialer = func(ctx context.Context, address string) (net.Conn, error)
 
 // Dial connects to an endpoint of the channel's target within the connect
 // timeout of its cluster (Envoy Cluster.connect_timeout), and has TCP probe the
-// connection as the cluster says. Addresses of Unix sockets are written
+// connection as the cluster says. The connection begins with a header of the PROXY
+// protocol where the cluster asks for one. Addresses of Unix sockets are written
 // unix:PATH. It is a Dialer.
 func (c *Client) Dial(ctx context.Context, address string) (net.Conn, error) {
-	timeout, keepalive := c.connecting(address)
+	timeout, pool := c.connecting(address)
 	if timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, timeout)
@@ -30,12 +33,16 @@ func (c *Client) Dial(ctx context.Context, address string) (net.Conn, error) {
 		network, address = "unix", path
 	}
 	dialer := c.dialer
-	if keepalive != nil {
-		if dialer.KeepAliveConfig = keepaliveConfig(keepalive); keepalive.Off {
+	if pool.Keepalive != nil {
+		if dialer.KeepAliveConfig = keepaliveConfig(pool.Keepalive); pool.Keepalive.Off {
 			dialer.KeepAlive = -1
 		}
 	}
-	return dialer.DialContext(ctx, network, address)
+	conn, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return introduced(ctx, conn, pool.ProxyProtocol)
 }
 
 // Within returns a Dialer that connects with the caller's, whose context ends
@@ -44,28 +51,46 @@ func (c *Client) Dial(ctx context.Context, address string) (net.Conn, error) {
 // cluster does not set stay the caller's.
 func (c *Client) Within(dial Dialer) Dialer {
 	return func(ctx context.Context, address string) (net.Conn, error) {
-		timeout, keepalive := c.connecting(address)
+		timeout, pool := c.connecting(address)
 		if timeout > 0 {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, timeout)
 			defer cancel()
 		}
 		conn, err := dial(ctx, address)
-		if err != nil || keepalive == nil {
+		if err != nil {
 			return conn, err
 		}
 		tcp, ok := conn.(interface {
 			SetKeepAliveConfig(config net.KeepAliveConfig) error
 		})
-		if !ok {
-			return conn, nil
+		if ok && pool.Keepalive != nil {
+			if err := tcp.SetKeepAliveConfig(keepaliveConfig(pool.Keepalive)); err != nil {
+				_ = conn.Close() // the error that matters is the first
+				return nil, fmt.Errorf("keepalive of the connection to %s: %w", address, err)
+			}
 		}
-		if err := tcp.SetKeepAliveConfig(keepaliveConfig(keepalive)); err != nil {
-			_ = conn.Close() // the error that matters is the first
-			return nil, fmt.Errorf("keepalive of the connection to %s: %w", address, err)
-		}
+		return introduced(ctx, conn, pool.ProxyProtocol)
+	}
+}
+
+// introduced writes the header of the PROXY protocol, of which version 0 is none:
+// the connection comes from this process itself. One whose addresses are not those
+// of IP says that they are not known.
+func introduced(ctx context.Context, conn net.Conn, version uint8) (net.Conn, error) {
+	if version == 0 {
 		return conn, nil
 	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Unix(0, 1)) })
+	_, err := proxyproto.HeaderProxyFromAddrs(version, conn.LocalAddr(), conn.RemoteAddr()).WriteTo(conn)
+	if !stop() && err == nil {
+		err = ctx.Err() // the connection may have the deadline, or get it in a moment
+	}
+	if err != nil {
+		_ = conn.Close() // the error that matters is the first
+		return nil, fmt.Errorf("header of the PROXY protocol: %w", err)
+	}
+	return conn, nil
 }
 
 // keepaliveConfig leaves what is not set as it is.
@@ -76,13 +101,12 @@ func keepaliveConfig(k *snapshot.TCPKeepalive) net.KeepAliveConfig {
 }
 
 // connecting says how to connect to an address: by the strictest of the clusters
-// that have it. A timeout of 0 is none, nil are the probes that there are anyway.
-func (c *Client) connecting(address string) (timeout time.Duration, keepalive *snapshot.TCPKeepalive) {
+// that have it. A timeout of 0 is none.
+func (c *Client) connecting(address string) (timeout time.Duration, pool snapshot.ConnectionPool) {
 	s := c.target.Snapshot()
 	if s == nil {
-		return 0, nil
+		return 0, pool
 	}
-	var pool snapshot.ConnectionPool
 	for _, u := range s.Upstreams {
 		if u.Cluster == nil || u.Cluster.Discovery == snapshot.Aggregate || !has(u, address) {
 			continue
@@ -92,7 +116,7 @@ func (c *Client) connecting(address string) (timeout time.Duration, keepalive *s
 			timeout = d
 		}
 	}
-	return timeout, pool.Keepalive
+	return timeout, pool
 }
 
 func has(u *snapshot.Upstream, address string) bool {

@@ -215,9 +215,14 @@ func (s *Server) serveSupport(w http.ResponseWriter, r *http.Request) {
 		}
 		clients = []support.Client{c}
 	}
+	world := s.builder.current()
 	out := map[support.Client][]support.Entry{}
 	for _, c := range clients {
-		out[c] = orEmpty(support.Report(s.loader.current().model, c))
+		out[c] = support.Report(world.Index().Model, c)
+		if c.Served() {
+			out[c] = append(out[c], world.Notes(c)...)
+		}
+		out[c] = orEmpty(out[c])
 	}
 	s.writeJSON(w, out)
 }

@@ -222,9 +222,14 @@ func TestSupportIsReported(t *testing.T) {
 		if got := fields(all["meshframe"]); !slices.Equal(got, want[:1]) {
 			t.Errorf("got %v", got)
 		}
+		apply(t, s, strings.Replace(reviews("10.0.1.2", ""), "{number: 9080, ", "{number: 27017, name: mongo, protocol: MONGO}, {number: 9080, ", 1), subsets("v1"), rule)
+		get(t, s, "/debug/support?client=meshframe", &all)
+		if got := all["meshframe"]; len(got) != 2 || got[1].Field != "spec.http" || !strings.HasPrefix(got[1].Reason, "it does not apply to port 27017 of reviews") {
+			t.Errorf("got %v", got)
+		}
 		var one map[string][]entry
 		get(t, s, "/debug/support?client=grpc-java", &one)
-		if len(one) != 1 || len(one["grpc-java"]) != 2 {
+		if len(one) != 1 || len(one["grpc-java"]) != 3 {
 			t.Errorf("got %v", one)
 		}
 		if got := get(t, s, "/debug/support?client=telnet", nil); !strings.HasPrefix(got, "400 ") {

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/meshframe/meshframe/xdsserver/files"
 	"github.com/meshframe/meshframe/xdsserver/registry"
 	"github.com/meshframe/meshframe/xdsserver/support"
+	"github.com/meshframe/meshframe/xdsserver/translate"
 )
 
 // analysis is what analyze is asked for.
@@ -46,8 +49,9 @@ type refusal struct {
 func newAnalyze() *cobra.Command {
 	var a analysis
 	cmd := &cobra.Command{
-		Use:   "analyze PATH... [flags]",
-		Short: "Find what is wrong with configuration, and what clients make of it",
+		Use:        "analyze PATH... [flags]",
+		SuggestFor: []string{"validate", "lint", "check", "vet"},
+		Short:      "Find what is wrong with configuration, and what clients make of it",
 		Long: `analyze reads files and directories (.yaml, .yml, .json, recursively) as xdsserver does, standard input for -, and lists
 
 - errors: xdsserver would refuse the file;
@@ -112,21 +116,31 @@ func (a *analysis) run(in io.Reader, out io.Writer, paths []string) error {
 	return nil
 }
 
-// readAll reads files and directories; "-" is what comes in.
-func readAll(in io.Reader, paths []string) ([]config.File, error) {
-	if !slices.Contains(paths, "-") {
-		return files.Read(paths...), nil
+// readAll reads files and directories; "-" is what comes in. Pipes, as shells make them for <(command), are read too.
+func readAll(in io.Reader, paths []string) (out []config.File, err error) {
+	var rest []string
+	stdin := false
+	for _, p := range paths {
+		switch info, err := os.Stat(p); {
+		case p == "-" && stdin:
+		case p == "-":
+			stdin = true
+			data, err := io.ReadAll(in)
+			if err != nil {
+				return nil, fmt.Errorf("reading standard input: %w", err)
+			}
+			out = append(out, config.Parse("-", data))
+		case err == nil && !info.Mode().IsRegular() && !info.IsDir():
+			data, err := os.ReadFile(p)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, config.Parse(p, data))
+		default:
+			rest = append(rest, p)
+		}
 	}
-	data, err := io.ReadAll(in)
-	if err != nil {
-		return nil, fmt.Errorf("reading standard input: %w", err)
-	}
-	paths = slices.DeleteFunc(slices.Clone(paths), func(p string) bool { return p == "-" })
-	out := []config.File{config.Parse("-", data)}
-	if len(paths) > 0 {
-		out = append(out, files.Read(paths...)...)
-	}
-	return out, nil
+	return append(out, files.Read(rest...)...), nil
 }
 
 func (a *analysis) find(read []config.File, clients []support.Client, policy registry.Policy) *findings {
@@ -139,12 +153,17 @@ func (a *analysis) find(read []config.File, clients []support.Client, policy reg
 		return cmp.Or(strings.Compare(x.File, y.File), cmp.Compare(x.Line, y.Line), cmp.Compare(x.Severity, y.Severity))
 	})
 	f.objects = len(model.Objects())
-	if len(f.files) == 0 {
+	switch {
+	case len(f.files) == 0:
 		f.problems = append(f.problems, config.Problem{Severity: config.Warning, Message: "nothing was read: there is no file whose name ends in .yaml, .yml or .json"})
+	case f.objects == 0 && f.count(config.Error) == 0:
+		f.problems = append(f.problems, config.Problem{Severity: config.Warning, Message: "nothing was found: there is no object that a mesh reads"})
 	}
+	world := translate.NewWorld(registry.Configured(model), translate.Options{}, nil)
 	for _, c := range clients {
 		if c.Served() {
 			f.fields = append(f.fields, support.Report(model, c)...)
+			f.fields = append(f.fields, world.Notes(c)...)
 		} else {
 			f.unserved = append(f.unserved, refusal{c, c.Refusal()})
 		}
@@ -185,9 +204,28 @@ func (f *findings) text(out io.Writer) error {
 	for _, c := range f.unserved {
 		fmt.Fprintf(&b, "%s: everything [%s]: %s\n", support.Rejected, c.Client, c.Reason)
 	}
-	fmt.Fprintf(&b, "\n%d files, %d objects: %d errors, %d warnings\n", len(f.files), f.objects, f.count(config.Error), f.count(config.Warning))
-	_, err := io.WriteString(out, strings.TrimLeft(b.String(), "\n"))
+	fmt.Fprintf(&b, "\n%s, %s: %s, %s\n", several(len(f.files), "file"), several(f.objects, "object"),
+		several(f.count(config.Error), "error"), several(f.count(config.Warning), "warning"))
+	_, err := io.WriteString(out, strings.TrimLeft(printable(b.String()), "\n"))
 	return err
+}
+
+// several writes a number of things.
+func several(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// printable replaces what would command a terminal: texts of files come through as they are.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
 }
 
 // grouped puts entries together that differ only in the client, in the order of files and lines.

@@ -104,6 +104,39 @@ func TestIstioSamples(t *testing.T) {
 	}
 }
 
+// Names in files do not command the terminal.
+func TestWhatIsWrittenIsPrintable(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("a.yaml", []byte("apiVersion: v1\nkind: \"\\e[31mred\"\nmetadata: {name: a}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if code, stdout, _ := invoke("analyze", "a.yaml"); code != 0 || strings.Contains(stdout, "\x1b") || !strings.Contains(stdout, "[31mred") {
+		t.Errorf("status %d, %q", code, stdout)
+	}
+}
+
+// A pipe is read, as a shell makes one for <(command).
+func TestPipesAreRead(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := w.WriteString("kind: VirtualService\nmetadata: {name: piped}\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := fmt.Sprintf("/dev/fd/%d", r.Fd())
+	if _, err := os.Stat(path); err != nil {
+		t.Skip("there are no files for open files here")
+	}
+	if code, stdout, _ := invoke("analyze", path); code != exitFailed || !strings.Contains(stdout, "VirtualService default/piped: apiVersion: missing") {
+		t.Errorf("status %d, %q", code, stdout)
+	}
+}
+
 func TestSupport(t *testing.T) {
 	code, stdout, stderr := invoke("support", "--client", "grpc-go@1.40,envoy")
 	if code != 0 || stderr != "" {
@@ -165,6 +198,9 @@ func TestCommandLine(t *testing.T) {
 		{"support x", exitUsage, "", "meshctl: unknown command"},
 		{"support --client x", exitUsage, "", "meshctl: --client: unknown client"},
 		{"wrong", exitUsage, "", `meshctl: unknown command "wrong" for "meshctl"`},
+		{"analyse x.yaml", exitUsage, "", `meshctl: unknown command "analyse" for "meshctl": did you mean analyze?`},
+		{"validate x.yaml", exitUsage, "", `meshctl: unknown command "validate" for "meshctl": did you mean analyze?`},
+		{"analyze /dev/null", 0, "warning: nothing was found: there is no object that a mesh reads", ""},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			code, stdout, stderr := invoke(strings.Fields(c.args + " ")...)

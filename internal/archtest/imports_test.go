@@ -69,7 +69,11 @@ var rules = []rule{
 	{packages: []string{"resolver/watch"}, own: []string{"mesh/...", "resolver/decode", "resolver/xdsclient"}},
 
 	// The edges of gRPC and net/http.
-	{packages: []string{"resolver", "balancer", "interceptors"}, own: []string{"mesh/...", "resolver/watch"}, outside: grpcModules},
+	{packages: []string{"resolver", "balancer"}, own: []string{"mesh/...", "resolver/watch"}, outside: grpcModules},
+	{
+		packages: []string{"interceptors"},
+		own:      []string{"mesh/...", "resolver/watch"}, outside: append([]string{"github.com/pires/go-proxyproto"}, grpcModules...),
+	},
 	{packages: []string{"interceptors/telemetry"}, own: []string{"mesh/outcome"}, outside: []string{"go.opentelemetry.io/..."}},
 
 	// What applications import.

@@ -99,6 +99,9 @@ func (w *grpcWorld) Start(server Server, answer Answerer) Running {
 	if server.Streams > 0 {
 		opts = append(opts, grpc.MaxConcurrentStreams(server.Streams))
 	}
+	if server.ProxyProtocol > 0 {
+		opts = append(opts, grpc.Creds(introducedBy(server.ProxyProtocol)))
+	}
 	started := member.Server(func(r grpc.ServiceRegistrar) { r.RegisterService(&desc, struct{}{}) }, opts...)
 	return grpcServer{started}
 }

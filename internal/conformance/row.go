@@ -71,6 +71,9 @@ type Server struct {
 	// Streams is how many calls it takes at once: more are refused by HTTP/2's
 	// REFUSED_STREAM, as of a client that did not know. 0 is any number.
 	Streams uint32 `yaml:"streams"`
+	// ProxyProtocol is the version of the header that connections to it must begin
+	// with; those without one are closed. 0 is none.
+	ProxyProtocol byte `yaml:"proxyProtocol"`
 	// Behave is what it does with its requests in turn, the last with all the
 	// rest. Without any it answers.
 	Behave []Behaviour `yaml:"behave"`

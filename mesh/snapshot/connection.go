@@ -20,6 +20,9 @@ type ConnectionPool struct {
 	IdleTimeout time.Duration
 	// Keepalive are the probes of TCP; nil means those of the dialer.
 	Keepalive *TCPKeepalive
+	// ProxyProtocol is the version of the header that a new connection begins with,
+	// 1 or 2; 0 is none (Envoy ProxyProtocolUpstreamTransport).
+	ProxyProtocol uint8
 }
 
 // TCPKeepalive is Envoy's core.v3.TcpKeepalive. A field that is 0 is left to the
@@ -30,19 +33,21 @@ type TCPKeepalive struct {
 	Time, Interval time.Duration
 }
 
-// Limits reports whether anything but Keepalive is set: whether connections must
-// be looked after.
+// Limits reports whether connections must be looked after. Keepalive and
+// ProxyProtocol are for those who make them.
 func (p *ConnectionPool) Limits() bool {
 	return p.MaxRequests != 0 || p.MaxStreams != 0 || p.MaxDuration != 0 || p.IdleTimeout != 0
 }
 
 // Tighten makes p the strictest of both, setting by setting. That is what holds
-// for a connection which several clusters share.
+// for a connection which several clusters share: of versions of the PROXY protocol
+// it is the greater.
 func (p *ConnectionPool) Tighten(o *ConnectionPool) {
 	p.MaxRequests = stricter(p.MaxRequests, o.MaxRequests)
 	p.MaxStreams = stricter(p.MaxStreams, o.MaxStreams)
 	p.MaxDuration = stricter(p.MaxDuration, o.MaxDuration)
 	p.IdleTimeout = stricter(p.IdleTimeout, o.IdleTimeout)
+	p.ProxyProtocol = max(p.ProxyProtocol, o.ProxyProtocol)
 	switch {
 	case o.Keepalive == nil || o.Keepalive.Off && p.Keepalive != nil:
 	case p.Keepalive == nil || p.Keepalive.Off:

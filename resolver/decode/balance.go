@@ -54,6 +54,8 @@ var degraded = map[string]bool{
 }
 
 var (
+	policyListFields    = newFields("policies")
+	policyEntryFields   = newFields("typed_extension_config")
 	roundRobinFields    = newFields("slow_start_config", "locality_lb_config")
 	randomFields        = newFields("locality_lb_config")
 	leastRequestFields  = newFields("choice_count", "active_request_bias", "slow_start_config", "locality_lb_config")
@@ -129,10 +131,13 @@ func (s *scope) policies(m *clusterv3.LoadBalancingPolicy, depth int) (pick.Conf
 	if depth > maxPolicyDepth {
 		return pick.Config{}, s.errorf("is nested more than %d deep", maxPolicyDepth)
 	}
+	s.noteRest(m, policyListFields)
 	fallback, fallbackAt := "", s
 	for i, p := range m.GetPolicies() {
 		a := p.GetTypedExtensionConfig().GetTypedConfig()
 		at := s.item("policies", i, p.GetTypedExtensionConfig().GetName())
+		at.noteRest(p, policyEntryFields)
+		at.noteRest(p.GetTypedExtensionConfig(), extensionFields)
 		out, known, err := at.policy(a, depth)
 		if known || err != nil {
 			return out, err
@@ -175,6 +180,9 @@ func (s *scope) policy(a *anypb.Any, depth int) (out pick.Config, known bool, er
 	case typeMaglev:
 		err = s.maglevPolicy(a, &out)
 	case typeProvided: // what an aggregate cluster asks for
+		if len(a.GetValue()) > 0 {
+			s.notef("has settings, of which none is known")
+		}
 	default:
 		return s.wrapper(a, depth)
 	}
@@ -233,6 +241,7 @@ func (s *scope) policyOptions(a *anypb.Any, m proto.Message, read fields) error 
 func (s *scope) common(start *commonlbv3.SlowStartConfig, l *commonlbv3.LocalityLbConfig, out *pick.Config) (err error) {
 	at := s.at("locality_lb_config")
 	at.noteRest(l, localityLBFields)
+	at.at("locality_weighted_lb_config").noteRest(l.GetLocalityWeightedLbConfig(), noFields)
 	out.LocalityWeighted = l.GetLocalityWeightedLbConfig() != nil
 	if start != nil {
 		out.SlowStart, err = s.slowStart(start)

@@ -29,7 +29,10 @@ const (
 
 const typeAggregate = typePrefix + "envoy.extensions.clusters.aggregate.v3.ClusterConfig"
 
-const typeRawBuffer = typePrefix + "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
+const (
+	typeRawBuffer     = typePrefix + "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
+	typeProxyProtocol = typePrefix + "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport"
+)
 
 var (
 	clusterFields = newFields("name", "alt_stat_name", "stats_matcher", "metadata", "type", "cluster_type",
@@ -40,8 +43,12 @@ var (
 		"typed_extension_protocol_options", "upstream_connection_options")
 	commonLBFields = newFields("healthy_panic_threshold", "locality_weighted_lb_config", "update_merge_window",
 		"consistent_hashing_lb_config", "override_host_status")
-	edsFields           = newFields("eds_config", "service_name")
-	aggregateFields     = newFields("clusters")
+	edsFields       = newFields("eds_config", "service_name")
+	aggregateFields = newFields("clusters")
+	// When the source answers, and in which version, is for the client's own stream.
+	sourceFields        = newFields("ads", "self", "authorities", "initial_fetch_timeout", "resource_api_version", "path", "path_config_source", "api_config_source")
+	healthSetFields     = newFields("statuses")
+	selfFields          = newFields("transport_api_version")
 	circuitBreakerField = newFields("thresholds")
 	thresholdFields     = newFields("priority", "max_connections", "max_pending_requests", "max_requests",
 		"max_retries", "retry_budget", "track_remaining")
@@ -114,7 +121,7 @@ func (s *scope) outliers(m *clusterv3.Cluster, out *snapshot.Cluster) (err error
 // plaintext denies a cluster that asks for anything but bare connections:
 // leaving TLS out would send in the clear what was meant to be protected.
 func (s *scope) plaintext(m *clusterv3.Cluster) error {
-	if t := m.GetTransportSocket(); t != nil && !bare(t) {
+	if t := m.GetTransportSocket(); t != nil && !bare(t) && t.GetTypedConfig().GetTypeUrl() != typeProxyProtocol {
 		return s.at("transport_socket").deny("%q: TLS is not supported yet", t.GetName())
 	}
 	for i, t := range m.GetTransportSocketMatches() {
@@ -129,8 +136,17 @@ func bare(t *corev3.TransportSocket) bool {
 	return t.GetTypedConfig().GetTypeUrl() == typeRawBuffer
 }
 
+// bareSettings notes what is said of bare connections: there is nothing to say.
+func (s *scope) bareSettings(t *corev3.TransportSocket) {
+	s.noteRest(t, extensionFields)
+	if len(t.GetTypedConfig().GetValue()) > 0 {
+		s.at("typed_config").notef("has settings, of which none is known")
+	}
+}
+
 func (s *scope) discovery(m *clusterv3.Cluster, out *snapshot.Cluster) error {
 	if c := m.GetClusterType(); c != nil {
+		s.at("cluster_type").noteRest(c, extensionFields)
 		if c.GetTypedConfig().GetTypeUrl() == typeAggregate {
 			return s.at("cluster_type").aggregate(c.GetTypedConfig(), out)
 		}
@@ -199,8 +215,13 @@ func (s *scope) eds(m *clusterv3.Cluster_EdsClusterConfig, out *snapshot.Cluster
 // aggregated refuses a configuration source other than the stream that the
 // resource came on.
 func (s *scope) aggregated(m *corev3.ConfigSource) error {
-	switch m.GetConfigSourceSpecifier().(type) {
-	case *corev3.ConfigSource_Ads, *corev3.ConfigSource_Self:
+	s.noteRest(m, sourceFields)
+	switch c := m.GetConfigSourceSpecifier().(type) {
+	case *corev3.ConfigSource_Ads:
+		s.at("ads").noteRest(c.Ads, noFields)
+		return nil
+	case *corev3.ConfigSource_Self:
+		s.at("self").noteRest(c.Self, selfFields)
 		return nil
 	default:
 		return s.errorf("must be ads or self")
@@ -232,6 +253,7 @@ func (s *scope) commonLB(m *clusterv3.Cluster, out *snapshot.Cluster) (err error
 
 // overrideHealth reads which health the host of a session may have.
 func (s *scope) overrideHealth(m *corev3.HealthStatusSet, out *pick.Config) {
+	s.noteRest(m, healthSetFields)
 	for _, status := range m.GetStatuses() {
 		out.OverrideHealth |= 1 << health(status)
 	}
@@ -251,7 +273,7 @@ func (s *scope) exactPercent(p *typev3.Percent) (float64, error) {
 	if !(v >= 0 && v <= 100) { // written so that NaN is refused
 		return 0, s.errorf("is %v, must be between 0 and 100", v)
 	}
-	return v, nil
+	return v, s.refuseUnknown(p)
 }
 
 func (s *scope) circuitBreakers(m *clusterv3.Cluster, out *snapshot.Cluster) error {

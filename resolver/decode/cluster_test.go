@@ -339,12 +339,45 @@ func TestErrorMatcherThatCannotBeRead(t *testing.T) {
 	}
 }
 
+const rawSocket = `{"name": "raw", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"}}`
+
+// proxySocket is the field of a cluster that has connections begin with a header,
+// over an inner socket.
+func proxySocket(fields, inner string) string {
+	return `"transport_socket": {"name": "proxy", "typed_config": {` +
+		join(`"@type": "type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport", "transport_socket": `+inner, fields) + `}}`
+}
+
+func TestProxyProtocol(t *testing.T) {
+	for _, tt := range []struct {
+		fields string
+		want   uint8
+		notes  []string
+	}{
+		{fields: ``, want: 1},
+		{fields: `"config": {"version": "V1", "pass_through_tlvs": {}}, "allow_unspecified_address": true`, want: 1},
+		{fields: `"config": {"version": "V2"}`, want: 2},
+		{fields: `"config": {"added_tlvs": [{"type": 5}]}`, want: 1, notes: []string{`transport_socket.typed_config.config.added_tlvs: is not honoured yet`}},
+	} {
+		check(t, &clusterv3.Cluster{}, eds(proxySocket(tt.fields, rawSocket)), decode.Cluster, verdict[*snapshot.Cluster]{
+			value: edsValue(func(c *snapshot.Cluster) { c.Connections.ProxyProtocol = tt.want }), notes: tt.notes,
+		})
+	}
+	for json, want := range map[string]string{
+		proxySocket(`"config": {"version": 7}`, rawSocket): `transport_socket.typed_config.config.version: 7 is not known`,
+		`"transport_socket": {"name": "proxy", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport"}}`: `transport_socket.typed_config.transport_socket: must be set`,
+	} {
+		check(t, &clusterv3.Cluster{}, eds(json), decode.Cluster, verdict[*snapshot.Cluster]{err: want, value: &snapshot.Cluster{Name: "c", Refused: text(want)}})
+	}
+}
+
 // Leaving TLS out would be plaintext in silence, and so would be keeping the
 // version before it.
 func TestClusterThatAsksForTLSIsDenied(t *testing.T) {
 	const tls = `{"name": "tls", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"}}`
 	for json, want := range map[string]string{
 		eds(`"transport_socket": ` + tls): `transport_socket: "tls": TLS is not supported yet`,
+		eds(proxySocket(``, tls)):         `transport_socket.typed_config.transport_socket: "tls": TLS is not supported yet`,
 		eds(`"transport_socket_matches": [{"name": "m", "transport_socket": ` + tls + `}]`): `transport_socket_matches[0] "m": TLS is not supported yet`,
 	} {
 		check(t, &clusterv3.Cluster{}, json, decode.Cluster, verdict[*snapshot.Cluster]{

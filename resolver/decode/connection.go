@@ -7,6 +7,7 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	proxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/proxy_protocol/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -34,11 +35,17 @@ var (
 	downstreamFields = newFields("http_protocol_options", "http2_protocol_options")
 	http2Fields      = newFields("max_concurrent_streams")
 	noFields         = newFields()
+	// A process that calls for itself has no header to pass on, and always an address.
+	proxySocketFields = newFields("config", "transport_socket", "allow_unspecified_address")
+	proxyConfigFields = newFields("version", "pass_through_tlvs")
 )
 
 // connections reads what holds for single connections, and what is written beside
 // it: which statuses outlier detection takes for errors.
 func (s *scope) connections(m *clusterv3.Cluster, out *snapshot.Cluster) error {
+	if err := s.at("transport_socket").socket(m.GetTransportSocket(), &out.Connections); err != nil {
+		return err
+	}
 	tcp, at := m.GetUpstreamConnectionOptions(), s.at("upstream_connection_options")
 	at.noteRest(tcp, connectionFields)
 	if k := tcp.GetTcpKeepalive(); k != nil {
@@ -65,6 +72,40 @@ func (s *scope) connections(m *clusterv3.Cluster, out *snapshot.Cluster) error {
 		if errs := at.at("outlier_detection").errorStatuses(h.GetOutlierDetection()); out.Outlier != nil {
 			out.Outlier.Errors = errs
 		}
+	}
+	return nil
+}
+
+// socket reads what a connection begins with. What is not bare and no PROXY
+// protocol was denied.
+func (s *scope) socket(t *corev3.TransportSocket, out *snapshot.ConnectionPool) error {
+	if t == nil || bare(t) {
+		s.bareSettings(t)
+		return nil
+	}
+	s.noteRest(t, extensionFields)
+	m, at := &proxyv3.ProxyProtocolUpstreamTransport{}, s.at("typed_config")
+	if err := proto.Unmarshal(t.GetTypedConfig().GetValue(), m); err != nil {
+		return at.errorf("not a ProxyProtocolUpstreamTransport: %w", err)
+	}
+	at.noteRest(m, proxySocketFields)
+	inner, where := m.GetTransportSocket(), at.at("transport_socket")
+	switch {
+	case inner == nil:
+		return where.errorf("must be set")
+	case !bare(inner):
+		return where.deny("%q: TLS is not supported yet", inner.GetName())
+	}
+	where.bareSettings(inner)
+	where = at.at("config")
+	where.noteRest(m.GetConfig(), proxyConfigFields)
+	switch v := m.GetConfig().GetVersion(); v {
+	case corev3.ProxyProtocolConfig_V1:
+		out.ProxyProtocol = 1
+	case corev3.ProxyProtocolConfig_V2:
+		out.ProxyProtocol = 2
+	default:
+		return where.at("version").errorf("%d is not known", v)
 	}
 	return nil
 }

@@ -87,7 +87,7 @@ type assignmentChecks struct {
 	addresses  map[string]bool
 	localities map[localityKey]bool
 	weights    map[uint32]uint64 // sum by priority, of the localities in use
-	noted      bool              // endpoint fields are noted once
+	noted      map[string]bool   // fields of endpoints that were noted, each once
 }
 
 type localityKey struct {
@@ -100,6 +100,7 @@ func newAssignmentChecks() *assignmentChecks {
 		addresses:  make(map[string]bool),
 		localities: make(map[localityKey]bool),
 		weights:    make(map[uint32]uint64),
+		noted:      make(map[string]bool),
 	}
 }
 
@@ -126,6 +127,9 @@ func (s *scope) locality(m *endpointv3.LocalityLbEndpoints, seen *assignmentChec
 		Weight:   number(m.GetLoadBalancingWeight(), 1),
 	}
 	if err := s.refuseRest(m, localityFields); err != nil {
+		return out, err
+	}
+	if err := s.at("locality").refuseUnknown(m.GetLocality()); err != nil {
 		return out, err
 	}
 	if out.Priority > maxPriority {
@@ -193,12 +197,8 @@ func (s *scope) endpoint(m *endpointv3.LbEndpoint, seen *assignmentChecks) (snap
 	if _, named := m.GetHostIdentifier().(*endpointv3.LbEndpoint_EndpointName); named {
 		return out, s.at("endpoint_name").errorf("is not supported")
 	}
-	if !seen.noted {
-		before := len(s.report.notes)
-		s.noteRest(m, lbEndpointFields)
-		s.at("endpoint").noteRest(m.GetEndpoint(), endpointFields)
-		seen.noted = len(s.report.notes) > before
-	}
+	s.noteOnce(m, lbEndpointFields, seen.noted)
+	s.at("endpoint").noteOnce(m.GetEndpoint(), endpointFields, seen.noted)
 	var err error
 	out.Address, err = s.at("endpoint").at("address").address(m.GetEndpoint().GetAddress())
 	return out, err
@@ -219,6 +219,9 @@ func health(h corev3.HealthStatus) snapshot.Health {
 }
 
 func (s *scope) address(m *corev3.Address) (string, error) {
+	if err := s.refuseUnknown(m); err != nil {
+		return "", err
+	}
 	switch a := m.GetAddress().(type) {
 	case *corev3.Address_SocketAddress:
 		return s.at("socket_address").socketAddress(a.SocketAddress)
@@ -226,7 +229,7 @@ func (s *scope) address(m *corev3.Address) (string, error) {
 		if a.Pipe.GetPath() == "" {
 			return "", s.at("pipe").at("path").errorf("must not be empty")
 		}
-		return "unix:" + a.Pipe.GetPath(), nil
+		return "unix:" + a.Pipe.GetPath(), s.at("pipe").refuseUnknown(a.Pipe)
 	case nil:
 		return "", s.errorf("must be set")
 	default:

@@ -2,6 +2,7 @@ package decode_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -101,5 +102,23 @@ func TestClusterLoadAssignmentRefused(t *testing.T) {
 				err: tt.want, value: &snapshot.ClusterLoadAssignment{Name: "c", Refused: text(tt.want)},
 			})
 		})
+	}
+}
+
+// Each field of endpoints that is not honoured is noted, and once.
+func TestFieldsOfEndpointsAreNotedOnce(t *testing.T) {
+	m := &endpointv3.ClusterLoadAssignment{}
+	marshal(t, m, `{"cluster_name": "n", "endpoints": [{"lb_endpoints": [
+		{"endpoint": {"address": `+socket("10.0.0.1", 80)+`, "additional_addresses": [{"address": `+socket("10.0.0.2", 80)+`}]}},
+		`+lbEndpoint("10.0.0.3", 80)+`, `+lbEndpoint("10.0.0.4", 80)+`]}]}`)
+	for _, e := range m.Endpoints[0].LbEndpoints[1:] {
+		e.GetEndpoint().ProtoReflect().SetUnknown(unknownField)
+	}
+	want := []string{
+		"endpoints[0].lb_endpoints[0].endpoint.additional_addresses: is not honoured yet",
+		"endpoints[0].lb_endpoints[1].endpoint.unknown field: is not honoured yet",
+	}
+	if got := decode.ClusterLoadAssignment("n", encoded(t, m)); !slices.Equal(got.Notes, want) {
+		t.Errorf("%q", got.Notes)
 	}
 }

@@ -49,11 +49,14 @@ func (s *scope) predicate(m *matcherv3.MatchPredicate, depth int) (func(status s
 	if depth > maxPolicyDepth {
 		return nil, s.errorf("is nested more than %d deep", maxPolicyDepth)
 	}
+	if err := s.refuseUnknown(m); err != nil {
+		return nil, err
+	}
 	switch r := m.GetRule().(type) {
 	case *matcherv3.MatchPredicate_OrMatch:
-		return s.at("or_match").predicates(r.OrMatch.GetRules(), depth, true)
+		return s.at("or_match").predicates(r.OrMatch, depth, true)
 	case *matcherv3.MatchPredicate_AndMatch:
-		return s.at("and_match").predicates(r.AndMatch.GetRules(), depth, false)
+		return s.at("and_match").predicates(r.AndMatch, depth, false)
 	case *matcherv3.MatchPredicate_NotMatch:
 		inner, err := s.at("not_match").predicate(r.NotMatch, depth+1)
 		return func(status string) bool { return !inner(status) }, err
@@ -69,10 +72,13 @@ func (s *scope) predicate(m *matcherv3.MatchPredicate, depth int) (func(status s
 }
 
 // predicates joins predicates: any of them, or all of them.
-func (s *scope) predicates(rules []*matcherv3.MatchPredicate, depth int, anyOf bool) (func(status string) bool, error) {
-	list := make([]func(string) bool, len(rules))
-	for i, r := range rules {
-		var err error
+func (s *scope) predicates(m *matcherv3.MatchPredicate_MatchSet, depth int, anyOf bool) (func(status string) bool, error) {
+	err := s.refuseUnknown(m)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]func(string) bool, len(m.GetRules()))
+	for i, r := range m.GetRules() {
 		if list[i], err = s.item("rules", i, "").predicate(r, depth+1); err != nil {
 			return nil, err
 		}

@@ -82,6 +82,7 @@ func (s *scope) faultDelay(m *commonfaultv3.FaultDelay, out *fault.Policy) (err 
 	case *commonfaultv3.FaultDelay_FixedDelay:
 		out.Delay, err = s.at("fixed_delay").positive(d.FixedDelay, 0)
 	case *commonfaultv3.FaultDelay_HeaderDelay_:
+		s.at("header_delay").noteRest(d.HeaderDelay, noFields)
 		out.HeaderDelay, out.DelayPer = true, perFraction[m.GetPercentage().GetDenominator()]
 	default:
 		return nil // noted, if it is a kind that is not known
@@ -105,6 +106,7 @@ func (s *scope) faultAbort(m *faultv3.FaultAbort, out *fault.Policy) error {
 	case *faultv3.FaultAbort_GrpcStatus:
 		out.AbortGRPC = int(e.GrpcStatus)
 	case *faultv3.FaultAbort_HeaderAbort_:
+		s.at("header_abort").noteRest(e.HeaderAbort, noFields)
 		out.HeaderAbort, out.AbortPer = true, perFraction[m.GetPercentage().GetDenominator()]
 	default:
 		return nil // noted, if it is a kind that is not known

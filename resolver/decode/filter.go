@@ -34,6 +34,11 @@ var usualTypes = map[string]string{
 	"envoy.filters.http.stateful_session": typeStatefulSession,
 }
 
+// Configuration of filters that are not known is noted, whether or not it is optional.
+var filterConfigFields = newFields("config", "is_optional", "disabled")
+
+var httpFilterFields = newFields("name", "typed_config", "config_discovery", "is_optional", "disabled")
+
 // filterPolicies are what the HTTP filters of one scope ask for; nil is not
 // set.
 type filterPolicies struct {
@@ -114,6 +119,7 @@ func (s *scope) filterConfig(name string, a *anypb.Any, limits rateLimits) (filt
 	if err := proto.Unmarshal(a.GetValue(), wrapped); err != nil {
 		return filterPolicies{}, s.errorf("not a FilterConfig: %w", err)
 	}
+	s.noteRest(wrapped, filterConfigFields)
 	inner := wrapped.GetConfig()
 	switch {
 	case wrapped.GetDisabled() && inner != nil:
@@ -168,6 +174,7 @@ func (s *scope) httpFilters(filters []*hcmv3.HttpFilter) (filterPolicies, error)
 			return out, at.at("name").errorf("must be set and unique")
 		}
 		names[f.GetName()] = true
+		at.noteRest(f, httpFilterFields)
 		router := f.GetTypedConfig().GetTypeUrl() == typeRouter
 		if last := i == len(filters)-1; router != last {
 			return out, at.errorf("the router must be the last filter, and only that")

@@ -9,6 +9,9 @@ const million = 1_000_000
 // millionths reads a fraction as millionths, at most all of them. One that is
 // not set is 0.
 func (s *scope) millionths(f *typev3.FractionalPercent) (uint32, error) {
+	if err := s.refuseUnknown(f); err != nil {
+		return 0, err
+	}
 	var scale uint64
 	switch f.GetDenominator() {
 	case typev3.FractionalPercent_HUNDRED:

@@ -15,6 +15,9 @@ var (
 	hashPolicyFields = newFields("header", "cookie", "connection_properties", "query_parameter", "filter_state", "terminal")
 	hashHeaderFields = newFields("header_name", "regex_rewrite")
 	hashCookieFields = newFields("name", "ttl", "path", "attributes")
+	hashQueryFields  = newFields("name")
+	hashStateFields  = newFields("key")
+	hashSourceFields = newFields("source_ip")
 )
 
 // hashPolicies reads hash_policy. One that can never give a value, such as a
@@ -43,17 +46,20 @@ func (s *scope) hashPolicy(m *routev3.RouteAction_HashPolicy) (out snapshot.Hash
 	case *routev3.RouteAction_HashPolicy_Cookie_:
 		err = s.at("cookie").hashCookie(p.Cookie, &out)
 	case *routev3.RouteAction_HashPolicy_QueryParameter_:
+		s.at("query_parameter").noteRest(p.QueryParameter, hashQueryFields)
 		out.Kind, out.Name = snapshot.HashQuery, p.QueryParameter.GetName()
 		if out.Name == "" {
 			err = s.at("query_parameter.name").errorf("must be set")
 		}
 	case *routev3.RouteAction_HashPolicy_ConnectionProperties_:
+		s.at("connection_properties").noteRest(p.ConnectionProperties, hashSourceFields)
 		out.Kind = snapshot.HashSourceIP
 		if !p.ConnectionProperties.GetSourceIp() {
 			s.at("connection_properties").notef("has no effect without source_ip")
 			return out, false, nil
 		}
 	case *routev3.RouteAction_HashPolicy_FilterState_:
+		s.at("filter_state").noteRest(p.FilterState, hashStateFields)
 		out.Kind = snapshot.HashChannel
 		if p.FilterState.GetKey() != channelID {
 			s.at("filter_state").notef("%q is not known and has no effect", p.FilterState.GetKey())
@@ -90,6 +96,7 @@ func (s *scope) hashCookie(m *routev3.RouteAction_HashPolicy_Cookie, out *snapsh
 	}
 	for i, a := range m.GetAttributes() {
 		at := s.item("attributes", i, a.GetName())
+		at.noteRest(a, cookieAttributeFields)
 		if err := at.at("name").headerName(a.GetName()); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package decode
 import (
 	"errors"
 	"reflect"
+	"slices"
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -23,6 +24,9 @@ var (
 	listenerFields = newFields("api_listener", "filter_chains", "default_filter_chain", "name", "address", "metadata", "stat_prefix",
 		"stats_matcher", "traffic_direction", "reuse_port", "enable_reuse_port", "drain_type", "tcp_backlog_size", "deprecated_v1",
 		"per_connection_buffer_limit_bytes", "max_connections_to_accept_per_socket_event", "connection_balance_config")
+	rdsFields         = newFields("route_config_name", "config_source")
+	apiListenerFields = newFields("api_listener")
+	filterFields      = newFields("name", "typed_config")
 	filterChainFields = newFields("filters", "name", "metadata", "transport_socket")
 )
 
@@ -49,6 +53,10 @@ func Listener(name string, body []byte) Result[*snapshot.Listener] {
 	l := &snapshot.Listener{Name: name}
 	root(r).noteRest(m, listenerFields)
 	if api := m.GetApiListener(); api != nil {
+		root(r).at("api_listener").noteRest(api, apiListenerFields)
+		if len(m.GetFilterChains()) > 0 || m.GetDefaultFilterChain() != nil {
+			root(r).at("filter_chains").notef("has no effect beside api_listener")
+		}
 		err = root(r).at("api_listener").apiListener(api.GetApiListener(), l)
 	} else {
 		l.Inbound = true
@@ -112,6 +120,7 @@ func (s *scope) routes(m *hcmv3.HttpConnectionManager, out *snapshot.Listener) e
 }
 
 func (s *scope) rds(m *hcmv3.Rds, out *snapshot.Listener) error {
+	s.noteRest(m, rdsFields)
 	if m.GetRouteConfigName() == "" {
 		return s.at("route_config_name").errorf("must be set")
 	}
@@ -163,12 +172,14 @@ func (s *scope) filterChain(m *listenerv3.FilterChain) (filterPolicies, error) {
 	if t := m.GetTransportSocket(); t != nil && !bare(t) {
 		return none, s.at("transport_socket").deny("%q: TLS is not supported yet", t.GetName())
 	}
+	s.at("transport_socket").bareSettings(m.GetTransportSocket())
 	s.noteRest(m, filterChainFields)
 	if len(m.GetFilters()) != 1 {
 		return none, s.at("filters").deny("must hold one filter, an HttpConnectionManager")
 	}
 	f := m.GetFilters()[0]
 	at := s.item("filters", 0, f.GetName())
+	at.noteRest(f, filterFields)
 	if f.GetTypedConfig().GetTypeUrl() != typeHCM {
 		return none, at.deny("%s is not supported", bareType(f.GetTypedConfig()))
 	}
@@ -176,21 +187,64 @@ func (s *scope) filterChain(m *listenerv3.FilterChain) (filterPolicies, error) {
 	if err != nil {
 		return none, err
 	}
-	at.inboundRoutes(hcm.GetRouteConfig())
+	at.inboundManager(hcm)
 	return at.httpFilters(hcm.GetHttpFilters())
 }
 
-// inboundRoutes notes what the routes of a server ask of filters: they are
-// configured for the listener as a whole.
-func (s *scope) inboundRoutes(m *routev3.RouteConfiguration) {
-	set := len(m.GetTypedPerFilterConfig()) > 0
-	for _, vh := range m.GetVirtualHosts() {
-		set = set || len(vh.GetTypedPerFilterConfig()) > 0
-		for _, r := range vh.GetRoutes() {
-			set = set || len(r.GetTypedPerFilterConfig()) > 0
+// inboundManager notes what of a server's connection manager is not honoured.
+func (s *scope) inboundManager(m *hcmv3.HttpConnectionManager) {
+	for field, set := range map[string]bool{"rds": m.GetRds() != nil, "scoped_routes": m.GetScopedRoutes() != nil} {
+		if set {
+			s.at(field).notef(allLetIn)
 		}
 	}
-	if set {
-		s.at("route_config").notef("typed_per_filter_config is not honoured on servers")
+	s.at("common_http_protocol_options").noteRest(m.GetCommonHttpProtocolOptions(), noFields)
+	s.at("route_config").inboundRoutes(m.GetRouteConfig())
+}
+
+const allLetIn = "is not honoured on servers: every call is let in"
+
+// Beside what every call is let in by, names, and what is noted for all routes
+// together.
+var (
+	inboundConfigFields = newFields("name", "virtual_hosts", "metadata", "validate_clusters", "max_direct_response_body_size_bytes",
+		"cluster_specifier_plugins", "typed_per_filter_config")
+	inboundHostFields  = newFields("name", "domains", "routes", "metadata", "virtual_clusters", "typed_per_filter_config")
+	inboundRouteFields = newFields("name", "match", "non_forwarding_action", "metadata", "decorator", "stat_prefix", "typed_per_filter_config")
+	inboundMatchFields = newFields("prefix", "case_sensitive", "grpc")
+)
+
+// inboundRoutes notes what the routes of a server ask for. The policies of its
+// filters are configured for the listener as a whole.
+func (s *scope) inboundRoutes(m *routev3.RouteConfiguration) {
+	s.noteRest(m, inboundConfigFields)
+	perFilter := len(m.GetTypedPerFilterConfig()) > 0
+	everybody := len(m.GetVirtualHosts()) == 0
+	for i, vh := range m.GetVirtualHosts() {
+		at := s.item("virtual_hosts", i, vh.GetName())
+		at.noteRest(vh, inboundHostFields)
+		everybody = everybody || slices.Contains(vh.GetDomains(), "*")
+		perFilter = perFilter || len(vh.GetTypedPerFilterConfig()) > 0
+		if len(vh.GetRoutes()) == 0 || !letsIn(vh.GetRoutes()[0]) {
+			at.at("routes").notef(allLetIn)
+		}
+		for j, r := range vh.GetRoutes() {
+			at.item("routes", j, r.GetName()).noteRest(r, inboundRouteFields)
+			at.item("routes", j, r.GetName()).at("non_forwarding_action").noteRest(r.GetNonForwardingAction(), noFields)
+			perFilter = perFilter || len(r.GetTypedPerFilterConfig()) > 0
+		}
 	}
+	if !everybody {
+		s.at("virtual_hosts").notef(allLetIn)
+	}
+	if perFilter {
+		s.notef("typed_per_filter_config is not honoured on servers")
+	}
+}
+
+// letsIn reports whether a route of a server takes every call and lets it in.
+func letsIn(r *routev3.Route) bool {
+	m := r.GetMatch()
+	path, prefix := m.GetPathSpecifier().(*routev3.RouteMatch_Prefix)
+	return r.GetNonForwardingAction() != nil && prefix && (path.Prefix == "" || path.Prefix == "/") && len(unread(m, inboundMatchFields)) == 0
 }

@@ -35,7 +35,10 @@ func (s *scope) match(m *routev3.RouteMatch) (route.Match, error) {
 		}
 		out.Headers = append(out.Headers, hm)
 	}
-	if m.GetGrpc() != nil {
+	if g := m.GetGrpc(); g != nil {
+		if err := s.at("grpc").refuseUnknown(g); err != nil {
+			return route.Match{}, err
+		}
 		out.Headers = append(out.Headers, grpcOnly)
 	}
 	for i, q := range m.GetQueryParameters() {
@@ -91,7 +94,7 @@ func (s *scope) regex(m *matcherv3.RegexMatcher) (*regexp.Regexp, error) {
 	if err != nil {
 		return nil, s.at("regex").wrap(err)
 	}
-	return re, nil
+	return re, s.refuseUnknown(m)
 }
 
 func (s *scope) runtimeFraction(f *corev3.RuntimeFractionalPercent) (fraction uint32, has bool, err error) {
@@ -144,6 +147,7 @@ func (s *scope) header(m *routev3.HeaderMatcher) (route.HeaderMatch, error) {
 		out.Regex, err = s.at("safe_regex_match").regex(c.SafeRegexMatch)
 	case *routev3.HeaderMatcher_RangeMatch:
 		out.Kind, out.Low, out.High = route.StringRange, c.RangeMatch.GetStart(), c.RangeMatch.GetEnd()
+		err = s.at("range_match").refuseUnknown(c.RangeMatch)
 	default:
 		err = s.unsupported(m, "header_match_specifier")
 	}
@@ -202,7 +206,10 @@ func anyOf(list []route.HeaderMatch) func(header lookup) bool {
 
 func (s *scope) stringMatch(m *matcherv3.StringMatcher) (route.StringMatch, error) {
 	var out route.StringMatch
-	var err error
+	err := s.refuseUnknown(m)
+	if err != nil {
+		return out, err
+	}
 	switch c := m.GetMatchPattern().(type) {
 	case *matcherv3.StringMatcher_Exact:
 		out.Kind, out.Value = route.StringExact, c.Exact
@@ -239,7 +246,10 @@ func (s *scope) query(m *routev3.QueryParameterMatcher) (route.QueryMatch, error
 	if out.Name == "" {
 		return out, s.at("name").errorf("must be set")
 	}
-	var err error
+	err := s.refuseUnknown(m)
+	if err != nil {
+		return out, err
+	}
 	switch c := m.GetQueryParameterMatchSpecifier().(type) {
 	case nil:
 		out.Kind = route.StringPresent

@@ -28,6 +28,9 @@ var (
 	localLimitFields = newFields("stat_prefix", "status", "token_bucket", "filter_enabled", "filter_enforced",
 		"descriptors", "stage", "vh_rate_limits", "always_consume_default_token_bucket", "rate_limits",
 		"max_dynamic_descriptors")
+	limitStatusFields     = newFields("code")
+	limitEntryFields      = newFields("key", "value")
+	limitActionFields     = newFields("request_headers", "remote_address", "generic_key")
 	tokenBucketFields     = newFields("max_tokens", "tokens_per_fill", "fill_interval")
 	limitDescriptorFields = newFields("entries", "token_bucket")
 	rateLimitFields       = newFields("stage", "actions")
@@ -73,6 +76,7 @@ func (s *scope) localRateLimit(a *anypb.Any, limits rateLimits) (*ratelimit.Poli
 	if out.Enforced, err = s.enforced(m); err != nil {
 		return nil, err
 	}
+	s.at("status").noteRest(m.GetStatus(), limitStatusFields)
 	if c := m.GetStatus().GetCode(); c >= minLimitStatus {
 		out.Status = int(c)
 	}
@@ -131,6 +135,9 @@ func (s *scope) descriptors(m *locallimitv3.LocalRateLimit, limits rateLimits, o
 		at.noteRest(d, limitDescriptorFields)
 		if len(d.GetEntries()) == 0 {
 			return at.at("entries").errorf("must not be empty")
+		}
+		for j, e := range d.GetEntries() {
+			at.item("entries", j, e.GetKey()).noteRest(e, limitEntryFields)
 		}
 		bucket, err := at.at("token_bucket").tokenBucket(d.GetTokenBucket())
 		if err != nil {
@@ -208,6 +215,10 @@ func (s *scope) keyList(m *routev3.RateLimit) (keyList, bool) {
 }
 
 func (s *scope) limitKey(m *routev3.RateLimit_Action) (limitKey, bool) {
+	if names := unread(m, limitActionFields); len(names) > 0 {
+		s.at(names[0]).notef("is not supported, so the entry has no effect")
+		return limitKey{}, false
+	}
 	switch a := m.GetActionSpecifier().(type) {
 	case *routev3.RateLimit_Action_RequestHeaders_:
 		h := a.RequestHeaders
@@ -215,6 +226,7 @@ func (s *scope) limitKey(m *routev3.RateLimit_Action) (limitKey, bool) {
 		part := ratelimit.KeyPart{Header: strings.ToLower(h.GetHeaderName())}
 		return limitKey{key: h.GetDescriptorKey(), part: part}, part.Header != ""
 	case *routev3.RateLimit_Action_RemoteAddress_:
+		s.at("remote_address").noteRest(a.RemoteAddress, noFields)
 		return limitKey{key: "remote_address", part: ratelimit.KeyPart{Source: true}}, true
 	case *routev3.RateLimit_Action_GenericKey_:
 		g := a.GenericKey

@@ -152,7 +152,7 @@ func TestRateLimitDescriptors(t *testing.T) {
 		},
 		{
 			name: "unknown action", config: descriptor(`{"key": "user"}`), route: actions(`{"source_cluster": {}}`), want: none,
-			notes: []string{at + `rate_limits of the route[0].actions[0]: is not supported, so the entry has no effect`, unused},
+			notes: []string{at + `rate_limits of the route[0].actions[0].source_cluster: is not supported, so the entry has no effect`, unused},
 		},
 		{
 			name: "unknown field", config: descriptor(`{"key": "user"}`), route: actions(user, `"disable_key": "k"`), want: none,

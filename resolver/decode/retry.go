@@ -36,6 +36,7 @@ var (
 	rateLimitedBackoffFields = newFields("reset_headers", "max_interval")
 	resetHeaderFields        = newFields("name", "format")
 	previousPrioritiesFields = newFields("update_frequency")
+	extensionFields          = newFields("name", "typed_config")
 )
 
 // retryPolicy reads a retry policy; nil for none. Unlike gRPC, which refuses
@@ -125,11 +126,16 @@ func (s *scope) backoff(m *routev3.RetryPolicy_RetryBackOff, out *retry.Policy) 
 
 func (s *scope) hostPredicates(m *routev3.RetryPolicy, out *retry.Policy) {
 	for i, p := range m.GetRetryHostPredicate() {
+		at := s.item("retry_host_predicate", i, p.GetName())
+		at.noteRest(p, extensionFields)
 		if p.GetTypedConfig().GetTypeUrl() == typePreviousHosts || p.GetTypedConfig() == nil && p.GetName() == previousHosts {
 			out.AvoidPreviousHosts = true
+			if len(p.GetTypedConfig().GetValue()) > 0 {
+				at.at("typed_config").notef("has settings, of which none is known")
+			}
 			continue
 		}
-		s.item("retry_host_predicate", i, p.GetName()).notef("is not honoured yet")
+		at.notef("is not honoured yet")
 	}
 }
 
@@ -139,6 +145,7 @@ func (s *scope) retryPriority(m *routev3.RetryPolicy_RetryPriority, out *retry.P
 	if m == nil {
 		return nil
 	}
+	s.noteRest(m, extensionFields)
 	if m.GetTypedConfig().GetTypeUrl() != typePreviousPriorities {
 		s.notef("%q is not honoured yet", m.GetName())
 		return nil

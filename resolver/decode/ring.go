@@ -108,5 +108,6 @@ func (s *scope) consistentHashing(m *commonlbv3.ConsistentHashingLbConfig,
 	at := s.at("consistent_hashing_lb_config")
 	at.noteRest(m, consistentHashFields)
 	out.HashByHostname = m.GetUseHostnameForHashing()
+	s.at("locality_weighted_lb_config").noteRest(weighted, noFields)
 	out.LocalityWeighted = weighted != nil
 }

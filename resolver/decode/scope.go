@@ -137,10 +137,29 @@ func (s *scope) noteRest(m proto.Message, read fields) {
 	}
 }
 
+// noteOnce is noteRest for the first of many alike.
+func (s *scope) noteOnce(m proto.Message, read fields, noted map[string]bool) {
+	for _, name := range unread(m, read) {
+		if !noted[s.field+"."+name] {
+			noted[s.field+"."+name] = true
+			s.at(name).notef("is not honoured yet")
+		}
+	}
+}
+
 // refuseRest returns an error if a field of m is set that nobody reads.
 func (s *scope) refuseRest(m proto.Message, read fields) error {
 	if names := unread(m, read); len(names) > 0 {
 		return s.at(names[0]).errorf("is not supported")
+	}
+	return nil
+}
+
+// refuseUnknown returns an error if m has a field that this version's descriptors
+// do not have. All others are read.
+func (s *scope) refuseUnknown(m proto.Message) error {
+	if len(m.ProtoReflect().GetUnknown()) > 0 {
+		return s.at(unknown).errorf("is not supported")
 	}
 	return nil
 }

@@ -80,6 +80,7 @@ func (s *scope) session(m *sessionv3.StatefulSession) (*snapshot.Session, error)
 }
 
 func (s *scope) sessionState(c *corev3.TypedExtensionConfig) (*snapshot.Session, error) {
+	s.noteRest(c, extensionFields)
 	a, at := c.GetTypedConfig(), s.at("typed_config")
 	switch a.GetTypeUrl() {
 	case typeCookieSession:

@@ -71,6 +71,7 @@ func (b *builder) checkPolicies(m *Model, known *places) {
 			d := f.Destination
 			b.checkTarget(known, p.Meta, "spec.fallback.destination", d.Host, d.Subset, d.Port, "port")
 		}
+		b.checkNeeds(m, p)
 		b.checkPolicyRivals(m, p)
 	}
 }

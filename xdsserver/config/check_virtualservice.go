@@ -286,11 +286,17 @@ func checkDelay(r *reader, path string, d *networking.HTTPFaultInjection_Delay) 
 
 func checkMirror(r *reader, path string, route *networking.HTTPRoute) {
 	checkDestination(r, field(path, "mirror"), route.Mirror)
+	if route.Mirror != nil && len(route.Mirrors) > 0 {
+		r.errorf(path, "write mirror or mirrors, not both")
+	}
 	if p := route.MirrorPercent; p != nil && p.Value > 100 { //nolint:staticcheck // deprecated by Istio, still read
 		r.errorf(field(path, "mirrorPercent"), "a percentage is from 0 to 100, not %d", p.Value)
 	}
 	if p := route.MirrorPercentage; p != nil {
 		r.judge(field(path, "mirrorPercentage.value"), badPercent(p.Value))
+		if route.Mirror == nil {
+			r.warnf(field(path, "mirrorPercentage"), "does nothing without mirror; each of mirrors has a percentage of its own")
+		}
 	}
 	for i, m := range route.Mirrors {
 		at := element(field(path, "mirrors"), i)

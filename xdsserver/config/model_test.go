@@ -79,6 +79,8 @@ spec:
   - match: [{gateways: [gw]}]
     route: [{destination: {host: reviews}}]
     mirror: {host: shadow}
+  - match: [{uri: {exact: /b}}]
+    route: [{destination: {host: reviews}}]
     mirrors: [{destination: {host: shadow.other}}]
   tcp: [{match: [{gateways: [gw]}], route: [{destination: {host: db}}]}]
   tls: [{match: [{sniHosts: [full.example.com], gateways: [mesh]}], route: [{destination: {host: db}}]}]
@@ -127,7 +129,7 @@ spec: {address: 10.0.0.1}
 	for _, d := range ruleDestinations(v.Spec) {
 		hosts = append(hosts, d.to.Host)
 	}
-	want = []string{"reviews.shop.svc.cluster.local", "shadow.shop.svc.cluster.local", "shadow.other", "db.shop.svc.cluster.local", "db.shop.svc.cluster.local"}
+	want = []string{"reviews.shop.svc.cluster.local", "shadow.shop.svc.cluster.local", "reviews.shop.svc.cluster.local", "shadow.other", "db.shop.svc.cluster.local", "db.shop.svc.cluster.local"}
 	if d := cmp.Diff(want, hosts); d != "" {
 		t.Error(d)
 	}

@@ -35,6 +35,7 @@ func (b *builder) checkTogether(m *Model) {
 	b.checkRuleRivals(m)
 	b.checkSelections(m)
 	b.checkPolicies(m, known)
+	b.checkPorts(m, known.hosts)
 }
 
 // places are where requests can be sent, so that to look one up costs the same however many there are.

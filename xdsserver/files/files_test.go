@@ -311,3 +311,11 @@ func TestTrailNamesEveryLink(t *testing.T) {
 		t.Errorf("a circle of links gives %v", got)
 	}
 }
+
+// What is neither a file nor a directory is said to be so when it is asked for.
+func TestWhatIsNoFileIsNotPassedOver(t *testing.T) {
+	got := Read(os.DevNull)
+	if len(got) != 1 || len(got[0].Problems) != 1 || !strings.Contains(got[0].Problems[0].Message, "is neither a file nor a directory") {
+		t.Errorf("%+v", got)
+	}
+}

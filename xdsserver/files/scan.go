@@ -88,6 +88,8 @@ func (w *walk) root(path string) {
 		w.fail(path, err)
 	case info.IsDir():
 		w.dir(path, real)
+	case !info.Mode().IsRegular():
+		w.fail(path, errors.New("is neither a file nor a directory"))
 	default:
 		w.file(path, real, info)
 	}

@@ -31,6 +31,15 @@ func Lint(m *config.Model, open bool) []config.Problem {
 	return l.problems
 }
 
+// Configured returns the services of the configuration alone. It asks no DNS: endpoints that have names are left out.
+func Configured(m *config.Model) *Index {
+	all := map[string][]*Service{}
+	for host, d := range declarations(m) {
+		all[host] = d.make(host, nil)
+	}
+	return (&Index{}).with(m, all)
+}
+
 type linter struct {
 	rules    map[string][]*config.DestinationRule // by host
 	severity config.Severity

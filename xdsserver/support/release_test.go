@@ -1,6 +1,9 @@
 package support
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestReleasesAreRead(t *testing.T) {
 	for s, want := range map[string]Release{
@@ -104,5 +107,28 @@ spec: {host: a.example.com, outlierDetection: {successRate: {}}}
 		if entries := Report(m, c); len(entries) != want {
 			t.Errorf("%s: %d, want %d: %v", name, len(entries), want, entries)
 		}
+	}
+}
+
+// A resolution that is not written is NONE, by looking names up.
+func TestWhatIsNotWrittenIsJudged(t *testing.T) {
+	const entry = `apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: s}
+spec: {hosts: ["*.example.com"], ports: [{number: 80, name: http, protocol: HTTP}]`
+	for rest, want := range map[string]string{
+		"}": "rejected for grpc-go@1.40", ", resolution: NONE}": "rejected for grpc-go@1.40", ", resolution: STATIC, endpoints: [{address: 10.0.0.1}]}": "",
+		", resolution: DYNAMIC_DNS}": "rejected for grpc-go@1.40",
+	} {
+		got := ""
+		for _, e := range Report(read(t, entry+rest), Client{GRPCGo, Release{1, 40, 0}}) {
+			got += e.String()
+		}
+		if want == "" && got != "" || !strings.Contains(got, want) || !strings.Contains(got, "spec.resolution") && want != "" {
+			t.Errorf("%s: %q, want %q", rest, got, want)
+		}
+	}
+	if got := Report(read(t, entry+", resolution: DYNAMIC_DNS}"), Client{}); len(got) != 1 || got[0].Outcome != Degraded {
+		t.Errorf("DYNAMIC_DNS: %v", got)
 	}
 }

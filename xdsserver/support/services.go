@@ -21,7 +21,7 @@ var serviceEntryRows = []row{
 	both("ports[].protocol", works("`http` routes are for HTTP and gRPC ports; calls to others go to the service as it is")),
 	both("ports[].targetPort", works()),
 	both("location", works("it matters for telemetry and identity, which are to come")),
-	since(NamedClusters, rejected(noNames), row{field: "resolution", library: works("`NONE` by looking up the name that was called"), grpc: works("as for the library"), spares: "STATIC"}),
+	since(NamedClusters, rejected(noNames), row{field: "resolution", library: works("`NONE` by looking up the name that was called"), grpc: works("as for the library"), judge: resolution, spares: "STATIC", unset: "NONE"}),
 	{field: "endpoints[].address", library: works("IP addresses, and names with `DNS`"), grpc: works("as for the library"), judge: workloadAddress},
 	both("endpoints[].ports", works()),
 	both("endpoints[].labels", works()),
@@ -88,6 +88,14 @@ var endpointSliceRows = []row{
 	both("ports[].port", works()),
 	both("ports[].protocol", works(noTopology)),
 	both("ports[].appProtocol", works("that of the service counts")),
+}
+
+// resolution judges how the endpoints of a ServiceEntry are found.
+func resolution(_ Client, table Verdict, value any) Verdict {
+	if value == "DYNAMIC_DNS" {
+		return notServed("the service has no endpoints")
+	}
+	return table
 }
 
 // entryAddress judges an address of a ServiceEntry.

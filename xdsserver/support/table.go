@@ -22,6 +22,9 @@ type row struct {
 	needs   Feature
 	without Verdict
 	spares  any // a value that asks for nothing of the sort
+	// unset, where it is set, is the value that the field has when it is not written, and that is judged as others are. The
+	// field is one of the spec itself.
+	unset any
 }
 
 func works(reason ...string) Verdict { return Verdict{Supported, strings.Join(reason, "")} }

@@ -26,6 +26,7 @@ func (w *walker) object(spec any) {
 	}
 	if m, ok := spec.(proto.Message); ok {
 		w.message(m.ProtoReflect(), "", w.table.below)
+		w.unset(m.ProtoReflect())
 		return
 	}
 	v := reflect.ValueOf(spec).Elem()
@@ -67,6 +68,16 @@ func (w *walker) message(m protoreflect.Message, field, path string) {
 		}
 		return true
 	})
+}
+
+// unset visits the fields that mean something when they are not written.
+func (w *walker) unset(m protoreflect.Message) {
+	for i := range w.table.rows {
+		r := &w.table.rows[i]
+		if r.unset != nil && !m.Has(m.Descriptor().Fields().ByJSONName(r.field)) {
+			w.found(r, join(w.table.below, r.field), r.unset)
+		}
+	}
 }
 
 // mapping visits each key of a map: what they are mapped to makes no difference.

@@ -6,6 +6,8 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	proxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/proxy_protocol/v3"
+	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
@@ -39,6 +41,9 @@ func (t *translation) limits(m *clusterv3.Cluster, p trafficPolicy) {
 		m.ConnectTimeout = d
 	}
 	m.UpstreamConnectionOptions = keepalive(tcp.GetTcpKeepalive())
+	if proxy := p.proxy.value; proxy != nil {
+		m.TransportSocket = proxyProtocol(proxy)
+	}
 	common, streams := commonOptions(tcp, http), http.GetMaxConcurrentStreams()
 	if proto.Size(common) == 0 && streams <= 0 {
 		return
@@ -49,6 +54,22 @@ func (t *translation) limits(m *clusterv3.Cluster, p trafficPolicy) {
 			o.GetExplicitHttpConfig().GetHttp2ProtocolOptions().MaxConcurrentStreams = wrapperspb.UInt32(uint32(streams))
 		}
 	})
+}
+
+// proxyProtocol begins connections with a header, and leaves them bare otherwise.
+func proxyProtocol(p *networking.TrafficPolicy_ProxyProtocol) *corev3.TransportSocket {
+	version := corev3.ProxyProtocolConfig_V1
+	if p.GetVersion() == networking.TrafficPolicy_ProxyProtocol_V2 {
+		version = corev3.ProxyProtocolConfig_V2
+	}
+	return transportSocket("envoy.transport_sockets.upstream_proxy_protocol", &proxyv3.ProxyProtocolUpstreamTransport{
+		Config:          &corev3.ProxyProtocolConfig{Version: version},
+		TransportSocket: transportSocket("envoy.transport_sockets.raw_buffer", &rawv3.RawBuffer{}),
+	})
+}
+
+func transportSocket(name string, m proto.Message) *corev3.TransportSocket {
+	return &corev3.TransportSocket{Name: name, ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed(m)}}
 }
 
 // keepalive writes the probes of TCP. What is not set is the operating system's.

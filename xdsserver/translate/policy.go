@@ -110,7 +110,6 @@ type trafficPolicy struct {
 	outlier  setting[*networking.OutlierDetection]
 	balancer setting[*networking.LoadBalancerSettings]
 	tls      setting[*networking.ClientTLSSettings]
-	tunnel   setting[*networking.TrafficPolicy_TunnelSettings]
 	proxy    setting[*networking.TrafficPolicy_ProxyProtocol]
 	budget   setting[*networking.TrafficPolicy_RetryBudget]
 }
@@ -166,7 +165,6 @@ func (p *trafficPolicy) overlay(o *networking.TrafficPolicy, rule *config.Meta, 
 	p.outlier.replace(o.GetOutlierDetection() != nil, o.GetOutlierDetection(), rule, field+".outlierDetection")
 	p.balancer.replace(o.GetLoadBalancer() != nil, o.GetLoadBalancer(), rule, field+".loadBalancer")
 	p.tls.replace(o.GetTls() != nil, o.GetTls(), rule, field+".tls")
-	p.tunnel.replace(o.GetTunnel() != nil, o.GetTunnel(), rule, field+".tunnel")
 	p.proxy.replace(o.GetProxyProtocol() != nil, o.GetProxyProtocol(), rule, field+".proxyProtocol")
 	p.budget.replace(o.GetRetryBudget() != nil, o.GetRetryBudget(), rule, field+".retryBudget")
 	for i, l := range o.GetPortLevelSettings() {

@@ -44,16 +44,8 @@ var partly = []string{
 // TestSupport takes each field out of the configuration of each case, by itself, and looks at what is sent: where package
 // support calls a field supported something must change, and where it says that gRPC's own clients do without it nothing.
 func TestSupport(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
 	known := seen{}
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for file, data := range cases(t) {
 		ablate(t, file, data, known)
 	}
 	for _, row := range slices.Sorted(maps.Keys(known)) {
@@ -81,6 +73,30 @@ func TestSupport(t *testing.T) {
 	}
 }
 
+// cases are the configurations of the golden files, and those of testdata/leaves, which have what no other has.
+func cases(t *testing.T) iter.Seq2[string, []byte] {
+	t.Helper()
+	var files []string
+	for _, pattern := range []string{"testdata/*.yaml", "testdata/leaves/*.yaml"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatal(pattern, err)
+		}
+		files = append(files, found...)
+	}
+	return func(yield func(string, []byte) bool) {
+		for _, file := range files {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !yield(file, data) {
+				return
+			}
+		}
+	}
+}
+
 // rules are the kinds whose fields are taken out.
 var rules = []string{"VirtualService", "DestinationRule", "MeshPolicy", "Sidecar"}
 
@@ -100,15 +116,7 @@ type effects struct {
 func ablate(t *testing.T, file string, data []byte, known seen) {
 	t.Helper()
 	d := parseDirectives(t, data)
-	var docs []map[string]any
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	for {
-		var doc map[string]any
-		if dec.Decode(&doc) != nil {
-			break
-		}
-		docs = append(docs, doc)
-	}
+	docs := documents(data)
 	all := make([]config.File, len(docs)) // one document each
 	for i, doc := range docs {
 		all[i] = parsed(t, i, doc)
@@ -127,6 +135,17 @@ func ablate(t *testing.T, file string, data []byte, known seen) {
 				known.note(e, before[c], after[c])
 			}
 		}
+	}
+}
+
+func documents(data []byte) (docs []map[string]any) {
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	for {
+		var doc map[string]any
+		if dec.Decode(&doc) != nil {
+			return docs
+		}
+		docs = append(docs, doc)
 	}
 }
 
@@ -193,7 +212,7 @@ func parsed(t *testing.T, i int, doc map[string]any) config.File {
 	return config.Parse(fmt.Sprintf("%d.yaml", i), text)
 }
 
-// copied returns a document without a field.
+// copied returns a document without a field; "" is none.
 func copied(t *testing.T, doc map[string]any, field string) map[string]any {
 	t.Helper()
 	text, err := yaml.Marshal(doc)
@@ -203,6 +222,9 @@ func copied(t *testing.T, doc map[string]any, field string) map[string]any {
 	var fresh map[string]any
 	if err := yaml.Unmarshal(text, &fresh); err != nil {
 		t.Fatal(err)
+	}
+	if field == "" {
+		return fresh
 	}
 	return without(fresh, segments(field)).(map[string]any)
 }
