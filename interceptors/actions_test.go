@@ -243,7 +243,7 @@ func TestHedge(t *testing.T) {
 	})
 	f := newFixture(t, nil)
 	f.serve(map[string][]string{"c": {s.Addr}}, xdstest.Route(func(r *routev3.Route) {
-		retry("5xx", 2)(r)
+		retry("5xx", 1)(r) // on a busy machine a third would begin, too
 		r.GetRoute().RetryPolicy.PerTryTimeout = durationpb.New(50 * time.Millisecond)
 		r.GetRoute().HedgePolicy = &routev3.HedgePolicy{HedgeOnPerTryTimeout: true}
 	}, "c"))

@@ -78,6 +78,8 @@ func environment(name, otherwise string) string {
 
 const (
 	soakFlips = 8 // configurations that a seed plays
+	// soakTime is when a seed on loopback ends though it has not played all.
+	soakTime = 4 * time.Second
 	// soakPatience is what calls get that nothing bounds. On loopback it is added
 	// to what bounds calls, too.
 	soakPatience = 20 * time.Second
@@ -145,7 +147,8 @@ func playSoak(t *testing.T, seed uint64, bubble bool) {
 	}
 	workers.Go(s.closeOften)
 	var most int64
-	for range soakFlips {
+	flips := 0
+	for began := time.Now(); flips < soakFlips && (bubble || time.Since(began) < soakTime); flips++ {
 		s.flip(m, rnd)
 		pass(time.Duration(rnd.IntN(60)) * time.Millisecond)
 		var stats runtime.MemStats
@@ -161,7 +164,7 @@ func playSoak(t *testing.T, seed uint64, bubble bool) {
 	if most > 2*soakHeap { // with garbage
 		s.errorf("%d MiB were on the heap", most>>20)
 	}
-	t.Logf("seed %d: %d calls, %d clusters, %d MiB", seed, s.calls, len(s.states), most>>20)
+	t.Logf("seed %d: %d calls, %d changes, %d clusters, %d MiB", seed, s.calls, flips, len(s.states), most>>20)
 	for _, kind := range slices.Sorted(func(yield func(string) bool) {
 		for kind := range s.tally {
 			if !yield(kind) {
