@@ -165,7 +165,7 @@ func TestHeaderRouteAndWeights(t *testing.T) {
 
 func TestTimeoutOfTheRoute(t *testing.T) {
 	t.Parallel()
-	began := make(chan time.Duration, 1)
+	began := make(chan time.Duration, 100)
 	slow := xdstest.NewServer(t, func(_ any, ss grpc.ServerStream) error {
 		if d, ok := ss.Context().Deadline(); ok {
 			began <- time.Until(d)
@@ -177,14 +177,21 @@ func TestTimeoutOfTheRoute(t *testing.T) {
 	f.serve(map[string][]string{"c": {slow.Addr}}, xdstest.Route(func(r *routev3.Route) {
 		r.GetRoute().MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: durationpb.New(50 * time.Millisecond)}
 	}, "c"))
-	begin := time.Now()
-	_, err := f.call(t.Context())
-	wantCode(t, err, codes.DeadlineExceeded)
-	if d := time.Since(begin); d > 5*time.Second {
-		t.Errorf("it took %v", d)
-	}
-	if d := <-began; d > 50*time.Millisecond {
-		t.Errorf("the server was told %v", d)
+	for {
+		begin := time.Now()
+		_, err := f.call(t.Context())
+		wantCode(t, err, codes.DeadlineExceeded)
+		if d := time.Since(begin); d > 5*time.Second {
+			t.Errorf("it took %v", d)
+		}
+		select {
+		case d := <-began:
+			if d > 50*time.Millisecond {
+				t.Errorf("the server was told %v", d)
+			}
+			return
+		default: // on a loaded machine the time is over before the server hears of the call
+		}
 	}
 }
 

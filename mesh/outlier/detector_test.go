@@ -190,10 +190,28 @@ func TestMaxEjectionPercent(t *testing.T) {
 func TestEnforcingPercentage(t *testing.T) {
 	// The rig's random number is 49.
 	for percent, want := range map[uint32]int{0: 0, 49: 0, 50: 1, 100: 1} {
-		r := newRig(t, 1, &Config{Consecutive5xx: 1, EnforcingConsecutive5xx: percent, MaxEjectionPercent: 100})
-		r.report(0, 1, fail500)
-		if r.Ejected() != want {
-			t.Errorf("enforced at %d %%: %d ejected", percent, r.Ejected())
+		for name, test := range map[string]struct {
+			config  Config
+			attempt outcome.Attempt
+		}{
+			"5xx":          {Config{Consecutive5xx: 1, EnforcingConsecutive5xx: percent}, fail500},
+			"gateway":      {Config{ConsecutiveGateway: 1, EnforcingConsecutiveGateway: percent}, fail503},
+			"local origin": {Config{SplitLocalOrigin: true, ConsecutiveLocalOrigin: 1, EnforcingConsecutiveLocal: percent}, connect},
+			"success rate": {Config{
+				SuccessRateMinimumHosts: 1, SuccessRateRequestVolume: 1, EnforcingSuccessRate: percent,
+			}, fail500},
+			"failure percentage": {Config{
+				FailurePercentageThreshold: 1, FailurePercentageMinimumHosts: 1, FailurePercentageRequestVolume: 1, EnforcingFailurePercentage: percent,
+			}, fail500},
+		} {
+			test.config.MaxEjectionPercent = 100
+			r := newRig(t, 2, &test.config)
+			r.report(0, 1, test.attempt)
+			r.report(1, 1, ok)
+			r.sweep()
+			if r.Ejected() != want {
+				t.Errorf("%s enforced at %d %%: %d ejected", name, percent, r.Ejected())
+			}
 		}
 	}
 }
@@ -225,6 +243,13 @@ func TestSuccessRate(t *testing.T) {
 	}
 	r.sweep()
 	r.expect("too few attempts")
+
+	few := *c
+	few.SuccessRateMinimumHosts = 6
+	r = newRig(t, 5, &few)
+	fill()
+	r.sweep()
+	r.expect("too few hosts")
 
 	tight := *c
 	tight.SuccessRateStdevFactor = 2100
