@@ -3,6 +3,7 @@ package xdsserver
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -216,13 +217,24 @@ func (s *Server) serveSupport(w http.ResponseWriter, r *http.Request) {
 		clients = []support.Client{c}
 	}
 	world := s.builder.current()
-	out := map[support.Client][]support.Entry{}
+	slices.SortFunc(clients, func(a, b support.Client) int { return cmp.Compare(a.String(), b.String()) })
+	w.Header().Set("Content-Type", "application/json")
+	// One client after the other: of a large mesh all together are a lot of memory.
+	e := json.NewEncoder(w)
+	e.SetIndent("  ", "  ")
+	e.SetEscapeHTML(false)
+	before := "{"
 	for _, c := range clients {
-		out[c] = support.Report(world.Index().Model, c)
+		entries := support.Report(world.Index().Model, c)
 		if c.Served() {
-			out[c] = append(out[c], world.Notes(c)...)
+			entries = append(entries, world.Notes(c)...)
 		}
-		out[c] = orEmpty(out[c])
+		_, err := fmt.Fprintf(w, "%s\n  %q: ", before, c)
+		if err = errors.Join(err, e.Encode(orEmpty(entries))); err != nil {
+			s.log.Debug("an answer of the admin endpoint was not sent", "error", err)
+			return
+		}
+		before = "  ,"
 	}
-	s.writeJSON(w, out)
+	_, _ = w.Write([]byte("}\n")) // the client is gone: nobody to tell
 }

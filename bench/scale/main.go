@@ -28,6 +28,7 @@ var (
 	clients  = flag.Int("clients", 200, "clients, half of them incremental and half state-of-the-world")
 	changes  = flag.Int("changes", 20, "changes of each kind, one after the other")
 	follows  = flag.Int("follows", 20, "services that a client follows; all follow the first")
+	flapFor  = flag.Duration("flap", 5*time.Second, "how long an endpoint flaps")
 )
 
 func main() {
@@ -82,7 +83,7 @@ func run(dir string, out io.Writer) error {
 		{fmt.Sprintf("%d changes of a VirtualService that all follow", *changes), func() (arrivals, error) { return b.virtualServices(0) }},
 		{fmt.Sprintf("%d changes of one that few follow", *changes), func() (arrivals, error) { return b.virtualServices(1) }},
 		{fmt.Sprintf("an endpoint of the service that all follow comes and goes %d times, one after the other", *changes), b.endpoint},
-		{"it flaps for 5 s, as fast as it can", b.flapping},
+		{fmt.Sprintf("it flaps for %v, as fast as it can", *flapFor), b.flapping},
 		{fmt.Sprintf("%d changes while 20 more clients take nothing", *changes), b.stuck},
 		{"the debug pages", b.pages},
 		{"all clients reconnect at once, 5 times", b.reconnect},
@@ -165,7 +166,7 @@ func (b *bench) flapping() (arrivals, error) {
 	defer s.close()
 	before, lines := b.fleet.messages.Load(), b.plane.logged()
 	n := 0
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); n++ {
+	for end := time.Now().Add(*flapFor); time.Now().Before(end); n++ {
 		if err := errors.Join(s.register(), s.withdraw()); err != nil {
 			return nil, err
 		}

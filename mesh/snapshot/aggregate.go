@@ -10,9 +10,9 @@ import (
 
 var errNoMember = errors.New("none of the clusters behind it exists")
 
-// maxDepth bounds how deep aggregate clusters may stand behind each other (gRFC
+// MaxDepth bounds how deep aggregate clusters may stand behind each other (gRFC
 // A37).
-const maxDepth = 16
+const MaxDepth = 16
 
 // Behind returns the clusters that calls to cluster name may lead to: those of
 // an aggregate cluster and of a fallback. c is the resource as it has arrived,
@@ -44,8 +44,8 @@ func (b *upstreamBuilder) members(c *Cluster) ([]*Upstream, error) {
 	}
 	b.depth++
 	defer func() { b.depth-- }()
-	if b.depth > maxDepth {
-		return nil, fmt.Errorf("more than %d aggregate clusters stand behind each other", maxDepth)
+	if b.depth > MaxDepth {
+		return nil, fmt.Errorf("more than %d aggregate clusters stand behind each other", MaxDepth)
 	}
 	var members []*Upstream
 	for _, name := range c.Aggregate {

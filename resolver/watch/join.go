@@ -228,16 +228,27 @@ func (j *join) cluster(name string) *cluster {
 }
 
 // names returns the clusters that calls to the target can draw, and those that
-// stand behind them: members of aggregate clusters, fallbacks.
+// stand behind them: members of aggregate clusters, fallbacks. It looks no deeper
+// than aggregate clusters may stand behind each other, or a control plane that
+// always has one more would have no end.
 func (j *join) names(c config) []string {
 	names := snapshot.ClusterNames(j.t.current.Load(), c.listener, c.routes, j.t.name)
-	for i := 0; i < len(names); i++ { // grows
-		v := j.cluster(names[i]).resource.value
-		for _, behind := range snapshot.Behind(j.t.current.Load(), names[i], v) {
-			if !slices.Contains(names, behind) {
-				names = append(names, behind)
+	seen := make(map[string]bool, len(names))
+	for _, name := range names {
+		seen[name] = true
+	}
+	level := names
+	for range snapshot.MaxDepth {
+		first := len(names)
+		for _, name := range level {
+			for _, behind := range snapshot.Behind(j.t.current.Load(), name, j.cluster(name).resource.value) {
+				if !seen[behind] {
+					seen[behind] = true
+					names = append(names, behind)
+				}
 			}
 		}
+		level = names[first:]
 	}
 	return names
 }

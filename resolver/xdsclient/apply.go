@@ -207,11 +207,11 @@ func (a *applying) accept(sub *subscription, rd *reading) {
 	sub.updated, sub.kept = a.now, false
 	a.st.speaks(sub)
 	if err := rd.decoded.Err; err != nil {
-		sub.state, sub.partial, sub.refused = Refused, true, rd.body
+		sub.state, sub.partial, sub.refused = Refused, true, digestOf(rd.body)
 		sub.err = a.refusedError(sub, rd, err)
 		a.refuse(sub.name, err)
 	} else {
-		sub.state, sub.partial, sub.refused, sub.err = Accepted, false, nil, nil
+		sub.state, sub.partial, sub.refused, sub.err = Accepted, false, digest{}, nil
 		a.accepted(sub, rd.version)
 		a.st.s.c.keeper.keep(sub)
 	}
@@ -225,7 +225,7 @@ func (a *applying) accepted(sub *subscription, version string) {
 
 // refused keeps the last good value.
 func (a *applying) refused(sub *subscription, rd *reading, err error) {
-	sub.state, sub.partial, sub.refused = Refused, false, rd.body
+	sub.state, sub.partial, sub.refused = Refused, false, digestOf(rd.body)
 	sub.updated, sub.err = a.now, a.refusedError(sub, rd, err)
 	a.st.speaks(sub)
 	a.refuse(sub.name, err)
@@ -263,7 +263,7 @@ func (a *applying) failure(f failure) {
 			a.st.speaks(sub)
 			return
 		}
-		sub.state, sub.partial, sub.refused = Refused, false, nil
+		sub.state, sub.partial, sub.refused = Refused, false, digest{}
 		sub.updated, sub.err = a.now, err
 		a.st.speaks(sub)
 		a.st.s.c.tell(sub, callError, a.h)
@@ -303,7 +303,7 @@ func (st *stream) lose(sub *subscription, err *MissingError, h *hold) bool {
 	}
 	told := sub.state == Missing
 	sub.clearValue()
-	sub.state, sub.partial, sub.refused, sub.updated, sub.err = Missing, false, nil, time.Now(), err
+	sub.state, sub.partial, sub.refused, sub.updated, sub.err = Missing, false, digest{}, time.Now(), err
 	if !told {
 		s.c.tell(sub, callMissing, h)
 	}

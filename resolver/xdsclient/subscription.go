@@ -63,7 +63,7 @@ type subscription struct {
 	// err is why state is Refused or Missing. It belongs to value if partial.
 	err     error
 	partial bool
-	refused []byte // the body that was refused; nil unless state is Refused
+	refused digest // of the body that was refused; zero unless state is Refused
 
 	kept   bool // a deletion was ignored
 	lapsed bool // unanswered for too long; a saved copy is to stand in
@@ -92,7 +92,22 @@ func (s *subscription) holds(body []byte) bool {
 
 // refuses reports whether body is what was refused last.
 func (s *subscription) refuses(body []byte) bool {
-	return s.refused != nil && bytes.Equal(s.refused, body)
+	return s.refused.size == len(body)+1 && s.refused == digestOf(body)
+}
+
+// digest tells bodies apart of which there is nothing to keep: what a server sends
+// that is refused may be of any size.
+type digest struct {
+	hash uint64
+	size int // one more than that of the body
+}
+
+// digestOf is zero without a body.
+func digestOf(body []byte) digest {
+	if body == nil {
+		return digest{}
+	}
+	return digest{maphash.Bytes(seed, body), len(body) + 1}
 }
 
 var seed = maphash.MakeSeed()
