@@ -1,6 +1,7 @@
 package xdsserver
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -220,21 +221,25 @@ func (s *Server) serveSupport(w http.ResponseWriter, r *http.Request) {
 	slices.SortFunc(clients, func(a, b support.Client) int { return cmp.Compare(a.String(), b.String()) })
 	w.Header().Set("Content-Type", "application/json")
 	// One client after the other: of a large mesh all together are a lot of memory.
-	e := json.NewEncoder(w)
+	var part bytes.Buffer
+	e := json.NewEncoder(&part)
 	e.SetIndent("  ", "  ")
 	e.SetEscapeHTML(false)
 	before := "{"
-	for _, c := range clients {
+	for i, c := range clients {
+		fmt.Fprintf(&part, "%s\n  %q: ", before, c)
 		entries := support.Report(world.Index().Model, c)
 		if c.Served() {
 			entries = append(entries, world.Notes(c)...)
 		}
-		_, err := fmt.Fprintf(w, "%s\n  %q: ", before, c)
-		if err = errors.Join(err, e.Encode(orEmpty(entries))); err != nil {
-			s.log.Debug("an answer of the admin endpoint was not sent", "error", err)
+		err := e.Encode(orEmpty(entries))
+		if i == len(clients)-1 {
+			part.WriteString("}\n")
+		}
+		if _, sent := part.WriteTo(w); err != nil || sent != nil {
+			s.log.Debug("an answer of the admin endpoint was not sent", "error", errors.Join(err, sent))
 			return
 		}
 		before = "  ,"
 	}
-	_, _ = w.Write([]byte("}\n")) // the client is gone: nobody to tell
 }
