@@ -538,3 +538,27 @@ func slowRing(c Config, hosts []Host, conns []ConnState, hash uint64) (int, Verd
 	}
 	return -1, Queue
 }
+
+// TestHashedRetriesGoElsewhere avoids the host that a hash leads to, where retries
+// ask for it.
+func TestHashedRetriesGoElsewhere(t *testing.T) {
+	for _, policy := range []Policy{RingHash, Maglev} {
+		hosts, conns := hostsOf(1, 1, 1)
+		for i := range hosts {
+			hosts[i].Address = string("abc"[i])
+		}
+		p := New(Config{Policy: policy}, &State{}, hosts, conns, 0)
+		again := 0
+		for hash := range uint64(200) {
+			in := &Input{Hash: hash * 0x9e3779b97f4a7c15, HasHash: true}
+			first, _ := p.Pick(in)
+			in.Tried, in.MaxRepicks = []*HostState{hosts[first].State}, 5
+			if second, _ := p.Pick(in); second == first {
+				again++
+			}
+		}
+		if again > 40 { // six entries in a row are seldom of one host
+			t.Errorf("policy %d: %d of 200 retries went to the host that was tried", policy, again)
+		}
+	}
+}

@@ -292,6 +292,29 @@ func TestHostsAsPickersSeeThem(t *testing.T) {
 	}
 }
 
+// TestOverprovisioningOfEndpoints spills over to the next priority by the factor
+// that the endpoints come with.
+func TestOverprovisioningOfEndpoints(t *testing.T) {
+	for factor, want := range map[uint32]int{0: 70, 100: 50, 120: 60, 200: 100} {
+		u := config(t, "host h reviews:9080\nroute r -> v1\ncluster v1").Update()
+		u.Endpoints["v1"] = &snapshot.ClusterLoadAssignment{OverprovisioningFactor: factor, Localities: []snapshot.LocalityEndpoints{
+			{Endpoints: []snapshot.Endpoint{{Address: "10.0.0.1:80"}, {Address: "10.0.0.2:80", Health: snapshot.Unhealthy}}},
+			{Priority: 1, Endpoints: []snapshot.Endpoint{{Address: "10.0.0.3:80"}}},
+		}}
+		up := upstream(t, mesh.New(mesh.Options{}).Apply(u), "v1")
+		picker := up.NewPicker([]pick.ConnState{pick.Ready, pick.Ready, pick.Ready})
+		got := 0
+		for range 100 {
+			if host, _ := picker.Pick(&pick.Input{}); host == 0 {
+				got++
+			}
+		}
+		if got < want-1 || got > want+1 { // shares are rounded
+			t.Errorf("factor %d: %d of 100 calls stay in the first priority, want %d", factor, got, want)
+		}
+	}
+}
+
 // TestAggregateInherits holds that an aggregate cluster balances and watches
 // hosts as the ones behind it do, unless it says otherwise.
 func TestAggregateInherits(t *testing.T) {
