@@ -34,16 +34,10 @@ type call struct {
 	diverted bool // the call was sent to its fallback, once
 }
 
-// Value answers the engine's question for the call, and the context package's
-// for what derived contexts are linked to.
+// Value answers the engine's question for the call.
 func (c *call) Value(key any) any {
 	if mesh.IsCallKey(key) {
 		return &c.Call
-	}
-	if c.limit != nil {
-		if v := c.limit.ctx.Value(key); v != nil {
-			return v
-		}
 	}
 	return c.Context.Value(key)
 }
@@ -59,22 +53,29 @@ func (c *call) Deadline() (time.Time, bool) {
 // Done is closed at the deadline and when the caller gives up. It need not be
 // closed when the call has ended: what is derived from its context has been
 // cancelled by then.
-func (c *call) Done() <-chan struct{} { return c.ends().Done() }
+func (c *call) Done() <-chan struct{} {
+	if c.limit == nil {
+		return c.Context.Done()
+	}
+	return c.limit.done
+}
 
 // Err says why Done is closed.
-func (c *call) Err() error { return c.ends().Err() }
+func (c *call) Err() error {
+	if c.limit == nil {
+		return c.Context.Err()
+	}
+	return c.limit.why()
+}
 
 // AfterFunc runs f in its own goroutine once the context has ended. The context
 // package would start a goroutine for each context derived from this one if the
 // caller's is none of the standard ones.
-func (c *call) AfterFunc(f func()) (stop func() bool) { return context.AfterFunc(c.ends(), f) }
-
-// ends is the context that says when the call ends.
-func (c *call) ends() context.Context {
+func (c *call) AfterFunc(f func()) (stop func() bool) {
 	if c.limit == nil {
-		return c.Context
+		return context.AfterFunc(c.Context, f)
 	}
-	return c.limit.ctx
+	return c.limit.afterFunc(f)
 }
 
 // endAfter gives the call a deadline of its own, d from now, unless the caller's

@@ -201,6 +201,61 @@ func TestDeadlineIsUsedAgain(t *testing.T) {
 	})
 }
 
+// TestSeveralContextsFollowADeadline derives contexts from one call: those that are
+// cancelled go, and the others end at the deadline, or with the call.
+func TestSeveralContextsFollowADeadline(t *testing.T) {
+	for name, want := range map[string]error{"deadline": context.DeadlineExceeded, "release": context.Canceled} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				client := &Client{}
+				c := &call{Context: context.Background(), client: client}
+				c.endAfter(time.Second, false)
+				children, cancels := make([]context.Context, 5), make([]context.CancelFunc, 5)
+				for i := range children {
+					children[i], cancels[i] = context.WithCancel(c)
+				}
+				for _, i := range []int{0, 3} {
+					cancels[i]()
+					cancels[i]()
+				}
+				again, cancel := context.WithCancel(c) // in the place of the first
+				defer cancel()
+				cancels[0]()
+				if want == context.DeadlineExceeded {
+					time.Sleep(time.Second)
+				} else {
+					c.release()
+				}
+				synctest.Wait()
+				for i, child := range append(children, again) {
+					want := want
+					if i == 0 || i == 3 {
+						want = context.Canceled
+					}
+					if !errors.Is(child.Err(), want) {
+						t.Errorf("context %d: %v, want %v", i, child.Err(), want)
+					}
+				}
+				late, cancel := context.WithCancel(c)
+				defer cancel()
+				synctest.Wait()
+				if !errors.Is(late.Err(), want) {
+					t.Errorf("derived afterwards: %v, want %v", late.Err(), want)
+				}
+				for _, cancel := range cancels {
+					cancel()
+				}
+				if want == context.DeadlineExceeded {
+					c.release()
+				}
+				if client.deadlines.Get() != nil {
+					t.Error("a deadline that has ended is used again")
+				}
+			})
+		})
+	}
+}
+
 func TestHeaderOfACall(t *testing.T) {
 	c := newCall(metadata.NewOutgoingContext(t.Context(), metadata.Pairs("one", "1", "two", "a", "two", "b", "bytes-bin", "x")))
 	c.client.userAgent = "agent/1"

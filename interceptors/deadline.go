@@ -11,25 +11,26 @@ import (
 var epoch = time.Now()
 
 // deadline ends a unary call, whose caller cannot cancel it, at the time that
-// the route sets. It is used by one call after another: making a timer, a
-// channel and what links derived contexts for each is most of what a deadline
-// costs. The timer is not stopped between calls either; when it finds that the
-// present call has time left, it is set anew.
+// the route sets. It is used by one call after another: making a timer and a
+// channel for each is most of what a deadline costs. The timer is not stopped
+// between calls either; when it finds that the present call has time left, it is
+// set anew.
 //
-// deadline is a context by itself, with one context derived from it: ctx, in
-// whose place the calls stand for what is derived from them. So those end with
-// the error of deadline, and are linked by the context package's own means.
+// What is derived from the call's context follows it by AfterFunc, which costs
+// less than the children of a context do.
 type deadline struct {
-	ctx    context.Context
-	cancel context.CancelFunc
-	end    func() // ends ctx with the error of deadline
-
 	mu    sync.Mutex
 	timer *time.Timer
 	armed time.Duration // since epoch: when timer fires; 0: not at all
 	at    time.Duration // since epoch: when the present call ends; 0: there is none
 	done  chan struct{}
-	over  bool
+	err   error // why done is closed
+
+	// What is to be run at the end. One call hardly ever has more than one context
+	// derived from its own.
+	first  func()
+	turn   uint64 // counts those that were first
+	others map[*func()]struct{}
 }
 
 // deadline returns one that ends at a time, which is d from now.
@@ -37,7 +38,6 @@ func (c *Client) deadline(at, d time.Duration) *deadline {
 	l, _ := c.deadlines.Get().(*deadline)
 	if l == nil {
 		l = &deadline{done: make(chan struct{})}
-		l.ctx, l.cancel = context.WithCancel(l)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -58,60 +58,104 @@ func (l *deadline) arm(at, d time.Duration) {
 	l.timer.Reset(d)
 }
 
+// fire ends the present call, if its time has come.
 func (l *deadline) fire() {
-	if l.due() {
-		l.end()
-		l.cancel() // there is nothing left of it
-	}
-}
-
-// due reports whether the present call has come to its end, and ends l then.
-func (l *deadline) due() bool {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.armed = 0
 	if l.at == 0 {
-		return false
+		l.mu.Unlock()
+		return
 	}
 	if left := l.at - time.Since(epoch); left > 0 {
 		l.arm(l.at, left)
-		return false
+		l.mu.Unlock()
+		return
 	}
-	l.over = true
+	l.end(context.DeadlineExceeded)
+}
+
+// end ends l and runs what follows it. The caller holds mu, which end unlocks.
+func (l *deadline) end(err error) {
+	l.err = err
 	close(l.done)
-	return true
+	first, others := l.first, l.others
+	l.first, l.others = nil, nil
+	l.mu.Unlock()
+	if first != nil {
+		first()
+	}
+	for f := range others {
+		(*f)()
+	}
 }
 
 // release ends the call's use of the deadline and reports whether another may
-// use it.
+// use it. Contexts that were derived and not cancelled end with the call.
 func (l *deadline) release() (reusable bool) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.at = 0
-	return !l.over
+	switch {
+	case l.err != nil:
+	case l.first != nil || len(l.others) > 0:
+		l.end(context.Canceled)
+		return false
+	default:
+		reusable = true
+	}
+	l.mu.Unlock()
+	return reusable
 }
 
-// Deadline is not known to l: calls say theirs.
-func (l *deadline) Deadline() (time.Time, bool) { return time.Time{}, false }
-
-// Done is closed when a call has come to its deadline.
-func (l *deadline) Done() <-chan struct{} { return l.done }
-
-// Err is DeadlineExceeded once Done is closed.
-func (l *deadline) Err() error {
+// why is the error of the call's context: nil until done is closed.
+func (l *deadline) why() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.over {
-		return context.DeadlineExceeded
-	}
-	return nil
+	return l.err
 }
 
-// Value has none.
-func (l *deadline) Value(any) any { return nil }
+// afterFunc runs f at the end, as context.AfterFunc does.
+func (l *deadline) afterFunc(f func()) (stop func() bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.err != nil:
+		go f()
+		return func() bool { return false }
+	case l.first == nil:
+		l.first = f
+		l.turn++
+		turn := l.turn
+		return func() bool { return l.drop(turn) }
+	}
+	return l.afterOthers(f)
+}
 
-// AfterFunc is how ctx is derived.
-func (l *deadline) AfterFunc(f func()) (stop func() bool) {
-	l.end = f
-	return func() bool { return false } // ctx is never cancelled otherwise
+// afterOthers is apart from afterFunc because here f moves to the heap. The caller
+// holds mu.
+func (l *deadline) afterOthers(f func()) (stop func() bool) {
+	if l.others == nil {
+		l.others = map[*func()]struct{}{}
+	}
+	l.others[&f] = struct{}{}
+	return func() bool { return l.dropOther(&f) }
+}
+
+// drop forgets the one that was first at that turn, and reports whether it was
+// still to be run.
+func (l *deadline) drop(turn uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.first == nil || l.turn != turn {
+		return false
+	}
+	l.first = nil
+	return true
+}
+
+func (l *deadline) dropOther(f *func()) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.others[f]
+	delete(l.others, f)
+	return ok
 }
