@@ -124,7 +124,7 @@ func (d drawing) limit(share float64, kept *int, name string, least, most int) s
 // traffic is a trafficPolicy.
 func (r *soakRules) traffic(d drawing, share float64) string {
 	if d.Float64() >= share {
-		return "{loadBalancer: {simple: ROUND_ROBIN}}"
+		return "{loadBalancer: {simple: ROUND_ROBIN}, " + outlierDetection(0, 0) + "}"
 	}
 	pool := fields(
 		"tcp: "+fields(d.maybe(0.3, "maxConnections: %d", 1+d.IntN(3)), d.maybe(0.3, "idleTimeout: %v", d.millis(5, 50)),
@@ -135,9 +135,18 @@ func (r *soakRules) traffic(d drawing, share float64) string {
 	lb := d.one("{simple: ROUND_ROBIN}", "{simple: LEAST_REQUEST}", "{simple: RANDOM}", "{simple: ROUND_ROBIN, warmup: {duration: 1s}}",
 		"{consistentHash: {httpHeaderName: id}}", "{consistentHash: {httpCookie: {name: user, ttl: 0s}}}",
 		"{consistentHash: {httpHeaderName: id, maglev: {tableSize: 101}}}", "{consistentHash: {useSourceIp: true}}")
-	outlier := d.maybe(0.4, "outlierDetection: {consecutive5xxErrors: %d, interval: 20ms, baseEjectionTime: 20ms, maxEjectionPercent: 100, minHealthPercent: %d}",
-		1+d.IntN(4), d.IntN(2)*50)
+	outlier := outlierDetection(0, 0)
+	if d.Float64() < 0.4 {
+		outlier = outlierDetection(1+d.IntN(4), d.IntN(2)*50)
+	}
 	return fields("connectionPool: "+pool, "loadBalancer: "+lb, outlier)
+}
+
+// outlierDetection keeps endpoints out for moments. It is there where it counts no
+// errors in a row, too, or a MeshPolicy alone would keep them out for half a minute.
+func outlierDetection(errors, minHealth int) string {
+	return fmt.Sprintf("outlierDetection: {consecutive5xxErrors: %d, interval: 20ms, baseEjectionTime: 20ms, maxEjectionPercent: 100, minHealthPercent: %d}",
+		errors, minHealth)
 }
 
 // route is a route.
