@@ -160,6 +160,23 @@ func TestTimerIsUsedAgain(t *testing.T) {
 	})
 }
 
+// TestTimerFiresTwice has a timer fire for the call, and once more as it did before
+// it was set anew.
+func TestTimerFiresTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCall(context.Background())
+		c.endAfter(time.Second, false)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		c.limit.fire()
+		if !errors.Is(c.Err(), context.DeadlineExceeded) {
+			t.Errorf("Err is %v at the deadline", c.Err())
+		}
+		c.release()
+		c.limit.fire()
+	})
+}
+
 // TestDeadlineIsUsedAgain plays calls one after the other whose derived contexts
 // are cancelled late and twice: they must not end a later call, nor be missed
 // by its deadline.

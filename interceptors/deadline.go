@@ -62,7 +62,7 @@ func (l *deadline) arm(at, d time.Duration) {
 func (l *deadline) fire() {
 	l.mu.Lock()
 	l.armed = 0
-	if l.at == 0 {
+	if l.at == 0 || l.err != nil { // what fired before it was set anew comes, too
 		l.mu.Unlock()
 		return
 	}
