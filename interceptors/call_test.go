@@ -146,9 +146,16 @@ func TestTimerIsUsedAgain(t *testing.T) {
 			}
 			c.release()
 		}
-		long := &call{Context: context.Background(), client: client}
-		long.endAfter(time.Hour, false)
-		long.release() // leaves the timer at an hour from now
+		for _, d := range []time.Duration{longest, time.Hour} {
+			long := &call{Context: context.Background(), client: client}
+			long.endAfter(d, false)
+			limit := long.limit
+			long.release() // leaves the timer as it is, if that is not for too long
+			if set := limit.timer.Stop(); set != (d <= longest) {
+				t.Errorf("the timer of a call that had %v is set when that has ended: %v", d, set)
+			}
+			limit.timer.Reset(longest)
+		}
 		c := &call{Context: context.Background(), client: client}
 		c.endAfter(time.Second, false)
 		time.Sleep(time.Second)
