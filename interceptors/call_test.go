@@ -3,7 +3,9 @@ package interceptors
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -306,4 +308,51 @@ func TestCallIsFoundInItsContext(t *testing.T) {
 	if ctx.Value(key{}) != "value" {
 		t.Error("the caller's values are not found")
 	}
+}
+
+// TestDeadlinesOfManyCalls makes calls with little time, one after the other and
+// beside each other, that share their deadlines: each ends at its own time, and what
+// is derived from its context not before and not after it.
+func TestDeadlinesOfManyCalls(t *testing.T) {
+	client := &Client{}
+	var calls sync.WaitGroup
+	for seed := range 8 {
+		calls.Go(func() {
+			rnd := rand.New(rand.NewPCG(1, uint64(seed)))
+			var late []context.CancelFunc
+			for range 1000 {
+				c := &call{Context: context.Background(), client: client}
+				c.endAfter(time.Duration(1+rnd.IntN(40))*time.Microsecond, false)
+				at, _ := c.Deadline()
+				children := make([]context.Context, rnd.IntN(4))
+				for i := range children {
+					var cancel context.CancelFunc
+					children[i], cancel = context.WithCancel(c)
+					if rnd.IntN(2) == 0 {
+						late = append(late, cancel)
+					} else {
+						defer cancel()
+					}
+				}
+				for _, cancel := range late[:len(late)/2] {
+					cancel()
+				}
+				late = late[len(late)/2:]
+				if rnd.IntN(2) == 0 {
+					<-c.Done()
+				}
+				if err := c.Err(); err != nil && (!errors.Is(err, context.DeadlineExceeded) || time.Now().Before(at)) {
+					t.Errorf("%v at %v before its time", err, time.Until(at))
+				}
+				c.release()
+				for _, child := range children {
+					<-child.Done()
+				}
+			}
+			for _, cancel := range late {
+				cancel()
+			}
+		})
+	}
+	calls.Wait()
 }
