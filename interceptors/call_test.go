@@ -227,6 +227,15 @@ func TestDeadlineIsUsedAgain(t *testing.T) {
 	})
 }
 
+// derive makes n contexts from one.
+func derive(parent context.Context, n int) (children []context.Context, cancels []context.CancelFunc) {
+	for range n {
+		child, cancel := context.WithCancel(parent)
+		children, cancels = append(children, child), append(cancels, cancel)
+	}
+	return children, cancels
+}
+
 // TestSeveralContextsFollowADeadline derives contexts from one call: those that are
 // cancelled go, and the others end at the deadline, or with the call.
 func TestSeveralContextsFollowADeadline(t *testing.T) {
@@ -236,10 +245,7 @@ func TestSeveralContextsFollowADeadline(t *testing.T) {
 				client := &Client{}
 				c := &call{Context: context.Background(), client: client}
 				c.endAfter(time.Second, false)
-				children, cancels := make([]context.Context, 5), make([]context.CancelFunc, 5)
-				for i := range children {
-					children[i], cancels[i] = context.WithCancel(c)
-				}
+				children, cancels := derive(c, 5)
 				for _, i := range []int{0, 3} {
 					cancels[i]()
 					cancels[i]()
@@ -247,13 +253,14 @@ func TestSeveralContextsFollowADeadline(t *testing.T) {
 				again, cancel := context.WithCancel(c) // in the place of the first
 				defer cancel()
 				cancels[0]()
-				if want == context.DeadlineExceeded {
+				if name == "deadline" {
 					time.Sleep(time.Second)
 				} else {
 					c.release()
 				}
 				synctest.Wait()
-				for i, child := range append(children, again) {
+				children = append(children, again)
+				for i, child := range children {
 					want := want
 					if i == 0 || i == 3 {
 						want = context.Canceled
@@ -271,7 +278,7 @@ func TestSeveralContextsFollowADeadline(t *testing.T) {
 				for _, cancel := range cancels {
 					cancel()
 				}
-				if want == context.DeadlineExceeded {
+				if name == "deadline" {
 					c.release()
 				}
 				if client.deadlines.Get() != nil {
@@ -324,10 +331,8 @@ func TestDeadlinesOfManyCalls(t *testing.T) {
 				c := &call{Context: context.Background(), client: client}
 				c.endAfter(time.Duration(1+rnd.IntN(40))*time.Microsecond, false)
 				at, _ := c.Deadline()
-				children := make([]context.Context, rnd.IntN(4))
-				for i := range children {
-					var cancel context.CancelFunc
-					children[i], cancel = context.WithCancel(c)
+				children, cancels := derive(c, rnd.IntN(4))
+				for _, cancel := range cancels {
 					if rnd.IntN(2) == 0 {
 						late = append(late, cancel)
 					} else {

@@ -67,7 +67,7 @@ func oddProbes(t *testing.T, edit func(*routev3.Route), call func(context.Contex
 		},
 		"message too large": func(ctx context.Context) { _, _ = call(ctx, f, "/a.B/C", grpc.MaxCallSendMsgSize(1)) },
 		"answer too large": func(ctx context.Context) {
-			answer.Store(grpc.StreamHandler(xdstest.Answer("ok", nil)))
+			answer.Store(xdstest.Answer("ok", nil))
 			_, _ = call(ctx, f, "/a.B/C", grpc.MaxCallRecvMsgSize(1))
 		},
 		"no codec": func(ctx context.Context) { _, _ = call(ctx, f, "/a.B/C", grpc.CallContentSubtype("none")) },
@@ -92,7 +92,7 @@ func oddProbes(t *testing.T, edit func(*routev3.Route), call func(context.Contex
 		}
 		<-time.After(110 * time.Millisecond) // half open
 		odd(t.Context())
-		answer.Store(grpc.StreamHandler(xdstest.Answer("ok", nil)))
+		answer.Store(xdstest.Answer("ok", nil))
 		for end := time.Now().Add(5 * time.Second); ; <-time.After(20 * time.Millisecond) {
 			got, err := call(t.Context(), f, "/a.B/C")
 			if got == "ok" {
