@@ -82,13 +82,13 @@ func (c *call) AfterFunc(f func()) (stop func() bool) {
 // comes first. The context of a stream may be looked at when the stream has
 // ended.
 func (c *call) endAfter(d time.Duration, stream bool) {
-	at := time.Since(epoch) + d
 	switch own, ok := c.Context.Deadline(); {
-	case ok && own.Sub(epoch) < at:
+	case ok && time.Until(own) < d: // not since epoch: a clock that was set has moved one that is not monotonic
 	case stream || c.Context.Done() != nil:
 		c.Context, c.cancel = context.WithTimeout(c.Context, d)
 	default:
-		c.at, c.limit = at, c.client.deadline(at, d)
+		c.at = time.Since(epoch) + d
+		c.limit = c.client.deadline(c.at, d)
 	}
 }
 

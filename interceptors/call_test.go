@@ -3,7 +3,9 @@ package interceptors
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -146,9 +148,16 @@ func TestTimerIsUsedAgain(t *testing.T) {
 			}
 			c.release()
 		}
-		long := &call{Context: context.Background(), client: client}
-		long.endAfter(time.Hour, false)
-		long.release() // leaves the timer at an hour from now
+		for _, d := range []time.Duration{longest, time.Hour} {
+			long := &call{Context: context.Background(), client: client}
+			long.endAfter(d, false)
+			limit := long.limit
+			long.release() // leaves the timer as it is, if that is not for too long
+			if set := limit.timer.Stop(); set != (d <= longest) {
+				t.Errorf("the timer of a call that had %v is set when that has ended: %v", d, set)
+			}
+			limit.timer.Reset(longest)
+		}
 		c := &call{Context: context.Background(), client: client}
 		c.endAfter(time.Second, false)
 		time.Sleep(time.Second)
@@ -157,6 +166,23 @@ func TestTimerIsUsedAgain(t *testing.T) {
 			t.Errorf("Err is %v at the deadline", c.Err())
 		}
 		c.release()
+	})
+}
+
+// TestTimerFiresTwice has a timer fire for the call, and once more as it did before
+// it was set anew.
+func TestTimerFiresTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCall(context.Background())
+		c.endAfter(time.Second, false)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		c.limit.fire()
+		if !errors.Is(c.Err(), context.DeadlineExceeded) {
+			t.Errorf("Err is %v at the deadline", c.Err())
+		}
+		c.release()
+		c.limit.fire()
 	})
 }
 
@@ -201,6 +227,15 @@ func TestDeadlineIsUsedAgain(t *testing.T) {
 	})
 }
 
+// derive makes n contexts from one.
+func derive(parent context.Context, n int) (children []context.Context, cancels []context.CancelFunc) {
+	for range n {
+		child, cancel := context.WithCancel(parent)
+		children, cancels = append(children, child), append(cancels, cancel)
+	}
+	return children, cancels
+}
+
 // TestSeveralContextsFollowADeadline derives contexts from one call: those that are
 // cancelled go, and the others end at the deadline, or with the call.
 func TestSeveralContextsFollowADeadline(t *testing.T) {
@@ -210,28 +245,21 @@ func TestSeveralContextsFollowADeadline(t *testing.T) {
 				client := &Client{}
 				c := &call{Context: context.Background(), client: client}
 				c.endAfter(time.Second, false)
-				var children []context.Context
-				var cancels []context.CancelFunc
-				derive := func() {
-					child, cancel := context.WithCancel(c)
-					children, cancels = append(children, child), append(cancels, cancel)
-				}
-				for range 5 {
-					derive()
-				}
+				children, cancels := derive(c, 5)
 				for _, i := range []int{0, 3} {
 					cancels[i]()
 					cancels[i]()
 				}
-				derive() // in the place of the first
+				again, cancel := context.WithCancel(c) // in the place of the first
+				defer cancel()
 				cancels[0]()
 				if name == "deadline" {
 					time.Sleep(time.Second)
 				} else {
 					c.release()
 				}
-				derive()
 				synctest.Wait()
+				children = append(children, again)
 				for i, child := range children {
 					want := want
 					if i == 0 || i == 3 {
@@ -240,6 +268,12 @@ func TestSeveralContextsFollowADeadline(t *testing.T) {
 					if !errors.Is(child.Err(), want) {
 						t.Errorf("context %d: %v, want %v", i, child.Err(), want)
 					}
+				}
+				late, cancel := context.WithCancel(c)
+				defer cancel()
+				synctest.Wait()
+				if !errors.Is(late.Err(), want) {
+					t.Errorf("derived afterwards: %v, want %v", late.Err(), want)
 				}
 				for _, cancel := range cancels {
 					cancel()
@@ -281,4 +315,49 @@ func TestCallIsFoundInItsContext(t *testing.T) {
 	if ctx.Value(key{}) != "value" {
 		t.Error("the caller's values are not found")
 	}
+}
+
+// TestDeadlinesOfManyCalls makes calls with little time, one after the other and
+// beside each other, that share their deadlines: each ends at its own time, and what
+// is derived from its context not before and not after it.
+func TestDeadlinesOfManyCalls(t *testing.T) {
+	client := &Client{}
+	var calls sync.WaitGroup
+	for seed := range 8 {
+		calls.Go(func() {
+			rnd := rand.New(rand.NewPCG(1, uint64(seed)))
+			var late []context.CancelFunc
+			for range 1000 {
+				c := &call{Context: context.Background(), client: client}
+				c.endAfter(time.Duration(1+rnd.IntN(40))*time.Microsecond, false)
+				at, _ := c.Deadline()
+				children, cancels := derive(c, rnd.IntN(4))
+				for _, cancel := range cancels {
+					if rnd.IntN(2) == 0 {
+						late = append(late, cancel)
+					} else {
+						defer cancel()
+					}
+				}
+				for _, cancel := range late[:len(late)/2] {
+					cancel()
+				}
+				late = late[len(late)/2:]
+				if rnd.IntN(2) == 0 {
+					<-c.Done()
+				}
+				if err := c.Err(); err != nil && (!errors.Is(err, context.DeadlineExceeded) || time.Now().Before(at)) {
+					t.Errorf("%v at %v before its time", err, time.Until(at))
+				}
+				c.release()
+				for _, child := range children {
+					<-child.Done()
+				}
+			}
+			for _, cancel := range late {
+				cancel()
+			}
+		})
+	}
+	calls.Wait()
 }

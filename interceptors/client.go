@@ -399,7 +399,7 @@ func (c *Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cli
 		finish(opts, err)
 		return nil, err
 	}
-	permit, err := k.passStream(method)
+	permit, err := k.passStream(method, opts)
 	if err != nil {
 		k.release()
 		finish(opts, err)

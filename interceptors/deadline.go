@@ -10,11 +10,15 @@ import (
 // of a time, and keeps its monotonic reading.
 var epoch = time.Now()
 
+// longest is how long a timer may be set while no call uses it: a deadline that is
+// dropped from the pool lives until its timer fires.
+const longest = time.Minute
+
 // deadline ends a unary call, whose caller cannot cancel it, at the time that
 // the route sets. It is used by one call after another: making a timer and a
 // channel for each is most of what a deadline costs. The timer is not stopped
-// between calls either; when it finds that the present call has time left, it is
-// set anew.
+// between calls either, if it fires soon; when it finds that the present call has
+// time left, it is set anew.
 //
 // What is derived from the call's context follows it by AfterFunc, which costs
 // less than the children of a context do.
@@ -23,6 +27,7 @@ type deadline struct {
 	timer *time.Timer
 	armed time.Duration // since epoch: when timer fires; 0: not at all
 	at    time.Duration // since epoch: when the present call ends; 0: there is none
+	far   bool          // the present call has longer than a timer may be set without one
 	done  chan struct{}
 	err   error // why done is closed
 
@@ -41,7 +46,7 @@ func (c *Client) deadline(at, d time.Duration) *deadline {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.at = at
+	l.at, l.far = at, d > longest
 	if l.armed == 0 || l.armed > at {
 		l.arm(at, d)
 	}
@@ -62,7 +67,7 @@ func (l *deadline) arm(at, d time.Duration) {
 func (l *deadline) fire() {
 	l.mu.Lock()
 	l.armed = 0
-	if l.at == 0 {
+	if l.at == 0 || l.err != nil { // what fired before it was set anew comes, too
 		l.mu.Unlock()
 		return
 	}
@@ -94,6 +99,10 @@ func (l *deadline) end(err error) {
 func (l *deadline) release() (reusable bool) {
 	l.mu.Lock()
 	l.at = 0
+	if l.far {
+		l.timer.Stop()
+		l.armed = 0
+	}
 	switch {
 	case l.err != nil:
 	case l.first != nil || len(l.others) > 0:

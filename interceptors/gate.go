@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -93,10 +94,11 @@ func (u *unary) fallBack(err error, given outgoing) error {
 }
 
 // passStream is pass for a stream, which falls back at once where it is known that
-// it finds no host: to another cluster, or to a fixed answer.
-func (c *call) passStream(method string) (breaker.Permit, error) {
+// it finds no host: to another cluster, or to a fixed answer. One that waits for
+// ready waits for a host, as unary calls do.
+func (c *call) passStream(method string, opts []grpc.CallOption) (breaker.Permit, error) {
 	permit, err := c.pass()
-	if err == nil && (c.Decision.Fallback() == nil || c.Decision.Upstream.Available()) {
+	if err == nil && (c.Decision.Fallback() == nil || c.Decision.Upstream.Available() || c.client.waitsForReady(method, opts)) {
 		return permit, nil
 	}
 	if err == nil && c.fixedFallback(nil) == nil && !c.canDivert(method) {

@@ -113,7 +113,9 @@ func (s *retriedStream) join(a *attempt, st grpc.ClientStream) {
 func (s *retriedStream) answer(a *attempt) error {
 	defer func() {
 		s.mu.Lock()
-		a.heard = true
+		if a.heard = true; s.best == a && !s.told { // the stream was left to it before, and its caller receives now
+			s.Picked, s.PickedHost = a.Picked, a.PickedHost
+		}
 		s.news.Broadcast()
 		s.mu.Unlock()
 	}()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -76,5 +77,23 @@ func TestHeadersAreWrittenWhenAStreamEnds(t *testing.T) {
 				t.Errorf("%s, retries %v: OnFinish found the headers %v", name, retries != nil, heard)
 			}
 		}
+	}
+}
+
+// TestCommittedStreamKnowsItsServer has a stream that is left to an attempt hear of
+// the answer: its caller may look at the headers from then on, and who sent them is
+// known.
+func TestCommittedStreamKnowsItsServer(t *testing.T) {
+	t.Parallel()
+	a := &attempt{stream: &endedStream{}}
+	a.Picked, a.PickedHost = &snapshot.Upstream{}, 2
+	s := &retriedStream{}
+	s.call, s.news = &call{}, sync.NewCond(&s.mu)
+	s.over, s.best = true, a
+	if err := s.answer(a); err != nil {
+		t.Fatal(err)
+	}
+	if s.Picked != a.Picked || s.PickedHost != a.PickedHost {
+		t.Errorf("picked host %d of %v, want host %d of %v", s.PickedHost, s.Picked, a.PickedHost, a.Picked)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/meshframe/meshframe/mesh/stripe"
 )
 
 // TestLimitsAreExact lets many goroutines compete: at no moment more than the
@@ -198,5 +200,38 @@ func TestTryAllocatesNothing(t *testing.T) {
 		s.DoneRequest(limits, 0)
 	}); n != 0 {
 		t.Errorf("TryRequest allocates %v times", n)
+	}
+}
+
+// TestALimitComesAndGoes has calls in flight from when there was none: they count
+// until they end, and what was admitted within it does when there is none again.
+func TestALimitComesAndGoes(t *testing.T) {
+	t.Parallel()
+	var s State
+	limited := NoLimits
+	limited.MaxRequests = 2
+	for range 3 {
+		s.TryRequest(&NoLimits, 0)
+	}
+	for ended, admits := range []bool{false, false, true} {
+		if got := s.TryRequest(&limited, 0); got != admits {
+			t.Errorf("with %d of 3 ended a limit of 2 admits another: %v", ended, got)
+		}
+		if ended < 2 {
+			s.DoneRequest(&NoLimits, stripe.Place(ended+1)) // wherever it began
+		}
+	}
+	if s.TryRequest(&limited, 0) || !s.TryRequest(&NoLimits, 0) || s.Requests() != 3 {
+		t.Errorf("%d requests, want one of each kind and one more without the limit", s.Requests())
+	}
+	s.DoneRequest(&limited, 0)
+	s.DoneRequest(&NoLimits, 0)
+	if !s.TryRequest(&limited, 0) {
+		t.Error("refused with one of 2 in use")
+	}
+	s.DoneRequest(&limited, 0)
+	s.DoneRequest(&NoLimits, 0)
+	if n := s.Requests(); n != 0 {
+		t.Errorf("%d requests are left", n)
 	}
 }

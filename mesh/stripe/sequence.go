@@ -3,10 +3,11 @@ package stripe
 import "sync/atomic"
 
 // Sequence hands out the numbers from its start on, each once; hardly ever, when a
-// goroutine is stopped at the wrong moment, one is left out. Callers one after the
-// other get them in order. Processors that get in each other's way take several at
-// once, and use them up alone. The zero Sequence is ready and starts with 0; it
-// must not be copied. It is safe for concurrent use and takes no lock.
+// goroutine is stopped at the wrong moment, some are left out, fewer than leaseSize.
+// Callers one after the other get them in order. Processors that get in each other's
+// way take several at once, and use them up alone. The zero Sequence is ready and
+// starts with 0; it must not be copied. It is safe for concurrent use and takes no
+// lock.
 type Sequence struct {
 	next  atomic.Uint64
 	_     [lineSize - 8]byte
@@ -49,7 +50,7 @@ func (s *Sequence) Next(at Place) uint64 {
 	case v != 0 && v>>leaseBits != s.next.Load(): // while it lasted, others took numbers
 		return s.lease(l)
 	case v != 0:
-		l.numbers.Store(0)
+		l.numbers.CompareAndSwap(v, 0) // unless somebody leased meanwhile
 	}
 	if n, ok := s.alone(); ok {
 		return n
