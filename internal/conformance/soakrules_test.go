@@ -21,6 +21,7 @@ type soakRules struct {
 	maxRequests, maxPending, maxRetries        int // 0: no limit
 	breaker, limited, sheds, strict            bool
 	partly                                     bool   // the MeshPolicy is for a subset
+	brief                                      bool   // endpoints are left out for moments
 	fallback                                   string // destination, grpc, reply, function; empty: none
 	idle, maxStream                            time.Duration
 	serverLimited, hedges, retriesOfMeshPolicy bool
@@ -34,6 +35,9 @@ type soakRoute struct {
 	aborts, edits   bool
 	direct          bool // it answers by itself
 }
+
+// soakDelay is that of the faults.
+const soakDelay = 5 * time.Millisecond
 
 // drawing draws parts of YAML.
 type drawing struct{ *rand.Rand }
@@ -62,6 +66,8 @@ func fields(parts ...string) string {
 func drawRules(rnd *rand.Rand) *soakRules {
 	d := drawing{rnd}
 	r := &soakRules{}
+	whole := r.traffic(d, 0.8)
+	r.brief = strings.Contains(whole, "outlierDetection")
 	docs := []string{fmt.Sprintf(`
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
@@ -70,7 +76,7 @@ spec:
   host: reviews
   trafficPolicy: %s
   subsets: [{name: v1, labels: {version: v1}, trafficPolicy: %s}, {name: v2, labels: {version: v2}}]
-`, r.traffic(d, 0.8), r.traffic(d, 0.3))}
+`, whole, r.traffic(d, 0.3))}
 	r.routes = [2]soakRoute{{attempts: 2}, {attempts: 2}} // Istio's default
 	if d.Float64() < 0.9 {
 		first := strings.TrimPrefix(r.route(d, &r.routes[0], "v2"), "{")
@@ -124,7 +130,7 @@ func (d drawing) limit(share float64, kept *int, name string, least, most int) s
 // traffic is a trafficPolicy.
 func (r *soakRules) traffic(d drawing, share float64) string {
 	if d.Float64() >= share {
-		return "{loadBalancer: {simple: ROUND_ROBIN}, " + outlierDetection(0, 0) + "}"
+		return "{loadBalancer: {simple: ROUND_ROBIN}}"
 	}
 	pool := fields(
 		"tcp: "+fields(d.maybe(0.3, "maxConnections: %d", 1+d.IntN(3)), d.maybe(0.3, "idleTimeout: %v", d.millis(5, 50)),
@@ -135,18 +141,9 @@ func (r *soakRules) traffic(d drawing, share float64) string {
 	lb := d.one("{simple: ROUND_ROBIN}", "{simple: LEAST_REQUEST}", "{simple: RANDOM}", "{simple: ROUND_ROBIN, warmup: {duration: 1s}}",
 		"{consistentHash: {httpHeaderName: id}}", "{consistentHash: {httpCookie: {name: user, ttl: 0s}}}",
 		"{consistentHash: {httpHeaderName: id, maglev: {tableSize: 101}}}", "{consistentHash: {useSourceIp: true}}")
-	outlier := outlierDetection(0, 0)
-	if d.Float64() < 0.4 {
-		outlier = outlierDetection(1+d.IntN(4), d.IntN(2)*50)
-	}
+	outlier := d.maybe(0.4, "outlierDetection: {consecutive5xxErrors: %d, interval: 20ms, baseEjectionTime: 20ms, maxEjectionPercent: 100, minHealthPercent: %d}",
+		1+d.IntN(4), d.IntN(2)*50)
 	return fields("connectionPool: "+pool, "loadBalancer: "+lb, outlier)
-}
-
-// outlierDetection keeps endpoints out for moments. It is there where it counts no
-// errors in a row, too, or a MeshPolicy alone would keep them out for half a minute.
-func outlierDetection(errors, minHealth int) string {
-	return fmt.Sprintf("outlierDetection: {consecutive5xxErrors: %d, interval: 20ms, baseEjectionTime: 20ms, maxEjectionPercent: 100, minHealthPercent: %d}",
-		errors, minHealth)
 }
 
 // route is a route.
@@ -182,7 +179,7 @@ func (r *soakRules) route(d drawing, to *soakRoute, subset string) string {
 		edits = "headers: {request: {set: {edited: yes}}, response: {set: {edited: 'yes'}}}"
 	}
 	if to.aborts {
-		fault = "fault: {delay: {percentage: {value: 20}, fixedDelay: 5ms}, abort: {percentage: {value: 5}, httpStatus: 503}}"
+		fault = fmt.Sprintf("fault: {delay: {percentage: {value: 20}, fixedDelay: %v}, abort: {percentage: {value: 5}, httpStatus: 503}}", soakDelay)
 	}
 	forward := "route: [{destination: {" + destination + "}" + d.maybe(0.3, ", headers: {response: {add: {by: destination}}}") + "}]"
 	if subset == "" && d.IntN(2) == 0 {
@@ -231,8 +228,11 @@ func (r *soakRules) policy(d drawing) string {
 	r.strict = strings.Contains(affinity, "strict")
 	var ignored bool
 	outlier := "outlierDetection: {failurePercentage: {minimumHosts: 1, requestVolume: 5, threshold: 50}, maxEjectionTime: 1s}"
-	if sections := fields(affinity, timeouts, fallback); sections != "{}" && d.IntN(2) == 0 {
+	switch others := fields(affinity, timeouts, fallback) != "{}"; {
+	case others && (d.IntN(2) == 0 || !r.brief):
 		outlier = ""
+	case !r.brief: // by itself it would keep endpoints out for half a minute
+		outlier = "timeouts: {idle: 1h}"
 	}
 	return fields("host: reviews", subset, outlier,
 		set(0.3, &r.breaker, "breaker: {minVolume: 5, errorPercent: 30, window: 200ms, openFor: 100ms}"),
@@ -291,16 +291,23 @@ func (r *soakRules) ejects() bool { return strings.Contains(r.yaml, "outlierDete
 
 // bound is how long a call may take; 0 is not said.
 func (r *soakRules) bound(e *ended) time.Duration {
-	bound, maxStream := r.routes[e.route].timeout, r.maxStream
+	maxStream := r.maxStream
 	if r.partly {
 		maxStream = 0
 	}
-	for _, d := range []time.Duration{e.deadline, maxStream} {
-		if d > 0 && (bound == 0 || d < bound) {
-			bound = d
-		}
+	bound := shorter(r.routes[e.route].timeout, maxStream)
+	if bound > 0 && r.routes[e.route].aborts {
+		bound += soakDelay // which comes before
 	}
-	return bound
+	return shorter(bound, e.deadline)
+}
+
+// shorter returns the shorter of two times, of which 0 is none.
+func shorter(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // answerers are the servers that may answer a call, and the function.
