@@ -173,7 +173,7 @@ func (r *soakRules) route(d drawing, to *soakRoute, subset string) string {
 		edits = "headers: {request: {set: {edited: yes}}, response: {set: {edited: 'yes'}}}"
 	}
 	if to.aborts {
-		fault = "fault: {delay: {percentage: {value: 20}, fixedDelay: 5ms}, abort: {percentage: {value: 5}, httpStatus: 503}}"
+		fault = "fault: {delay: {percentage: {value: 20}, fixedDelay: " + soakDelay.String() + "}, abort: {percentage: {value: 5}, httpStatus: 503}}"
 	}
 	forward := "route: [{destination: {" + destination + "}" + d.maybe(0.3, ", headers: {response: {add: {by: destination}}}") + "}]"
 	if subset == "" && d.IntN(2) == 0 {
@@ -280,16 +280,24 @@ func (r *soakRules) explains(e *ended) bool {
 // ejects reports whether endpoints may be left out.
 func (r *soakRules) ejects() bool { return strings.Contains(r.yaml, "outlierDetection") }
 
-// bound is how long a call may take; 0 is not said.
+// soakDelay is how long a fault delays a call.
+const soakDelay = 5 * time.Millisecond
+
+// bound is how long a call may take; 0 is not said. Only the caller's deadline is that
+// of a fault's delay, too.
 func (r *soakRules) bound(e *ended) time.Duration {
 	bound, maxStream := r.routes[e.route].timeout, r.maxStream
 	if r.partly {
 		maxStream = 0
 	}
-	for _, d := range []time.Duration{e.deadline, maxStream} {
-		if d > 0 && (bound == 0 || d < bound) {
-			bound = d
-		}
+	if maxStream > 0 && (bound == 0 || maxStream < bound) {
+		bound = maxStream
+	}
+	if bound > 0 && r.routes[e.route].aborts {
+		bound += soakDelay
+	}
+	if e.deadline > 0 && (bound == 0 || e.deadline < bound) {
+		bound = e.deadline
 	}
 	return bound
 }
