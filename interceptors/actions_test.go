@@ -19,6 +19,7 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -358,6 +359,10 @@ func TestStreamIdleTimeout(t *testing.T) {
 	f.serve(map[string][]string{"c": {s.Addr}}, xdstest.Route(func(r *routev3.Route) {
 		r.GetRoute().IdleTimeout = durationpb.New(50 * time.Millisecond)
 	}, "c"))
+	for state := f.cc.GetState(); state != connectivity.Ready; state = f.cc.GetState() {
+		f.cc.Connect() // or that alone may take too long
+		f.cc.WaitForStateChange(t.Context(), state)
+	}
 	ended := make(chan error, 2)
 	st, err := f.cc.NewStream(t.Context(), bidi, "/a.B/C", grpc.OnFinish(func(err error) { ended <- err }))
 	if err != nil {

@@ -20,7 +20,7 @@ func (c *call) openOrFallBack(ctx context.Context, permit breaker.Permit, desc *
 		o.opened()
 		return st, nil
 	}
-	if !c.fallsBack() {
+	if ctx.Err() != nil || !c.fallsBack() { // a stream that stood still for too long ends by ctx alone
 		o.end(err)
 		return nil, err
 	}

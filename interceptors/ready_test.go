@@ -8,6 +8,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/meshframe/meshframe/internal/xdstest"
@@ -53,4 +54,24 @@ func TestWaitForReadyBeforeAFallback(t *testing.T) {
 			t.Errorf("a call that waited: %q; the fallback got %d calls more", got, spare.Calls.Load()-before)
 		}
 	})
+}
+
+// TestIdleStreamDoesNotFallBack has a stream wait for a host until it has stood still
+// for too long.
+func TestIdleStreamDoesNotFallBack(t *testing.T) {
+	t.Parallel()
+	for name, edit := range map[string]func(*routev3.Route){"once": func(*routev3.Route) {}, "retry": retry("5xx", 1)} {
+		f := newFixture(t, nil)
+		f.serve(map[string][]string{"c": nil}, xdstest.Route(func(r *routev3.Route) {
+			r.Metadata = extension(t, map[string]any{"fallback": map[string]any{"grpc": map[string]any{"code": 9, "message": "fallback"}}})
+			r.GetRoute().IdleTimeout = durationpb.New(20 * time.Millisecond)
+			edit(r)
+		}, "c"))
+		ends := make(chan error, 10)
+		_, err := roads["stream"](t.Context(), f.cc, "/a.B/C", grpc.WaitForReady(true), grpc.OnFinish(func(err error) { ends <- err }))
+		wantCode(t, err, codes.DeadlineExceeded, "idle")
+		if end := <-ends; status.Code(end) != codes.DeadlineExceeded || len(ends) > 0 {
+			t.Errorf("%s: OnFinish(%v), and %d times more", name, end, len(ends))
+		}
+	}
 }
