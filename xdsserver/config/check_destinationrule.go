@@ -103,6 +103,7 @@ func checkLoadBalancer(r *reader, path string, lb *networking.LoadBalancerSettin
 		r.errorf(path, "write localityLbSetting or zoneAwareLbSetting, not both")
 	}
 	checkLocality(r, field(path, "localityLbSetting"), lb.LocalityLbSetting, outlier)
+	checkZones(r, field(path, "zoneAwareLbSetting"), lb.ZoneAwareLbSetting, outlier)
 	if lb.WarmupDurationSecs != nil && lb.Warmup != nil { //nolint:staticcheck // deprecated by Istio, still read
 		r.errorf(path, "write warmup or warmupDurationSecs, not both")
 	}
@@ -174,17 +175,46 @@ func checkLocality(r *reader, path string, l *networking.LocalityLoadBalancerSet
 		}
 		r.judge(field(element(field(path, "distribute"), i), "from"), badLocality(d.From))
 	}
-	for i, f := range l.Failover {
-		at := element(field(path, "failover"), i)
+	checkFailover(r, field(path, "failover"), l.Failover)
+	if len(l.Failover)+len(l.FailoverPriority) > 0 && outlier == nil {
+		r.warnf(path, "failover does nothing without outlierDetection: no endpoint is ever found unhealthy")
+	}
+}
+
+// checkFailover checks the regions that stand in for others.
+func checkFailover[F interface {
+	GetFrom() string
+	GetTo() string
+}](r *reader, path string, failover []F) {
+	for i, f := range failover {
+		at := element(path, i)
 		switch {
-		case f.From == f.To:
+		case f.GetFrom() == f.GetTo():
 			r.errorf(at, "from and to are the same region")
-		case strings.ContainsAny(f.From+f.To, "/*"):
+		case strings.ContainsAny(f.GetFrom()+f.GetTo(), "/*"):
 			r.errorf(at, "want regions, without zone and without wildcard")
 		}
 	}
+}
+
+// heeded are the labels that zone aware routing goes by anyway. As in Istio, they may be written with a value.
+var heeded = []string{"topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"}
+
+func checkZones(r *reader, path string, l *networking.ZoneAwareLoadBalancerSetting, outlier *networking.OutlierDetection) {
+	if l == nil {
+		return
+	}
+	for i, label := range l.FailoverPriority {
+		if slices.Contains(heeded, label) {
+			r.errorf(element(field(path, "failoverPriority"), i), "%s cannot be written here: regions and zones are heeded anyway", label)
+		}
+	}
+	checkFailover(r, field(path, "failover"), l.Failover)
+	if n := l.MinClusterSize; n != nil && n.Value == 0 {
+		r.errorf(field(path, "minClusterSize"), "want at least 1, have 0")
+	}
 	if len(l.Failover)+len(l.FailoverPriority) > 0 && outlier == nil {
-		r.warnf(path, "failover does nothing without outlierDetection: no endpoint is ever found unhealthy")
+		r.warnf(path, "failover without outlierDetection goes by which endpoints are connected: none is ever ejected")
 	}
 }
 

@@ -1,6 +1,7 @@
 package support
 
 import (
+	"google.golang.org/protobuf/types/known/wrapperspb"
 	networking "istio.io/api/networking/v1alpha3"
 )
 
@@ -10,7 +11,7 @@ const (
 	noWarmup    = "new endpoints get their full share of calls at once"
 	noEjection  = "endpoints are not ejected: gRPC cannot count consecutive errors"
 	noBudget    = "retries are not limited by a budget"
-	noZones     = "calls are spread over all localities by the weight of their endpoints"
+	noZones     = "clients that know their locality prefer their region, and in it calls are spread over all zones by the weight of their endpoints: what the own zone can take depends on how many callers each zone has, which is not known"
 	noTLS       = "calls fail: there is no TLS yet, and plaintext would break what the rule asks for"
 	ownSettings = "there is one HTTP/2 connection per endpoint, which the client manages"
 	isHTTP2     = "gRPC is HTTP/2 anyway"
@@ -37,7 +38,10 @@ var destinationRuleRows = []row{
 	both("trafficPolicy.loadBalancer.localityLbSetting.distribute[]", works()),
 	{field: "trafficPolicy.loadBalancer.localityLbSetting.failover[]", library: works("with outlierDetection, by degrees"), grpc: degraded("another locality is used only when no endpoint of the nearer one is connected: endpoints are not ejected")},
 	{field: "trafficPolicy.loadBalancer.localityLbSetting.failoverPriority[]", library: works("with outlierDetection, by degrees"), grpc: degraded("other endpoints are used only when none of the nearer ones is connected: endpoints are not ejected")},
-	both("trafficPolicy.loadBalancer.zoneAwareLbSetting", degraded(noZones)),
+	{field: "trafficPolicy.loadBalancer.zoneAwareLbSetting.enabled", library: degraded(noZones), grpc: degraded(noZones), judge: zoneAware, unset: wrapperspb.Bool(true)},
+	{field: "trafficPolicy.loadBalancer.zoneAwareLbSetting.failover[]", library: works("by degrees; without outlierDetection too, as in Istio, and then by which endpoints are connected"), grpc: degraded("another region is used only when no endpoint of the nearer one is connected: endpoints are not ejected")},
+	{field: "trafficPolicy.loadBalancer.zoneAwareLbSetting.failoverPriority[]", library: works("by degrees, and among endpoints that are alike the own region comes first; without outlierDetection too, as in Istio, and then by which endpoints are connected"), grpc: degraded("other endpoints are used only when none of the nearer ones is connected: endpoints are not ejected")},
+	both("trafficPolicy.loadBalancer.zoneAwareLbSetting.minClusterSize", degraded("calls are spread over all zones of the region, however many endpoints there are")),
 	{field: "trafficPolicy.loadBalancer.warmup", library: works(), grpc: degraded(noWarmup)},
 	{field: "trafficPolicy.loadBalancer.warmupDurationSecs", library: works("deprecated by Istio"), grpc: degraded(noWarmup)},
 	{field: "trafficPolicy.connectionPool.tcp.maxConnections", library: works("the first connection to each endpoint is made in any case, as in Envoy; there are more with maxRequestsPerConnection, maxConnectionDuration and maxConcurrentStreams"), grpc: degraded("there is one connection per endpoint")},
@@ -85,6 +89,14 @@ func simpleBalancer(c Client, table Verdict, value any) Verdict {
 	default:
 		return works()
 	}
+}
+
+// zoneAware judges whether zones are asked for: they are unless it is false.
+func zoneAware(_ Client, table Verdict, value any) Verdict {
+	if on, ok := value.(*wrapperspb.BoolValue); ok && !on.GetValue() {
+		return works("calls are spread over all localities by the weight of their endpoints")
+	}
+	return table
 }
 
 // ringSize judges the size of a ring.

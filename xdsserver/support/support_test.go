@@ -1,6 +1,7 @@
 package support
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -233,6 +234,44 @@ func TestFieldsCanBeCutShort(t *testing.T) {
 	}
 	if n != 2 {
 		t.Error(n)
+	}
+}
+
+// TestZonesAreReportedUnlessTheyAreSwitchedOff: the setting asks for zones whether or not it says so.
+func TestZonesAreReportedUnlessTheyAreSwitchedOff(t *testing.T) {
+	m := read(t, `apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews}
+spec:
+  host: reviews
+  trafficPolicy:
+    loadBalancer:
+      zoneAwareLbSetting: {}
+    portLevelSettings:
+    - port: {number: 9080}
+      loadBalancer: {zoneAwareLbSetting: {enabled: false}}
+    - port: {number: 9081}
+      loadBalancer: {simple: RANDOM}
+  subsets:
+  - name: v1
+    trafficPolicy:
+      loadBalancer: {zoneAwareLbSetting: {failover: [{from: eu, to: us}]}}
+  - name: v2
+    trafficPolicy:
+      loadBalancer: {zoneAwareLbSetting: {enabled: true, minClusterSize: 3}}
+`)
+	want := []string{
+		"8 spec.trafficPolicy.loadBalancer.zoneAwareLbSetting.enabled",
+		"17 spec.subsets[0].trafficPolicy.loadBalancer.zoneAwareLbSetting.enabled",
+		"20 spec.subsets[1].trafficPolicy.loadBalancer.zoneAwareLbSetting.enabled",
+		"20 spec.subsets[1].trafficPolicy.loadBalancer.zoneAwareLbSetting.minClusterSize",
+	}
+	var got []string
+	for _, e := range Report(m, Client{}) {
+		got = append(got, fmt.Sprint(e.Line, " ", e.Field))
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error("-want +got\n" + d)
 	}
 }
 

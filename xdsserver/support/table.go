@@ -22,8 +22,8 @@ type row struct {
 	needs   Feature
 	without Verdict
 	spares  any // a value that asks for nothing of the sort
-	// unset, where it is set, is the value that the field has when it is not written, and that is judged as others are. The
-	// field is one of the spec itself.
+	// unset, where it is set, is the value that the field has when it is not written in the message that it is part of, and
+	// that is judged as others are.
 	unset any
 }
 
@@ -78,6 +78,7 @@ type table struct {
 
 	byField map[string]*row
 	aliases []*row
+	unset   []string // names of fields that mean something when they are not written
 }
 
 // tables are those of every kind that config reads. They are part of the program.
@@ -144,6 +145,9 @@ func index(all ...table) []*table {
 			t.byField[r.field] = r
 			if r.as != "" {
 				t.aliases = append(t.aliases, r)
+			}
+			if r.unset != nil {
+				t.unset = append(t.unset, r.field[strings.LastIndexByte(r.field, '.')+1:])
 			}
 		}
 		out[i] = t

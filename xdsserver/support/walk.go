@@ -26,7 +26,6 @@ func (w *walker) object(spec any) {
 	}
 	if m, ok := spec.(proto.Message); ok {
 		w.message(m.ProtoReflect(), "", w.table.below)
-		w.unset(m.ProtoReflect())
 		return
 	}
 	v := reflect.ValueOf(spec).Elem()
@@ -68,14 +67,18 @@ func (w *walker) message(m protoreflect.Message, field, path string) {
 		}
 		return true
 	})
+	w.unset(m, field, path)
 }
 
-// unset visits the fields that mean something when they are not written.
-func (w *walker) unset(m protoreflect.Message) {
-	for i := range w.table.rows {
-		r := &w.table.rows[i]
-		if r.unset != nil && !m.Has(m.Descriptor().Fields().ByJSONName(r.field)) {
-			w.found(r, join(w.table.below, r.field), r.unset)
+// unset visits the fields of a message that mean something when they are not written.
+func (w *walker) unset(m protoreflect.Message, field, path string) {
+	for _, name := range w.table.unset {
+		f := m.Descriptor().Fields().ByJSONName(name)
+		if f == nil || m.Has(f) {
+			continue
+		}
+		if r := w.table.find(join(field, name)); r != nil && r.unset != nil {
+			w.found(r, join(path, name), r.unset)
 		}
 	}
 }

@@ -22,7 +22,7 @@ func FuzzNames(f *testing.F) {
 		f.Add(name, "default", false)
 	}
 	var files []config.File
-	for _, name := range []string{"outside", "policies", "tls", "localities", "sidecars"} {
+	for _, name := range []string{"outside", "policies", "tls", "localities", "zones", "sidecars"} {
 		data, err := os.ReadFile("testdata/" + name + ".yaml")
 		if err != nil {
 			f.Fatal(err)

@@ -34,29 +34,51 @@ type place struct {
 // in its own subzone, zone and region, in this order, or what failover and failoverPriority say instead; without it, the
 // client would never leave the nearest.
 func (t *translation) preference(p trafficPolicy, s *registry.Service) func(*registry.Endpoint) place {
+	if zones := p.balancer.value.GetZoneAwareLbSetting(); zones != nil {
+		return t.regional(zones)
+	}
 	setting := p.balancer.value.GetLocalityLbSetting()
-	nowhere := func(e *registry.Endpoint) place { return place{locality: e.Locality} }
-	if labels := distributions[s.Distribution]; labels != nil && setting == nil && p.balancer.value.GetZoneAwareLbSetting() == nil {
+	if labels := distributions[s.Distribution]; labels != nil && setting == nil {
 		return func(e *registry.Endpoint) place { return place{e.Locality, t.distant(labels, e)} }
 	}
 	if setting != nil && p.localities() == nil || len(setting.GetDistribute()) > 0 || !p.ejects() {
-		return nowhere
+		return indifferent
 	}
-	far := func(*registry.Endpoint) int { return 0 }
-	if t.client.Locality != "" && (len(setting.GetFailoverPriority()) == 0 || len(setting.GetFailover()) > 0) {
-		known := map[string]int{}
-		far = func(e *registry.Endpoint) int {
-			d, ok := known[e.Locality]
-			if !ok {
-				d = distance(t.client.Locality, e.Locality, setting.GetFailover())
-				known[e.Locality] = d
-			}
+	if len(setting.GetFailoverPriority()) > 0 && len(setting.GetFailover()) == 0 {
+		return t.tiers(setting.GetFailoverPriority(), func(string) int { return 0 })
+	}
+	return t.tiers(setting.GetFailoverPriority(), func(locality string) int {
+		return distance(t.client.Locality, locality, setting.GetFailover())
+	})
+}
+
+// regional prefers the client's own region to others, among endpoints that are alike by failoverPriority, as Istio does
+// for zone aware routing: with outlier detection and without. Zones make no difference.
+func (t *translation) regional(setting *networking.ZoneAwareLoadBalancerSetting) func(*registry.Endpoint) place {
+	if setting.GetEnabled() != nil && !setting.GetEnabled().GetValue() {
+		return indifferent
+	}
+	return t.tiers(setting.GetFailoverPriority(), func(locality string) int {
+		if d := distance(t.client.Locality, locality, setting.GetFailover()); d >= otherRegion {
 			return d
 		}
-	}
-	labels := setting.GetFailoverPriority()
+		return 0
+	})
+}
+
+func indifferent(e *registry.Endpoint) place { return place{locality: e.Locality} }
+
+// tiers prefers endpoints by labels, and those that are alike by how far away their locality is. To a client that does not
+// know where it is none is far.
+func (t *translation) tiers(labels []string, far func(locality string) int) func(*registry.Endpoint) place {
+	known := map[string]int{}
 	return func(e *registry.Endpoint) place {
-		return place{e.Locality, t.mismatch(labels, e)*(farthest+1) + far(e)}
+		d, ok := known[e.Locality]
+		if !ok && t.client.Locality != "" {
+			d = far(e.Locality)
+			known[e.Locality] = d
+		}
+		return place{e.Locality, t.mismatch(labels, e)*(farthest+1) + d}
 	}
 }
 
@@ -107,12 +129,21 @@ func (t *translation) reachable(s *registry.Service) *registry.Service {
 	return &local
 }
 
-// farthest is the greatest distance.
-const farthest = 4
+// Distances of other regions.
+const (
+	otherRegion = 3
+	farthest    = 4 // no distance is greater
+)
+
+// failover says which region stands in for another.
+type failover interface {
+	GetFrom() string
+	GetTo() string
+}
 
 // distance is 0 for the same subzone, 1 for the same zone, 2 for the same region, 3 for another region, and 4 for one that
 // failover does not name where it names one for the client's.
-func distance(from, to string, failover []*networking.LocalityLoadBalancerSetting_Failover) int {
+func distance[F failover](from, to string, stands []F) int {
 	a, b := split(from), split(to)
 	for i := range a {
 		if a[i] == b[i] {
@@ -121,7 +152,7 @@ func distance(from, to string, failover []*networking.LocalityLoadBalancerSettin
 		if i > 0 {
 			return len(a) - i
 		}
-		for _, f := range failover {
+		for _, f := range stands {
 			if f.GetFrom() != a[0] {
 				continue
 			}

@@ -37,8 +37,9 @@ func newReads(m *config.Model) reads {
 	for _, d := range m.DestinationRules {
 		note(d.Spec.GetWorkloadSelector().GetMatchLabels())
 		for _, p := range settingsOf(d.Spec) {
-			out.locality = out.locality || p.GetOutlierDetection() != nil || p.GetLoadBalancer().GetLocalityLbSetting() != nil
-			for _, label := range p.GetLoadBalancer().GetLocalityLbSetting().GetFailoverPriority() {
+			l := p.GetLoadBalancer()
+			out.locality = out.locality || p.GetOutlierDetection() != nil || l.GetLocalityLbSetting() != nil || l.GetZoneAwareLbSetting() != nil
+			for _, label := range slices.Concat(l.GetLocalityLbSetting().GetFailoverPriority(), l.GetZoneAwareLbSetting().GetFailoverPriority()) {
 				if key, _, fixed := strings.Cut(label, "="); !fixed {
 					labels[key] = true
 				}

@@ -36,7 +36,8 @@ var silent = map[string]string{
 var partly = []string{
 	"VirtualService http[].match[].", "VirtualService http[].redirect", "VirtualService http[].directResponse", "VirtualService http[].retries.retryOn",
 	"DestinationRule trafficPolicy.loadBalancer.simple", "DestinationRule trafficPolicy.loadBalancer.consistentHash",
-	"DestinationRule trafficPolicy.loadBalancer.localityLbSetting", "DestinationRule trafficPolicy.tls", "MeshPolicy loadBalancer.policy",
+	"DestinationRule trafficPolicy.loadBalancer.localityLbSetting", "DestinationRule trafficPolicy.loadBalancer.zoneAwareLbSetting",
+	"DestinationRule trafficPolicy.tls", "MeshPolicy loadBalancer.policy",
 	// Beside the detectors of a MeshPolicy, and for failover.
 	"DestinationRule trafficPolicy.outlierDetection",
 }
