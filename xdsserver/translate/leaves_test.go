@@ -92,11 +92,7 @@ func speaksFor(kind, leaf string) bool {
 func pluck(t *testing.T, file string, data []byte, shapes map[string]*shape, known seen) {
 	t.Helper()
 	d := parseDirectives(t, data)
-	docs := documents(data)
-	all := make([]config.File, len(docs)) // one document each
-	for i, doc := range docs {
-		all[i] = parsed(t, i, doc)
-	}
+	docs, all := documentFiles(t, data)
 	before := sent(t, d, all)
 	for i, o := range config.Parse(file, data).Objects {
 		entries := make([][]support.Entry, len(d.clients))

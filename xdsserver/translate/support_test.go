@@ -117,11 +117,7 @@ type effects struct {
 func ablate(t *testing.T, file string, data []byte, known seen) {
 	t.Helper()
 	d := parseDirectives(t, data)
-	docs := documents(data)
-	all := make([]config.File, len(docs)) // one document each
-	for i, doc := range docs {
-		all[i] = parsed(t, i, doc)
-	}
+	docs, all := documentFiles(t, data)
 	before := sent(t, d, all)
 	for i, o := range config.Parse(file, data).Objects {
 		if !slices.Contains(rules, o.Kind) {
@@ -137,6 +133,17 @@ func ablate(t *testing.T, file string, data []byte, known seen) {
 			}
 		}
 	}
+}
+
+// documentFiles are the documents of a case, and each of them as a file.
+func documentFiles(t *testing.T, data []byte) (docs []map[string]any, files []config.File) {
+	t.Helper()
+	docs = documents(data)
+	files = make([]config.File, len(docs))
+	for i, doc := range docs {
+		files[i] = parsed(t, i, doc)
+	}
+	return docs, files
 }
 
 func documents(data []byte) (docs []map[string]any) {
