@@ -41,8 +41,8 @@ type Client struct {
 	channel   uint64
 	fallbacks map[string]Fallback
 	methods   func(method string) MethodConfig // nil: nothing for any
-	deadlines sync.Pool
-	mirrors   atomic.Int64 // copies of calls under way
+	records   sync.Pool                        // of unary calls
+	mirrors   atomic.Int64                     // copies of calls under way
 	dialer    net.Dialer
 	closed    chan struct{}
 	closeOnce sync.Once
@@ -107,28 +107,25 @@ var errClosed = status.Error(codes.Canceled, "grpc: the client connection is clo
 // begin decides a call: it waits for configuration, draws route and cluster,
 // injects faults and sets the deadline, which as in Envoy and gRPC is not that of
 // a delay. An error is what the caller gets.
-func (c *Client) begin(ctx context.Context, cc *grpc.ClientConn, method string, stream bool, opts []grpc.CallOption) (*call, error) {
-	k := &call{Context: ctx, client: c}
-	if err := k.decide(cc, method, opts); err != nil {
-		return nil, err
+func (c *call) begin(cc *grpc.ClientConn, method string, stream bool, opts []grpc.CallOption) error {
+	if err := c.decide(cc, method, opts); err != nil {
+		return err
 	}
-	d := &k.Decision
+	d := &c.Decision
 	if d.Actions != nil {
-		if err := k.answer(d.Actions, method); err != nil {
-			k.release()
-			return nil, err
+		if err := c.answer(d.Actions, method); err != nil {
+			return err
 		}
 	}
 	if d.Fault != nil {
-		if err := k.inject(method); err != nil {
-			k.release()
-			return nil, err
+		if err := c.inject(method); err != nil {
+			return err
 		}
 	}
-	if t := c.timeout(ctx, d, method); t > 0 {
-		k.endAfter(t, stream)
+	if t := c.client.timeout(c.Context, d, method); t > 0 {
+		c.endAfter(t, stream)
 	}
-	return k, nil
+	return nil
 }
 
 // plain reports whether the call is only forwarded, perhaps more than once one
@@ -355,12 +352,13 @@ func (c *call) counted(ctx context.Context) context.Context {
 
 // Unary is a grpc.UnaryClientInterceptor.
 func (c *Client) Unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	k, err := c.begin(ctx, cc, method, false, opts)
+	k := c.reuse(ctx)
+	defer k.recycle()
+	err := k.begin(cc, method, false, opts)
 	if err != nil {
 		finish(opts, err)
 		return err
 	}
-	defer k.release()
 	plain := k.plain()
 	begun := plain && !k.watches(opts)
 	if begun {
@@ -394,8 +392,9 @@ func (c *Client) Unary(ctx context.Context, method string, req, reply any, cc *g
 
 // Stream is a grpc.StreamClientInterceptor.
 func (c *Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	k, err := c.begin(ctx, cc, method, true, opts)
-	if err != nil {
+	k := c.newCall(ctx)
+	if err := k.begin(cc, method, true, opts); err != nil {
+		k.release()
 		finish(opts, err)
 		return nil, err
 	}
