@@ -351,43 +351,25 @@ func (c *call) counted(ctx context.Context) context.Context {
 }
 
 // Unary is a grpc.UnaryClientInterceptor.
+//
+// What is to be done around a single attempt only now and then is apart from it:
+// garbage collection walks each frame of each call under way.
 func (c *Client) Unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	k := c.reuse(ctx)
 	defer k.recycle()
-	err := k.begin(cc, method, false, opts)
-	if err != nil {
+	if err := k.begin(cc, method, false, opts); err != nil {
 		finish(opts, err)
 		return err
 	}
-	plain := k.plain()
-	begun := plain && !k.watches(opts)
-	if begun {
-		// Nothing is to be done around the first attempt. It is made from here
-		// because garbage collection walks each frame of each call under way.
-		err = invoker(k.counted(k), method, req, reply, cc, opts...)
-		k.settle(err)
-		if err == nil || k.Decision.Retry == nil && k.Decision.Fallback() == nil {
-			return err
-		}
+	if !k.plain() || k.watches(opts) {
+		return k.unary(method, req, reply, cc, invoker, opts)
 	}
-	u := unary{call: k, method: method, req: req, message: req, reply: reply, cc: cc, invoker: invoker, opts: opts}
-	switch {
-	case begun:
-		err = u.goOn(err)
-	case plain:
-		err = u.run()
-	default:
-		err = u.act()
-		finish(opts, err)
+	err := invoker(k.counted(k), method, req, reply, cc, opts...)
+	k.settle(err)
+	if err == nil || k.Decision.Retry == nil && k.Decision.Fallback() == nil {
 		return err
 	}
-	if err != nil {
-		err = u.fallBack(err, outgoing{ctx: k.Context, method: method, opts: opts})
-	}
-	if u.out != nil {
-		finish(opts, err)
-	}
-	return err
+	return k.resume(err, method, req, reply, cc, invoker, opts)
 }
 
 // Stream is a grpc.StreamClientInterceptor.
