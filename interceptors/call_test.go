@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,10 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/meshframe/meshframe/mesh"
+	"github.com/meshframe/meshframe/mesh/outcome"
+	"github.com/meshframe/meshframe/mesh/pick"
+	"github.com/meshframe/meshframe/mesh/retry"
+	"github.com/meshframe/meshframe/mesh/snapshot"
 )
 
 func newCall(ctx context.Context) *call { return (&Client{}).newCall(ctx) }
@@ -314,6 +319,33 @@ func TestCallIsFoundInItsContext(t *testing.T) {
 	}
 	if ctx.Value(key{}) != "value" {
 		t.Error("the caller's values are not found")
+	}
+}
+
+// TestRecordIsUsedAgain checks that nothing of a call is left in its record for the
+// next one, and that nobody finds the next call in the context of an earlier one.
+func TestRecordIsUsedAgain(t *testing.T) {
+	client := &Client{}
+	var kept int
+	c := client.reuse(t.Context())
+	r := c.record
+	upstream := &snapshot.Upstream{State: &snapshot.ClusterState{}}
+	c.Decision = mesh.Decision{Upstream: upstream, Route: &snapshot.RouteEntry{}, Timeout: time.Hour, HasHash: true, Retry: &retry.Policy{}}
+	c.Observe, c.Retries, c.Place, c.Picked, c.PickedHost = true, 3, 2, upstream, 1
+	c.Tried, c.Last, c.Pushback, c.Kept = []*pick.HostState{nil}, outcome.OfGRPC(14), time.Second, &kept
+	c.given, c.md, c.mdRead, c.diverted = &outgoing{}, metadata.MD{}, true, true
+	c.endAfter(time.Hour, false)
+	if mesh.CallFrom(c) != &r.Call {
+		t.Fatal("the call is not found in its context")
+	}
+	c.recycle()
+	if mesh.CallFrom(c) != nil {
+		t.Error("a call is found in the context of one that has ended")
+	}
+	left := record{client: client, Call: mesh.Call{Reused: true, Kept: &kept}}
+	left.deadline, r.deadline = deadline{}, deadline{}
+	if !reflect.DeepEqual(r, &left) {
+		t.Errorf("what is left in the record: %+v", r)
 	}
 }
 
