@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/meshframe/meshframe/mesh"
+	"github.com/meshframe/meshframe/mesh/snapshot"
 )
 
 // call is the context of one call: the caller's context, the decision, and the
@@ -18,8 +19,8 @@ type call struct {
 	mesh.Call
 
 	client *Client
-	given  *outgoing   // of a stream that may fall back; else nil
-	md     metadata.MD // outgoing metadata, read when the first header matcher asks
+	from   *snapshot.Snapshot // of the decision, if the call may fall back; else nil
+	md     metadata.MD        // outgoing metadata, read when the first header matcher asks
 
 	// The deadline of the route, if it ends before the caller's own. At most one
 	// of the two is set: limit for unary calls that the caller cannot cancel, else
