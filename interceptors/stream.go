@@ -84,7 +84,10 @@ func (s *retriedStream) attempt(a *attempt) error {
 		return s.fail(a, err)
 	}
 	s.join(a, st)
-	if err = s.answer(a); err == nil && s.win(a) {
+	if err = s.answer(a); err == nil && s.ctx.Err() != nil { // it came after the caller had given up
+		err = status.FromContextError(s.ctx.Err()).Err()
+	}
+	if err == nil && s.win(a) {
 		return nil
 	}
 	return s.fail(a, err)
