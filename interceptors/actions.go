@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/meshframe/meshframe/mesh/breaker"
 	"github.com/meshframe/meshframe/mesh/fault"
 	"github.com/meshframe/meshframe/mesh/snapshot"
 )
@@ -126,34 +125,29 @@ func (c *call) edited(given outgoing) outgoing {
 	return out
 }
 
-// responseEdits returns how the response's headers are changed: by the route, by
-// a hash policy that generated a cookie, and by a session that binds the client
-// to the host which answered. It returns nil if they are not. The edits are those
-// of the decision when they are made, which may then be that of the fallback.
-func (c *call) responseEdits() func(metadata.MD) metadata.MD {
-	a := c.Decision.Actions
-	if (a == nil || len(a.ResponseHeaders) == 0) && c.Decision.Selection == nil && c.Decision.Session() == nil && c.given == nil {
-		return nil
-	}
-	return func(md metadata.MD) metadata.MD {
-		a, s, session := c.Decision.Actions, c.Decision.Selection, c.Decision.Session()
-		if md == nil {
-			md = metadata.MD{}
-		}
-		if a != nil {
-			edit(md, a.ResponseHeaders)
-		}
-		if s != nil && s.SetCookie != "" {
-			md.Append("set-cookie", s.SetCookie)
-		}
-		if session != nil && c.Picked != nil {
-			host := c.Picked.Hosts[c.PickedHost].Address
-			if s == nil || s.SessionHost != host {
-				md.Append(session.Bind(host))
-			}
-		}
+// editHeaders applies the edits of a response's headers: those of the route, of a
+// hash policy that generated a cookie, and of a session that binds the client to the
+// host which answered. They are those of the decision as it is now, which may be that
+// of the fallback.
+func (c *call) editHeaders(md metadata.MD) metadata.MD {
+	a, s, session := c.Decision.Actions, c.Decision.Selection, c.Decision.Session()
+	if (a == nil || len(a.ResponseHeaders) == 0) && s == nil && session == nil {
 		return md
 	}
+	md = md.Copy()
+	if a != nil {
+		edit(md, a.ResponseHeaders)
+	}
+	if s != nil && s.SetCookie != "" {
+		md.Append("set-cookie", s.SetCookie)
+	}
+	if session != nil && c.Picked != nil {
+		host := c.Picked.Hosts[c.PickedHost].Address
+		if s == nil || s.SessionHost != host {
+			md.Append(session.Bind(host))
+		}
+	}
+	return md
 }
 
 // act makes a unary call whose route does more than forward.
@@ -214,7 +208,7 @@ func (u *unary) mirror(authority string) ([]*shadow, error) {
 	}
 	for _, s := range cs {
 		if err != nil {
-			s.end(err)
+			s.drop()
 			continue
 		}
 		s.unary(u.method, req, u.cc, u.invoker)
@@ -222,48 +216,55 @@ func (u *unary) mirror(authority string) ([]*shadow, error) {
 	return cs, err
 }
 
-// actionStream is a stream whose route does more than forward.
+// actionStream is a stream whose route does more than forward, be it where it falls
+// back to.
 type actionStream struct {
 	grpc.ClientStream
+	call   *call
 	desc   *grpc.StreamDesc
-	edits  func(metadata.MD) metadata.MD // nil is none
-	edited sync.Once                     // editOptions
+	edited sync.Once // editOptions
 	opts   []grpc.CallOption
 	codec  frameCodec
 	copies []*shadowStream
 	idle   *idleTimer
 }
 
-// stream opens a stream for a route that does more than forward.
-func (c *call) stream(permit breaker.Permit, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts []grpc.CallOption) (grpc.ClientStream, error) {
-	a := c.Decision.Actions
-	out := c.rewrite(outgoing{ctx: c.Context, method: method, opts: opts})
-	s := &actionStream{desc: desc, edits: c.responseEdits()}
-	opts = out.opts
+// stream opens a stream for a route that does more than forward, or may do so where
+// the stream falls back to.
+func (c *call) stream(given outgoing, desc *grpc.StreamDesc, cc *grpc.ClientConn, streamer grpc.Streamer) (grpc.ClientStream, error) {
+	a, kept := c.Decision.Actions, c.kept(given)
+	out := c.rewrite(given)
+	if kept != nil {
+		kept.authority = out.authority
+	}
+	s := &actionStream{call: c, desc: desc}
 	if a != nil && len(a.Mirrors) > 0 {
 		var err error
-		if s.codec, err = codecOf(opts); err != nil {
-			err = status.Error(codes.Internal, err.Error())
-			permit.Abandon()
-			c.release()
-			finish(opts, err)
-			return nil, err
+		if s.codec, err = codecOf(out.opts); err != nil {
+			return nil, c.unopened(out.opts, status.Error(codes.Internal, err.Error()))
 		}
-		for _, sh := range c.shadows(s.codec, out.authority, opts) {
-			s.copies = append(s.copies, sh.stream(desc, out.method, cc, streamer))
+		for _, sh := range c.shadows(s.codec, out.authority, out.opts) {
+			s.copies = append(s.copies, sh.stream())
 		}
-		opts = append(opts[:len(opts):len(opts)], grpc.ForceCodecV2(s.codec))
+		out.opts = append(out.opts[:len(out.opts):len(out.opts)], grpc.ForceCodecV2(s.codec))
 	}
-	var ctx context.Context = c
+	out.ctx = c
 	if a != nil && a.IdleTimeout > 0 {
-		ctx, s.idle = withIdleTimeout(c, a.IdleTimeout)
-		opts = s.idle.tell(opts)
+		out.ctx, s.idle = withIdleTimeout(c, a.IdleTimeout)
+		out.opts = s.idle.tell(out.opts)
 	}
-	s.opts = opts
+	s.opts = out.opts
 	// Before those of the caller, who finds the headers edited there.
-	opts = append([]grpc.CallOption{grpc.OnFinish(s.ended)}, opts...)
+	out.opts = append([]grpc.CallOption{grpc.OnFinish(s.ended)}, out.opts...)
 	var err error
-	s.ClientStream, err = c.open(ctx, permit, desc, cc, out.method, streamer, opts)
+	s.ClientStream, err = c.open(out, kept, desc, cc, streamer)
+	for _, copied := range s.copies {
+		if err != nil {
+			copied.drop()
+			continue
+		}
+		copied.open(desc, out.method, cc, streamer)
+	}
 	if err != nil {
 		return nil, s.idle.cause(err)
 	}
@@ -277,9 +278,9 @@ func (s *actionStream) editOptions() {
 		for _, o := range s.opts {
 			switch o := o.(type) {
 			case grpc.HeaderCallOption:
-				editResponse(o.HeaderAddr, nil, s.edits)
+				editResponse(o.HeaderAddr, nil, s.call.editHeaders)
 			case grpc.TrailerCallOption:
-				editResponse(nil, o.TrailerAddr, s.edits)
+				editResponse(nil, o.TrailerAddr, s.call.editHeaders)
 			}
 		}
 	})
@@ -336,7 +337,7 @@ func (s *actionStream) RecvMsg(m any) error {
 func (s *actionStream) Header() (metadata.MD, error) {
 	md, err := s.ClientStream.Header()
 	if err == nil {
-		editResponse(&md, nil, s.edits)
+		editResponse(&md, nil, s.call.editHeaders)
 	}
 	return md, err
 }
@@ -345,7 +346,7 @@ func (s *actionStream) Header() (metadata.MD, error) {
 // has no headers but it.
 func (s *actionStream) Trailer() metadata.MD {
 	md := s.ClientStream.Trailer()
-	editResponse(nil, &md, s.edits)
+	editResponse(nil, &md, s.call.editHeaders)
 	return md
 }
 

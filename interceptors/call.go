@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/meshframe/meshframe/mesh"
+	"github.com/meshframe/meshframe/mesh/snapshot"
 )
 
 // call is one call, and its context: the caller's, with the deadline that the route
@@ -32,8 +33,8 @@ type record struct {
 	mesh.Call
 
 	client *Client
-	given  *outgoing   // of a stream that may fall back; else nil
-	md     metadata.MD // outgoing metadata, read when the first header matcher asks
+	from   *snapshot.Snapshot // of the decision, if the call may fall back; else nil
+	md     metadata.MD        // outgoing metadata, read when the first header matcher asks
 	cancel context.CancelFunc
 
 	mdRead   bool
@@ -67,7 +68,7 @@ func (c *call) recycle() {
 	}
 	c.record = nil
 	r.Call = mesh.Call{Reused: true, Kept: r.Kept}
-	r.given, r.md, r.cancel, r.mdRead, r.diverted = nil, nil, nil, false, false
+	r.from, r.md, r.cancel, r.mdRead, r.diverted = nil, nil, nil, false, false
 	r.client.records.Put(r)
 }
 

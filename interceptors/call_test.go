@@ -333,7 +333,7 @@ func TestRecordIsUsedAgain(t *testing.T) {
 	c.Decision = mesh.Decision{Upstream: upstream, Route: &snapshot.RouteEntry{}, Timeout: time.Hour, HasHash: true, Retry: &retry.Policy{}}
 	c.Observe, c.Retries, c.Place, c.Picked, c.PickedHost = true, 3, 2, upstream, 1
 	c.Tried, c.Last, c.Pushback, c.Kept = []*pick.HostState{nil}, outcome.OfGRPC(14), time.Second, &kept
-	c.given, c.md, c.mdRead, c.diverted = &outgoing{}, metadata.MD{}, true, true
+	c.from, c.md, c.mdRead, c.diverted = &snapshot.Snapshot{}, metadata.MD{}, true, true
 	c.endAfter(time.Hour, false)
 	if mesh.CallFrom(c) != &r.Call {
 		t.Fatal("the call is not found in its context")

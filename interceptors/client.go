@@ -19,7 +19,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/meshframe/meshframe/mesh"
-	"github.com/meshframe/meshframe/mesh/breaker"
 	"github.com/meshframe/meshframe/mesh/fault"
 	"github.com/meshframe/meshframe/mesh/outcome"
 	"github.com/meshframe/meshframe/mesh/snapshot"
@@ -75,7 +74,7 @@ type MethodConfig struct {
 }
 
 // Fallback answers a unary call in place of a server: it fills reply or returns
-// an error, which is the call's.
+// an error, which is the call's. It gets the call as its caller made it.
 type Fallback func(ctx context.Context, method string, req, reply any) error
 
 // NewClient returns the interceptors of a channel to t.
@@ -200,6 +199,9 @@ func (c *call) decide(cc *grpc.ClientConn, method string, opts []grpc.CallOption
 		c.Place = c.Decision.Upstream.State.Acquire()
 		c.acquired = true
 		if t.Snapshot() == s {
+			if c.Decision.Fallback() != nil {
+				c.from = s
+			}
 			c.observe()
 			return nil
 		}
@@ -380,32 +382,28 @@ func (c *Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cli
 		finish(opts, err)
 		return nil, err
 	}
-	permit, err := k.passStream(method, opts)
-	if err != nil {
-		k.release()
-		finish(opts, err)
-		return nil, err
+	if k.plain() && !k.streamFallsBack() {
+		return k.open(outgoing{ctx: k, method: method, opts: opts}, nil, desc, cc, streamer)
 	}
-	if k.remember(outgoing{ctx: k.Context, method: method, opts: opts}); !k.plain() || k.editsElsewhere() {
-		return k.stream(permit, desc, cc, method, streamer, opts)
-	}
-	return k.open(k, permit, desc, cc, method, streamer, opts)
+	return k.stream(outgoing{ctx: k.Context, method: method, opts: opts}, desc, cc, streamer)
 }
 
-// open opens a stream, with retries if the route has them. The call ends when
-// gRPC says so, whether or not the stream was created.
-func (c *call) open(ctx context.Context, permit breaker.Permit, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts []grpc.CallOption) (grpc.ClientStream, error) {
-	if c.Decision.Retry != nil {
-		return c.newRetriedStream(ctx, permit, desc, cc, method, streamer, opts)
+// open opens a stream, in a race of attempts if it may be retried or fall back. given
+// is one that may fall back as its caller gave it, else nil. The call ends when gRPC
+// says so, whether or not the stream was created.
+func (c *call) open(out outgoing, given *outgoing, desc *grpc.StreamDesc, cc *grpc.ClientConn, streamer grpc.Streamer) (grpc.ClientStream, error) {
+	if c.Decision.Retry != nil || given != nil {
+		return c.newRetriedStream(out, given, desc, cc, streamer)
 	}
-	if c.Decision.Fallback() != nil && !c.diverted {
-		return c.openOrFallBack(ctx, permit, desc, cc, method, streamer, opts)
-	}
-	return c.openOnce(ctx, permit, desc, cc, method, streamer, opts)
+	return c.openOnce(out, desc, cc, streamer)
 }
 
 // openOnce makes the only attempt at a stream.
-func (c *call) openOnce(ctx context.Context, permit breaker.Permit, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts []grpc.CallOption) (grpc.ClientStream, error) {
+func (c *call) openOnce(out outgoing, desc *grpc.StreamDesc, cc *grpc.ClientConn, streamer grpc.Streamer) (grpc.ClientStream, error) {
+	permit, err := c.pass()
+	if err != nil {
+		return nil, c.unopened(out.opts, err)
+	}
 	var once sync.Once
 	end := func(err error) {
 		once.Do(func() {
@@ -414,11 +412,18 @@ func (c *call) openOnce(ctx context.Context, permit breaker.Permit, desc *grpc.S
 			c.release()
 		})
 	}
-	st, err := streamer(c.counted(ctx), desc, cc, method, append([]grpc.CallOption{grpc.OnFinish(end)}, opts...)...)
+	st, err := streamer(c.counted(out.ctx), desc, cc, out.method, append([]grpc.CallOption{grpc.OnFinish(end)}, out.opts...)...)
 	if err != nil {
 		end(err) // gRPC has said so, unless an interceptor further in refused
 	}
 	return st, err
+}
+
+// unopened ends a call of which no attempt was made, and returns err.
+func (c *call) unopened(opts []grpc.CallOption, err error) error {
+	c.release()
+	finish(opts, err)
+	return err
 }
 
 // settle reports the attempt that ended with err, if the balancer did not.

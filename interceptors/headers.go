@@ -58,9 +58,9 @@ func editResponse(header, trailer *metadata.MD, edits func(metadata.MD) metadata
 	switch {
 	case edits == nil:
 	case header != nil && len(*header) > 0:
-		*header = edits(header.Copy())
+		*header = edits(*header)
 	case trailer != nil && isHeader(*trailer):
-		*trailer = edits(trailer.Copy())
+		*trailer = edits(*trailer)
 	}
 }
 

@@ -39,6 +39,6 @@ func (u *unary) runHedged() error {
 	if err = r.err; err == nil {
 		err = codec.decode(&r.best.reply, u.reply)
 	}
-	r.best.out.copyOut(u.opts, u.responseEdits())
+	r.best.out.copyOut(u.opts, u.editHeaders)
 	return err
 }

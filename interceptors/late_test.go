@@ -64,7 +64,7 @@ func slow(ctx context.Context, t *testing.T, ends time.Duration, attempt func(n 
 		attempt(n, s)
 		return s, nil
 	}
-	st, err := c.newRetriedStream(ctx, breaker.Permit{}, &grpc.StreamDesc{ServerStreams: true}, cc, "/a.B/C", streamer, opts)
+	st, err := c.newRetriedStream(outgoing{ctx: ctx, method: "/a.B/C", opts: opts}, nil, &grpc.StreamDesc{ServerStreams: true}, cc, streamer)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -80,7 +80,6 @@ func (c *call) shadows(codec frameCodec, authority string, opts []grpc.CallOptio
 			stats.Dropped()
 			continue
 		}
-		stats.Sent()
 		out = append(out, c.newShadow(d, stats, codec, c.Decision.Actions.Mirrors[i].Authority(authority), opts))
 	}
 	return out
@@ -105,10 +104,15 @@ func (c *call) newShadow(d mesh.Decision, stats *mirror.Stats, codec frameCodec,
 	}
 }
 
-// end gives back what the copy holds.
+// end notes how the copy ended and gives back what it holds.
 func (s *shadow) end(err error) {
 	s.settle(err)
 	s.compare.copyEnded(err)
+	s.drop()
+}
+
+// drop gives back what the copy holds.
+func (s *shadow) drop() {
 	s.cancel()
 	s.release()
 	s.client.mirrors.Add(-1)
@@ -116,6 +120,7 @@ func (s *shadow) end(err error) {
 
 // unary sends the copy of a unary call.
 func (s *shadow) unary(method string, req *frame, cc *grpc.ClientConn, invoker grpc.UnaryInvoker) {
+	s.compare.stats.Sent()
 	go func() {
 		var reply frame
 		s.end(invoker(s.call, method, req, &reply, cc, s.opts...))
@@ -132,11 +137,15 @@ type shadowStream struct {
 	bytes  atomic.Int64 // waiting
 }
 
-// stream opens the copy of a stream.
-func (s *shadow) stream(desc *grpc.StreamDesc, method string, cc *grpc.ClientConn, streamer grpc.Streamer) *shadowStream {
-	st := &shadowStream{shadow: s, queue: make(chan *frame, mirrorQueue)}
-	go func() { s.end(st.run(desc, method, cc, streamer)) }()
-	return st
+// stream is the copy of a stream, before it is opened.
+func (s *shadow) stream() *shadowStream {
+	return &shadowStream{shadow: s, queue: make(chan *frame, mirrorQueue)}
+}
+
+// open opens the copy of a stream.
+func (s *shadowStream) open(desc *grpc.StreamDesc, method string, cc *grpc.ClientConn, streamer grpc.Streamer) {
+	s.compare.stats.Sent()
+	go func() { s.end(s.run(desc, method, cc, streamer)) }()
 }
 
 func (s *shadowStream) run(desc *grpc.StreamDesc, method string, cc *grpc.ClientConn, streamer grpc.Streamer) error {

@@ -28,9 +28,9 @@ type race struct {
 	method string          // of streams
 	opts   []grpc.CallOption
 	hedge  bool
-	// falls says that attempts follow at the call's fallback where none has reached
-	// a host; else that is up to whoever races.
-	falls bool
+	// given is a stream as its caller gave it, if attempts are to follow at the
+	// call's fallback where none has reached a host; nil leaves that to whoever races.
+	given *outgoing
 	// try makes an attempt, and calls win if it was answered. An attempt for which
 	// it returns nil is not followed by another.
 	try func(*attempt) error
@@ -60,7 +60,6 @@ type attempt struct {
 	reply  frame
 	perTry *time.Timer
 	retry  bool // counts against the limit of retries
-	first  bool // of the call
 	ended  bool // end was called
 
 	// Guarded by the mutex of the race.
@@ -87,9 +86,7 @@ func (r *race) start() {
 	r.decided = make(chan struct{})
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a := r.begin(false)
-	a.first = true
-	r.enter(a)
+	r.enter(r.begin(false))
 }
 
 // enter starts a lane with an attempt. The caller holds mu.
@@ -117,8 +114,8 @@ func (r *race) begin(retry bool) *attempt {
 		a.out.opts = append(a.out.opts, grpc.Header(&a.out.header))
 	}
 	r.running = append(r.running, a)
-	if d := r.Decision.Retry.PerTryTimeout; d > 0 {
-		a.perTry = time.AfterFunc(d, func() { r.overdue(a) })
+	if p := r.Decision.Retry; p != nil && p.PerTryTimeout > 0 {
+		a.perTry = time.AfterFunc(p.PerTryTimeout, func() { r.overdue(a) })
 	}
 	return a
 }
@@ -197,12 +194,12 @@ func (r *race) next(a *attempt, err error) (wait time.Duration, again bool, othe
 // reached no host, the lane goes on with the attempt at the call's fallback that
 // giveUp returns. The caller holds mu.
 func (r *race) giveUp(a *attempt, err error) *attempt {
-	if r.falls && r.left == 1 && !r.over && r.ctx.Err() == nil && r.fallsBack() {
-		if r.divert(r.given.method) {
-			r.ctx, r.method, r.opts = r.redirected(r.ctx, r.opts)
+	if f := r.fallsBack(); f != nil && r.given != nil && r.left == 1 && !r.over && r.ctx.Err() == nil {
+		var goesOn bool
+		if goesOn, err = r.fallBack(f, r.given.method, err); goesOn {
+			r.redirect()
 			return r.begin(false)
 		}
-		err = r.fixedFallback(err)
 	}
 	if r.left--; r.left == 0 {
 		r.decide(a, err)

@@ -13,25 +13,23 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-
-	"github.com/meshframe/meshframe/mesh/breaker"
 )
 
 // replayLimit is how many bytes of messages a stream keeps to send them again.
 // A stream that sends more before it hears from a server is left to the attempt
-// that has sent most of them, the youngest of such, and is not retried.
+// that has sent most of them, the youngest of such, and is not retried, nor does it
+// fall back.
 const replayLimit = 256 << 10
 
 // frameOverhead is what a kept message costs beside its bytes.
 const frameOverhead = 64
 
 // retriedStream is a stream that more than one attempt may be made at, one after
-// the other or side by side, until a server answers. What is sent until then is
+// the other or side by side, until a server answers, and at last at its fallback. What is sent until then is
 // kept, encoded, and goes to every attempt. An attempt is received from by its
 // lane until it is the stream's, and then by the caller.
 type retriedStream struct {
 	race
-	permit   breaker.Permit // of the first attempt
 	desc     *grpc.StreamDesc
 	cc       *grpc.ClientConn
 	streamer grpc.Streamer
@@ -50,17 +48,13 @@ type retriedStream struct {
 }
 
 // newRetriedStream makes attempts until one gets as far as a stream.
-func (c *call) newRetriedStream(ctx context.Context, permit breaker.Permit, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts []grpc.CallOption) (grpc.ClientStream, error) {
-	codec, err := codecOf(opts)
+func (c *call) newRetriedStream(out outgoing, given *outgoing, desc *grpc.StreamDesc, cc *grpc.ClientConn, streamer grpc.Streamer) (grpc.ClientStream, error) {
+	codec, err := codecOf(out.opts)
 	if err != nil {
-		err = status.Error(codes.Internal, err.Error())
-		permit.Abandon()
-		c.release()
-		finish(opts, err)
-		return nil, err
+		return nil, c.unopened(out.opts, status.Error(codes.Internal, err.Error()))
 	}
-	s := &retriedStream{permit: permit, desc: desc, cc: cc, streamer: streamer, codec: codec}
-	s.call, s.ctx, s.method, s.opts, s.hedge, s.falls = c, ctx, method, opts, c.hedges(), true
+	s := &retriedStream{desc: desc, cc: cc, streamer: streamer, codec: codec}
+	s.call, s.ctx, s.method, s.opts, s.hedge, s.given = c, out.ctx, out.method, out.opts, c.hedges(), given
 	s.try, s.settled, s.news, s.written = s.attempt, s.hear, sync.NewCond(&s.mu), make(chan struct{})
 	s.start()
 	s.mu.Lock()
@@ -79,10 +73,7 @@ func (c *call) newRetriedStream(ctx context.Context, permit breaker.Permit, desc
 // attempt opens a stream, sends it what was sent before and waits for an answer.
 func (s *retriedStream) attempt(a *attempt) error {
 	var err error
-	if a.permit = s.permit; !a.first {
-		a.permit, err = a.pass()
-	}
-	if err != nil {
+	if a.permit, err = a.pass(); err != nil {
 		a.end(err)
 		return err
 	}
@@ -93,7 +84,10 @@ func (s *retriedStream) attempt(a *attempt) error {
 		return s.fail(a, err)
 	}
 	s.join(a, st)
-	if err = s.answer(a); err == nil && s.win(a) {
+	if err = s.answer(a); err == nil && s.ctx.Err() != nil { // it came after the caller had given up
+		err = status.FromContextError(s.ctx.Err()).Err()
+	}
+	if err == nil && s.win(a) {
 		return nil
 	}
 	return s.fail(a, err)
@@ -190,7 +184,7 @@ func (s *retriedStream) answered() *attempt {
 
 // hear is called when the race is decided.
 func (s *retriedStream) hear(err error) {
-	s.sent = nil
+	s.sent, s.given, s.from = nil, nil, nil // of no use now, and the stream may last
 	s.news.Broadcast()
 	switch a := s.answered(); {
 	case a == nil:

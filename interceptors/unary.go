@@ -75,7 +75,7 @@ func (u *unary) run() error {
 	}
 	err := u.goOn(u.attempt())
 	if u.out != nil {
-		u.out.copyOut(u.opts, u.responseEdits())
+		u.out.copyOut(u.opts, u.editHeaders)
 	}
 	return err
 }
@@ -209,7 +209,7 @@ func (c *call) asksForRetry(md metadata.MD) (conditions outcome.Condition, after
 // gives the retry back to the breaker.
 func (c *call) nextRetry(rnd func() uint64) (wait time.Duration, ok bool) {
 	p := c.Decision.Retry
-	if p == nil || !p.Retriable(&c.Last) || c.Pushback < 0 || !c.admitRetry() {
+	if !p.Retriable(&c.Last) || c.Pushback < 0 || !c.admitRetry() {
 		return 0, false
 	}
 	if h := c.Host(); h != nil && p.Avoids() {

@@ -60,9 +60,9 @@ func TestHeadersAreWrittenWhenAStreamEnds(t *testing.T) {
 				return inner, nil
 			}
 			var header, heard metadata.MD
-			st, err := c.stream(breaker.Permit{}, &grpc.StreamDesc{ServerStreams: last != nil}, cc, "/a.B/C", streamer, []grpc.CallOption{
+			st, err := c.stream(outgoing{ctx: c.Context, method: "/a.B/C", opts: []grpc.CallOption{
 				grpc.Header(&header), grpc.OnFinish(func(error) { heard = header.Copy() }),
-			})
+			}}, &grpc.StreamDesc{ServerStreams: last != nil}, cc, streamer)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -82,9 +82,10 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Fallback answers a unary call of the method in place of a server. It fills
-// reply, of the type that the caller expects, or returns an error, which is the
-// call's. Calls run it at the same time as each other.
+// Fallback answers a unary call of the method in place of a server. It gets the
+// call as its caller made it, before the route's rewrites and edits. It fills reply,
+// of the type that the caller expects, or returns an error, which is the call's. Calls
+// run it at the same time as each other.
 type Fallback func(ctx context.Context, method string, req, reply any) error
 
 // Mesh is a membership in a mesh: clients and servers made from it share one

@@ -23,9 +23,10 @@ const noResponse = outcome.Reset | outcome.ResetBeforeRequest | outcome.ConnectF
 // As in Envoy, 5xx, gateway-error and reset include every attempt that the
 // upstream did not answer at all (its per-try timeout too), one whose answer says
 // that the rate is limited is tried again only if that is a condition, and one that
-// a circuit breaker refused, or that found no host, never.
+// a circuit breaker refused, or that found no host, never. A nil Policy tries nothing
+// again.
 func (p *Policy) Retriable(a *outcome.Attempt) bool {
-	if a.Conditions&(outcome.Overflow|outcome.NoHost) != 0 {
+	if p == nil || a.Conditions&(outcome.Overflow|outcome.NoHost) != 0 {
 		return false
 	}
 	if a.Conditions&outcome.EnvoyRateLimited != 0 {

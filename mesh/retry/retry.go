@@ -49,7 +49,10 @@ type Policy struct {
 }
 
 // Avoids reports whether retries have to know where the attempts before them were.
-func (p *Policy) Avoids() bool { return p.AvoidPreviousHosts || p.AvoidPreviousPriorities }
+// A nil Policy avoids none.
+func (p *Policy) Avoids() bool {
+	return p != nil && (p.AvoidPreviousHosts || p.AvoidPreviousPriorities)
+}
 
 // HeaderMatch is a condition on a response header.
 type HeaderMatch struct {

@@ -81,21 +81,6 @@ func (u *Upstream) Owner(host int) *Upstream {
 	return u.owners[host]
 }
 
-// Available reports whether any host may get calls, whatever becomes of the
-// connections to them.
-func (u *Upstream) Available() bool {
-	panics := u.Cluster != nil && u.Cluster.LB.PanicThreshold > 0
-	for i := range u.Hosts {
-		h := &u.Hosts[i]
-		switch {
-		case h.Health == Draining:
-		case panics, h.Health != Unhealthy && !h.State.Ejected.Load():
-			return true
-		}
-	}
-	return false
-}
-
 // IndexOf is the index of a host among Hosts, -1 if it is none of them.
 func (u *Upstream) IndexOf(h *pick.HostState) int {
 	return slices.IndexFunc(u.picking, func(p pick.Host) bool { return p.State == h })

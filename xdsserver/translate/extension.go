@@ -110,14 +110,7 @@ func (t *translation) fallback(s *registry.Service, n ClusterName, f *config.Fal
 		}
 		return object{"grpc": structure(grpc)}
 	case f.Destination != nil:
-		to := &networking.Destination{Host: f.Destination.Host, Subset: f.Destination.Subset}
-		if to.GetHost()[0] == '*' { // the policy's own host
-			to.Host = s.Host
-		}
-		if f.Destination.Port != 0 {
-			to.Port = &networking.PortSelector{Number: f.Destination.Port}
-		}
-		name, _ := t.target(to, n.Port)
+		name, _ := t.fallbackTarget(s, n, f.Destination)
 		if name == n {
 			return nil // where the call was already
 		}
@@ -125,6 +118,18 @@ func (t *translation) fallback(s *registry.Service, n ClusterName, f *config.Fal
 	default:
 		return object{"function": text(f.Function)}
 	}
+}
+
+// fallbackTarget returns the cluster that calls to another fall back to, and its service; nil when there is none.
+func (t *translation) fallbackTarget(s *registry.Service, n ClusterName, d *config.FallbackDestination) (ClusterName, *registry.Service) {
+	to := &networking.Destination{Host: d.Host, Subset: d.Subset}
+	if d.Host[0] == '*' { // the policy's own host
+		to.Host = s.Host
+	}
+	if d.Port != 0 {
+		to.Port = &networking.PortSelector{Number: d.Port}
+	}
+	return t.target(to, n.Port)
 }
 
 // grpcStatus reads the name or number of a status; what cannot be read is UNKNOWN.

@@ -7,6 +7,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	networking "istio.io/api/networking/v1alpha3"
 
+	"github.com/meshframe/meshframe/xdsserver/config"
+	"github.com/meshframe/meshframe/xdsserver/registry"
 	"github.com/meshframe/meshframe/xdsserver/support"
 )
 
@@ -43,6 +45,18 @@ func (t *translation) hashed(p trafficPolicy) *routev3.RouteAction_HashPolicy {
 	default:
 		return nil
 	}
+}
+
+// hashedElsewhere returns by what the calls that fall back from a cluster are bound to endpoints; nil when they are not.
+func (t *translation) hashedElsewhere(s *registry.Service, n ClusterName, f *config.Fallback) *routev3.RouteAction_HashPolicy {
+	if f == nil || f.Destination == nil || !t.client.ours() {
+		return nil
+	}
+	to, other := t.fallbackTarget(s, n, f.Destination)
+	if other == nil {
+		return nil
+	}
+	return t.hashed(t.policyOf(other, to))
 }
 
 func cookie(in *networking.LoadBalancerSettings_ConsistentHashLB_HTTPCookie) *routev3.RouteAction_HashPolicy_Cookie {

@@ -3,6 +3,7 @@ package translate
 import (
 	"fmt"
 
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/meshframe/meshframe/xdsserver/config"
@@ -112,6 +113,8 @@ type trafficPolicy struct {
 	tls      setting[*networking.ClientTLSSettings]
 	proxy    setting[*networking.TrafficPolicy_ProxyProtocol]
 	budget   setting[*networking.TrafficPolicy_RetryBudget]
+
+	elsewhere *routev3.RouteAction_HashPolicy // of where calls fall back to; nil: none
 }
 
 // setting is one message of a traffic policy; nil when nothing sets it.
@@ -119,6 +122,13 @@ type setting[T any] struct {
 	value T
 	rule  *config.Meta
 	field string // such as spec.trafficPolicy.tls
+}
+
+// policyOf returns the policy for a cluster of a service.
+func (t *translation) policyOf(s *registry.Service, n ClusterName) trafficPolicy {
+	d := t.destination(s)
+	_, sub, _ := d.subsetLabels(n.Subset)
+	return t.policyFor(s, &d, n.Port, sub)
 }
 
 // policyFor returns the policy for a port of a service, of a subset if there is one. A subset's settings replace the

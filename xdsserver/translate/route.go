@@ -187,7 +187,11 @@ func (r *router) forward(out *routev3.Route, action *routev3.RouteAction, h *net
 	own := policies[0].own
 	r.onlyFirst(policies)
 	r.timing(action, h.GetTimeout(), own)
-	action.RetryPolicy = r.retry(h.GetRetries(), len(action.GetHashPolicy()) > 0, own.Retry.Value)
+	bound := len(action.GetHashPolicy()) > 0
+	action.RetryPolicy = r.retry(h.GetRetries(), bound, own.Retry.Value)
+	for i := 0; i < len(policies) && !bound; i++ {
+		addHash(action, policies[i].elsewhere)
+	}
 	if r.client.ours() {
 		if own.Hedge.Value != nil && own.Hedge.Value.OnPerTryTimeout {
 			action.HedgePolicy = &routev3.HedgePolicy{HedgeOnPerTryTimeout: true}
@@ -244,13 +248,12 @@ func (r *router) send(action *routev3.RouteAction, d *networking.Destination) tr
 	name := n.String()
 	p := trafficPolicy{own: noPolicy}
 	if s != nil {
-		dest := r.destination(s)
-		_, sub, _ := dest.subsetLabels(n.Subset)
-		p = r.policyFor(s, &dest, n.Port, sub)
+		p = r.policyOf(s, n)
 		if reason := p.refusal(); reason != "" && !r.client.ours() {
 			name = RefusedPrefix + reason
 		}
 		addHash(action, r.hashed(p))
+		p.elsewhere = r.hashedElsewhere(s, n, p.own.Fallback.Value)
 	}
 	action.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: name}
 	return p

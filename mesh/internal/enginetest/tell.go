@@ -140,7 +140,11 @@ func (s *script) fallback(w words) ([]string, error) {
 	case fallback == nil:
 		return []string{"none"}, nil
 	case s.engine.DecideFallback(s.snapshot(), r, &d, &f):
-		return append([]string{"cluster " + f.Upstream.Name}, tell(r, &f)...), nil
+		out := []string{"cluster " + f.Upstream.Name}
+		if f.HasHash {
+			out = append(out, fmt.Sprintf("hash %016x", f.Hash))
+		}
+		return append(out, tell(r, &f)...), nil
 	case fallback.Cluster != "":
 		return []string{"none: cluster " + fallback.Cluster + " cannot be used"}, nil
 	case fallback.Reply != nil:
