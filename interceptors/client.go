@@ -43,6 +43,7 @@ type Client struct {
 	methods   func(method string) MethodConfig // nil: nothing for any
 	deadlines sync.Pool
 	mirrors   atomic.Int64 // copies of calls under way
+	asking    bool         // see ClientOptions.EnvoyRequestHeaders
 	dialer    net.Dialer
 	closed    chan struct{}
 	closeOnce sync.Once
@@ -65,6 +66,9 @@ type ClientOptions struct {
 	// gRPC sees in each attempt only. nil says nothing. Calls run it at the same
 	// time as each other.
 	MethodConfig func(method string) MethodConfig
+	// EnvoyRequestHeaders lets calls ask by Envoy's request headers for other
+	// timeouts and retries than their route has; see mesh.Decision.Override.
+	EnvoyRequestHeaders bool
 }
 
 // MethodConfig is the part of a service config's methodConfig that concerns whole
@@ -83,7 +87,7 @@ func NewClient(t *watch.Target, o ClientOptions) *Client {
 	c := &Client{
 		target: t, engine: t.Engine(), scheme: o.Scheme, userAgent: o.UserAgent,
 		source: o.Source, channel: rand.Uint64() | 1, fallbacks: o.Fallbacks,
-		methods: o.MethodConfig, closed: make(chan struct{}),
+		methods: o.MethodConfig, asking: o.EnvoyRequestHeaders, closed: make(chan struct{}),
 	}
 	if c.source == "" {
 		c.source, _ = os.Hostname() // unknown is as constant as any other
@@ -125,6 +129,9 @@ func (c *Client) begin(ctx context.Context, cc *grpc.ClientConn, method string, 
 			return nil, err
 		}
 	}
+	if c.asking {
+		k.override(method)
+	}
 	if t := c.timeout(ctx, d, method); t > 0 {
 		k.endAfter(t, stream)
 	}
@@ -135,7 +142,7 @@ func (c *Client) begin(ctx context.Context, cc *grpc.ClientConn, method string, 
 // after the other.
 func (c *call) plain() bool {
 	d := &c.Decision
-	return (d.Actions == nil || !d.Actions.Shapes()) && d.Selection == nil && d.Upstream.Gate == nil && d.Session() == nil
+	return !d.Hedge && (d.Actions == nil || !d.Actions.Shapes()) && d.Selection == nil && d.Upstream.Gate == nil && d.Session() == nil
 }
 
 // timeout is the time that the call has: the route's, or the method's in the
