@@ -112,6 +112,9 @@ func (c *call) edited(given outgoing) outgoing {
 		return out
 	}
 	out.ctx = edited(given.ctx, a.RequestHeaders)
+	if c.client.asking && a.Asks() {
+		out.ctx = withoutRetryHeaders(out.ctx)
+	}
 	out.method = a.Path(given.method)
 	for _, o := range given.opts {
 		if o, ok := o.(grpc.AuthorityOverrideCallOption); ok {

@@ -40,6 +40,7 @@ type Client struct {
 	channel   uint64
 	fallbacks map[string]Fallback
 	methods   func(method string) MethodConfig // nil: nothing for any
+	asking    bool                             // see ClientOptions.EnvoyRequestHeaders
 	records   sync.Pool                        // of unary calls
 	mirrors   atomic.Int64                     // copies of calls under way
 	dialer    net.Dialer
@@ -64,6 +65,9 @@ type ClientOptions struct {
 	// gRPC sees in each attempt only. nil says nothing. Calls run it at the same
 	// time as each other.
 	MethodConfig func(method string) MethodConfig
+	// EnvoyRequestHeaders lets calls ask by Envoy's request headers for other
+	// timeouts and retries than their route has; see mesh.Decision.Override.
+	EnvoyRequestHeaders bool
 }
 
 // MethodConfig is the part of a service config's methodConfig that concerns whole
@@ -82,7 +86,7 @@ func NewClient(t *watch.Target, o ClientOptions) *Client {
 	c := &Client{
 		target: t, engine: t.Engine(), scheme: o.Scheme, userAgent: o.UserAgent,
 		source: o.Source, channel: rand.Uint64() | 1, fallbacks: o.Fallbacks,
-		methods: o.MethodConfig, closed: make(chan struct{}),
+		methods: o.MethodConfig, asking: o.EnvoyRequestHeaders, closed: make(chan struct{}),
 	}
 	if c.source == "" {
 		c.source, _ = os.Hostname() // unknown is as constant as any other
@@ -121,6 +125,9 @@ func (c *call) begin(cc *grpc.ClientConn, method string, stream bool, opts []grp
 			return err
 		}
 	}
+	if c.client.asking {
+		c.override(method)
+	}
 	if t := c.client.timeout(c.Context, d, method); t > 0 {
 		c.endAfter(t, stream)
 	}
@@ -131,7 +138,7 @@ func (c *call) begin(cc *grpc.ClientConn, method string, stream bool, opts []grp
 // after the other.
 func (c *call) plain() bool {
 	d := &c.Decision
-	return (d.Actions == nil || !d.Actions.Shapes()) && d.Selection == nil && d.Upstream.Gate == nil && d.Session() == nil
+	return !d.Hedge && (d.Actions == nil || !d.Actions.Shapes()) && d.Selection == nil && d.Upstream.Gate == nil && d.Session() == nil
 }
 
 // timeout is the time that the call has: the route's, or the method's in the

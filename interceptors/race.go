@@ -78,7 +78,7 @@ type attempt struct {
 
 // hedges reports whether the per-try timeout starts attempts beside others.
 func (c *call) hedges() bool {
-	return c.Decision.Actions != nil && c.Decision.Actions.Hedge && c.Decision.Retry != nil
+	return c.Decision.Hedge && c.Decision.Retry != nil
 }
 
 // start begins the first attempt.

@@ -59,6 +59,11 @@ func newFixture(t testing.TB, edit func(*watch.Config), opts ...grpc.DialOption)
 
 func newFixtureFor(t testing.TB, cp *xdstest.ControlPlane, edit func(*watch.Config), opts ...grpc.DialOption) *fixture {
 	t.Helper()
+	return newFixtureOf(t, cp, edit, interceptors.ClientOptions{}, opts...)
+}
+
+func newFixtureOf(t testing.TB, cp *xdstest.ControlPlane, edit func(*watch.Config), o interceptors.ClientOptions, opts ...grpc.DialOption) *fixture {
+	t.Helper()
 	client, err := xdsclient.New(xdsclient.Config{
 		Servers: []xdsclient.Server{{URI: cp.Addr(), Credentials: insecure.NewCredentials()}},
 		Node:    &corev3.Node{Id: "test"},
@@ -72,7 +77,7 @@ func newFixtureFor(t testing.TB, cp *xdstest.ControlPlane, edit func(*watch.Conf
 	}
 	f := &fixture{ControlPlane: cp, manager: watch.New(cfg)}
 	tgt := f.manager.Target(target)
-	ic := interceptors.NewClient(tgt, interceptors.ClientOptions{})
+	ic := interceptors.NewClient(tgt, o)
 	f.cc, err = grpc.NewClient("mesh:///"+target, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithResolvers(resolver.NewBuilder(tgt)),

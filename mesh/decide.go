@@ -37,8 +37,11 @@ type Decision struct {
 	// AttemptCount asks for the x-envoy-attempt-count request header.
 	AttemptCount bool
 	HasHash      bool
-	Retry        *retry.Policy   // nil: none
-	Fault        *fault.Injector // nil: none
+	// Hedge makes the per-try timeout, which there is, start another attempt beside
+	// the first.
+	Hedge bool
+	Retry *retry.Policy   // nil: none
+	Fault *fault.Injector // nil: none
 	// Err is a *RouteError if the call cannot be sent anywhere.
 	Err error
 }
@@ -126,6 +129,7 @@ func (e *Engine) decideRoute(s *snapshot.Snapshot, host *snapshot.VirtualHostEnt
 	d.Retry = entry.RetryFor(r)
 	destination, cluster, up := s.Draw(host, entry, e.rnd)
 	d.Fault, d.Actions = destination.Fault, destination.Actions
+	d.Hedge = d.Actions != nil && d.Actions.Hedge
 	switch {
 	case up == nil && cluster != "":
 		d.Err = newClusterError(s, r, d, cluster, errNotSubscribed)
@@ -190,7 +194,7 @@ func (e *Engine) DecideFallback(s *snapshot.Snapshot, r *Request, d *Decision, f
 	if fallback == nil || fallback.Cluster == "" || !e.divert(s, d, fallback.Cluster, f) {
 		return false
 	}
-	f.Retry, f.AttemptCount = d.Retry, d.AttemptCount
+	f.Retry, f.Hedge, f.AttemptCount = d.Retry, d.Hedge, d.AttemptCount
 	f.Actions = d.Route.ActionsFor(fallback.Cluster, d.Actions)
 	if f.Upstream.Selects() || f.Actions != nil && f.Actions.Session != nil {
 		e.choose(s, r, f)

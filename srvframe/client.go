@@ -183,7 +183,7 @@ func dialOptions(t *watch.Target, calls *interceptors.Client, config clientConfi
 
 // clientOptions says what header matchers see of a client's calls.
 func (r dialRecord) clientOptions() interceptors.ClientOptions {
-	options := interceptors.ClientOptions{Scheme: "http", UserAgent: grpcUserAgent}
+	options := interceptors.ClientOptions{Scheme: "http", UserAgent: grpcUserAgent, EnvoyRequestHeaders: r.envoyHeaders}
 	if r.secure {
 		options.Scheme = "https"
 	}

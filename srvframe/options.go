@@ -38,6 +38,7 @@ type dialRecord struct {
 	dialer        bool                        // a custom dialer is given
 	resolvers     map[string]resolver.Builder // by scheme
 	serviceConfig string                      // the default service config, JSON; empty means none
+	envoyHeaders  bool                        // calls may ask for timeouts and retries by Envoy's headers
 }
 
 // readDialOptions collects the records of the options; as in gRPC, the last of
@@ -152,6 +153,29 @@ func WithDefaultServiceConfig(s string) DialOption {
 // WithUserAgent calls [grpc.WithUserAgent].
 func WithUserAgent(s string) DialOption {
 	return dialOption{DialOption: grpc.WithUserAgent(s), record: func(r *dialRecord) { r.userAgent = s }}
+}
+
+// WithEnvoyRequestHeaders lets calls to a target of the mesh ask for other timeouts
+// and retries than their route has, by the headers of Envoy's router in their
+// outgoing metadata, as calls behind Istio's sidecar may:
+//
+//	x-envoy-upstream-rq-timeout-ms, x-envoy-upstream-rq-per-try-timeout-ms,
+//	x-envoy-max-retries, x-envoy-retry-on, x-envoy-retry-grpc-on,
+//	x-envoy-retriable-status-codes, x-envoy-retriable-header-names,
+//	x-envoy-hedge-on-per-try-timeout
+//
+// They mean what they mean to Envoy, and are not sent to the server. A value that
+// cannot be read asks for nothing. The caller's own deadline holds in any case.
+//
+// By default these headers are sent as they are and ask for nothing, because gRPC
+// copies the metadata of a call for whoever looks at it: with this option each call
+// that has metadata costs such a copy, unless its routes are matched by headers, for
+// which there is one already. Do not use it where the metadata of calls comes from
+// requests of strangers, who could then ask for retries without end.
+//
+// A target outside the mesh is as without the option.
+func WithEnvoyRequestHeaders() DialOption {
+	return dialOption{DialOption: grpc.EmptyDialOption{}, record: func(r *dialRecord) { r.envoyHeaders = true }}
 }
 
 // serverOption is a real option and the interceptor that it sets.

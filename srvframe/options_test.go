@@ -131,6 +131,10 @@ func TestClientOptions(t *testing.T) {
 		{"plaintext", []DialOption{WithInsecure()}, interceptors.ClientOptions{Scheme: "http", UserAgent: own}},
 		{"encrypted", []DialOption{encrypts}, interceptors.ClientOptions{Scheme: "https", UserAgent: own}},
 		{"the last counts", []DialOption{encrypts, WithInsecure()}, interceptors.ClientOptions{Scheme: "http", UserAgent: own}},
+		{
+			"headers of Envoy", []DialOption{WithEnvoyRequestHeaders()},
+			interceptors.ClientOptions{Scheme: "http", UserAgent: own, EnvoyRequestHeaders: true},
+		},
 		{"a name", []DialOption{WithUserAgent("shop/1.0")}, interceptors.ClientOptions{Scheme: "http", UserAgent: "shop/1.0 " + own}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

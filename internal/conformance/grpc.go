@@ -51,7 +51,7 @@ func (r grpcRoad) Open(t testing.TB, client Client) World {
 		}
 	}
 	return &grpcWorld{
-		road: r, mesh: mesh, connecting: client.Connecting, conns: map[string]*grpc.ClientConn{},
+		road: r, mesh: mesh, connecting: client.Connecting, asking: client.EnvoyHeaders, conns: map[string]*grpc.ClientConn{},
 		client: mesh.Member(srvframe.Options{
 			Namespace: client.Namespace, Labels: client.Labels, Locality: client.Locality, Fallbacks: fallbacks,
 		}),
@@ -64,6 +64,7 @@ type grpcWorld struct {
 	client *meshtest.Member
 
 	connecting time.Duration
+	asking     bool
 
 	mu    sync.Mutex
 	conns map[string]*grpc.ClientConn // by target
@@ -220,7 +221,11 @@ func (w *grpcWorld) conn(target string) *grpc.ClientConn {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.conns[target] == nil {
-		w.conns[target] = w.client.Client(target, srvframe.WithContextDialer(w.dial))
+		opts := []srvframe.DialOption{srvframe.WithContextDialer(w.dial)}
+		if w.asking {
+			opts = append(opts, srvframe.WithEnvoyRequestHeaders())
+		}
+		w.conns[target] = w.client.Client(target, opts...)
 	}
 	return w.conns[target]
 }

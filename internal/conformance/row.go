@@ -57,6 +57,8 @@ type Client struct {
 	Connecting time.Duration `yaml:"connecting"`
 	// Functions are names of fallback functions; one answers as "function NAME".
 	Functions []string `yaml:"functions"`
+	// EnvoyHeaders lets calls ask for timeouts and retries by Envoy's headers.
+	EnvoyHeaders bool `yaml:"envoyHeaders"`
 }
 
 // Server is one server of a service.

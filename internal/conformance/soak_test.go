@@ -29,6 +29,7 @@ import (
 
 	"github.com/meshframe/meshframe/mesh"
 	"github.com/meshframe/meshframe/mesh/breaker"
+	"github.com/meshframe/meshframe/mesh/retry"
 	"github.com/meshframe/meshframe/mesh/snapshot"
 	"github.com/meshframe/meshframe/srvframe"
 	"github.com/meshframe/meshframe/srvframe/meshtest"
@@ -136,14 +137,14 @@ func playSoak(t *testing.T, seed uint64, bubble bool) {
 		reply.(*wrapperspb.StringValue).Value = "answer"
 		return nil
 	}}})
-	steady := s.client.Client("reviews:9080", grpc.WithStatsHandler(s))
+	steady := s.client.Client("reviews:9080", grpc.WithStatsHandler(s), srvframe.WithEnvoyRequestHeaders())
 	idling := s.client.Client("reviews:9080", grpc.WithStatsHandler(s), grpc.WithIdleTimeout(10*time.Millisecond))
 	var workers sync.WaitGroup
 	for i := range uint64(6) {
-		workers.Go(func() { s.work(steady, 100+i, 5) })
+		workers.Go(func() { s.work(steady, 100+i, 5, true) })
 	}
 	for i := range uint64(2) {
-		workers.Go(func() { s.work(idling, 200+i, 40) })
+		workers.Go(func() { s.work(idling, 200+i, 40, false) })
 	}
 	workers.Go(s.closeOften)
 	var most int64
@@ -300,7 +301,7 @@ func (w *soakWorker) errorf(c *soakCall, format string, args ...any) {
 	if c.waits {
 		kind += " waiting for ready"
 	}
-	w.failf(c.first, "call %s (%s, route %d, deadline %v, session %q): %s", c.id, kind, c.route, c.deadline, c.session, fmt.Sprintf(format, args...))
+	w.failf(c.first, "call %s (%s, route %d, deadline %v, session %q, asking for %q): %s", c.id, kind, c.route, c.deadline, c.session, c.asks, fmt.Sprintf(format, args...))
 }
 
 // The soak sees every attempt as a stats.Handler of its channels.
@@ -356,6 +357,11 @@ func (s *soak) serve(number uint64, who string) grpc.StreamHandler {
 			s.seen[strings.Join(md["call"], "")]++
 			s.mu.Unlock()
 		}
+		for name := range md {
+			if retry.IsRequestHeader(name) {
+				s.errorf("%s sees the header %s", who, name)
+			}
+		}
 		stream.SetTrailer(metadata.Pairs("who", name))
 		_ = stream.SetHeader(metadata.Pairs("who", name))
 		switch p := rnd.Float64(); {
@@ -402,8 +408,8 @@ func wait(ctx context.Context, d time.Duration) {
 }
 
 // work makes calls, with pauses between some.
-func (s *soak) work(cc *grpc.ClientConn, number uint64, pauses int) {
-	w := &soakWorker{soak: s, rnd: rand.New(rand.NewPCG(s.seed, number)), cc: cc, number: number}
+func (s *soak) work(cc *grpc.ClientConn, number uint64, pauses int, asks bool) {
+	w := &soakWorker{soak: s, rnd: rand.New(rand.NewPCG(s.seed, number)), cc: cc, number: number, asks: asks}
 	for !s.done.Load() && !s.t.Failed() {
 		if w.call(); w.failed {
 			pass(time.Millisecond) // or nothing else gets done
@@ -447,6 +453,7 @@ type soakWorker struct {
 	number  uint64
 	made    int
 	session string
+	asks    bool         // its calls may ask by Envoy's headers
 	failed  bool         // the last call
 	closing *atomic.Bool // the channel is being closed; nil: never
 }
@@ -458,6 +465,7 @@ type soakCall struct {
 	ctx             context.Context
 	cancel          context.CancelFunc
 	id, session     string
+	asks            []string
 	waits           bool  // for ready
 	first           int64 // the rules that were in force when it began
 	began           time.Time
@@ -531,6 +539,10 @@ func (w *soakWorker) newCall() *soakCall {
 		ctx = metadata.AppendToOutgoingContext(ctx, "session", w.session)
 	}
 	c.waits = w.rnd.IntN(3) == 0
+	if w.asks && w.rnd.IntN(3) == 0 {
+		c.asks = c.ask(w.rnd)
+		ctx = metadata.AppendToOutgoingContext(ctx, c.asks...)
+	}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	kind := w.rnd.IntN(6)
 	if c.waits && c.session != "" {
@@ -557,6 +569,38 @@ func (w *soakWorker) newCall() *soakCall {
 		c.opts = append(c.opts, grpc.WaitForReady(true))
 	}
 	return c
+}
+
+// ask draws what the call asks for by Envoy's headers.
+func (c *soakCall) ask(rnd *rand.Rand) (headers []string) {
+	draw := func(name string, value any) bool {
+		if rnd.IntN(2) == 0 {
+			return false
+		}
+		headers = append(headers, name, fmt.Sprint(value))
+		return true
+	}
+	ms := func(most int) (int, time.Duration) {
+		n := rnd.IntN(most)
+		return n, time.Duration(n) * time.Millisecond
+	}
+	n, timeout := ms(100)
+	if c.asksTime = draw(retry.TimeoutHeader, n); c.asksTime {
+		c.asked = timeout
+	}
+	n, perTry := ms(30)
+	if draw(retry.PerTryTimeoutHeader, n) {
+		c.askedPerTry = perTry
+	}
+	if n := rnd.IntN(4); draw(retry.MaxRetriesHeader, n) {
+		c.retries = n
+	}
+	if draw(retry.OnHeader, "reset,5xx,retriable-headers") {
+		c.retries = max(c.retries, 1)
+	}
+	draw(retry.HedgeHeader, rnd.IntN(2) == 0)
+	draw(retry.HeaderNamesHeader, "again")
+	return headers
 }
 
 // content draws what to send.
@@ -663,7 +707,7 @@ func (w *soakWorker) judge(c *soakCall, rules []*soakRules) {
 	if !is(rules, func(r *soakRules) bool { b := r.bound(&c.ended); return b == 0 || c.took <= b+slack }) {
 		w.errorf(c, "took %v: %v", c.took, c.err)
 	}
-	attempts := 1
+	attempts := c.retries + 1
 	for _, r := range rules {
 		attempts = max(attempts, r.routes[c.route].attempts+1)
 	}

@@ -253,6 +253,12 @@ type ended struct {
 	canceled bool          // by the caller
 	route    int           // of soakRules.routes
 	unary    bool
+
+	// What it asked for by Envoy's headers.
+	asksTime    bool
+	asked       time.Duration // in place of the route's timeout if asksTime
+	askedPerTry time.Duration // in addition to the route's
+	retries     int           // at most, where the route has fewer
 }
 
 // explains reports whether a call that failed may end so under the rules.
@@ -268,7 +274,7 @@ func (r *soakRules) explains(e *ended) bool {
 	case codes.ResourceExhausted:
 		return says("by the server") && r.serverLimited || says("rate limited") && r.limited
 	case codes.DeadlineExceeded:
-		return slices.ContainsFunc([]time.Duration{e.deadline, route.timeout, route.perTry, r.maxStream, r.idle}, func(d time.Duration) bool {
+		return slices.ContainsFunc([]time.Duration{e.deadline, route.timeout, route.perTry, r.maxStream, r.idle, e.asked, e.askedPerTry}, func(d time.Duration) bool {
 			return d > 0 && e.took >= d-time.Millisecond
 		})
 	case codes.Unavailable:
@@ -295,7 +301,14 @@ func (r *soakRules) bound(e *ended) time.Duration {
 	if r.partly {
 		maxStream = 0
 	}
-	bound := shorter(r.routes[e.route].timeout, maxStream)
+	timeout := r.routes[e.route].timeout
+	bound := shorter(timeout, maxStream)
+	if e.asksTime {
+		if bound == timeout { // the other is not seen beside it
+			maxStream = 0
+		}
+		bound = shorter(e.asked, maxStream)
+	}
 	if bound > 0 && r.routes[e.route].aborts {
 		bound += soakDelay // which comes before
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/meshframe/meshframe/mesh/fault"
 	"github.com/meshframe/meshframe/mesh/ratelimit"
+	"github.com/meshframe/meshframe/mesh/retry"
 )
 
 // Destination is one weighted cluster of a route with what holds for the calls
@@ -46,12 +47,25 @@ type Actions struct {
 	path, redirectPath *pathRewrite // nil: none
 	host               string
 	shapes             bool
+	asks               bool
 }
 
 // Shapes reports whether the call, or its answer, is sent otherwise than as it
 // is, or more than once at a time. The rest of the actions comes before a call or
 // after its failure.
 func (a *Actions) Shapes() bool { return a.shapes }
+
+// Asks reports whether the edits of the request's headers concern those by which a
+// request asks for another policy (see retry.IsRequestHeader).
+func (a *Actions) Asks() bool { return a != nil && a.asks }
+
+// asks reports whether edits concern such headers.
+func asks(edits []*HeaderEdits) bool {
+	return slices.ContainsFunc(edits, func(h *HeaderEdits) bool {
+		return slices.ContainsFunc(h.Remove, retry.IsRequestHeader) ||
+			slices.ContainsFunc(h.Edits, func(e HeaderEdit) bool { return retry.IsRequestHeader(e.Name) })
+	})
+}
 
 // routeCompiler compiles one route.
 type routeCompiler struct {
@@ -68,7 +82,11 @@ func (c *routeCompiler) compile() *RouteEntry {
 	e := &RouteEntry{
 		Name: r.Name, VirtualHost: c.host.Name, Match: &r.Match, Timeout: effectiveTimeout(r.Timeout, c.maxStreamDuration),
 		HasMaxGRPCTimeout: r.HasMaxGRPCTimeout, MaxGRPCTimeout: r.MaxGRPCTimeout, GRPCTimeoutOffset: r.GRPCTimeoutOffset,
-		Retry: effectiveRetry(r.Retry, c.vh.Retry), hash: r.Hash,
+		Retry: effectiveRetry(r.Retry, c.vh.Retry), Hedge: r.Hedge, hash: r.Hash,
+		declared: cmp.Or(r.Retry, c.vh.Retry), longest: r.Longest,
+	}
+	if r.Timeout == 0 && c.maxStreamDuration > 0 {
+		e.longest = e.Within(c.maxStreamDuration)
 	}
 	e.once = once(e.Retry)
 	if e.hash == nil {
@@ -161,6 +179,7 @@ func (c *routeCompiler) actions(w *ClusterWeight) *Actions {
 	if r.Redirect != nil {
 		a.redirectPath = newPathRewrite(&r.Match, r.Redirect.Rewrite)
 	}
+	a.asks = asks(a.RequestHeaders)
 	a.shapes = len(a.RequestHeaders) > 0 || len(a.ResponseHeaders) > 0 || len(a.Mirrors) > 0 ||
 		a.Session != nil || a.Hedge || a.IdleTimeout > 0 || a.path != nil || a.host != ""
 	if !a.shapes && a.Redirect == nil && a.DirectResponse == nil && a.RateLimit == nil && a.Fallback == nil {

@@ -97,8 +97,11 @@ type Route struct {
 	// deadline, as MaxGRPCTimeout bounds it, and only with that (Envoy
 	// grpc_timeout_header_offset).
 	GRPCTimeoutOffset time.Duration
-	Retry             *retry.Policy
-	Fault             *fault.Policy
+	// Longest bounds what a request may ask for in place of Timeout (see
+	// mesh.Decision.Override); 0 does not.
+	Longest time.Duration
+	Retry   *retry.Policy
+	Fault   *fault.Policy
 
 	// What the route does beside forwarding. With Redirect or DirectResponse it
 	// does not forward, and Clusters is empty.

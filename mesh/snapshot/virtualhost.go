@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"errors"
 	"math/bits"
 	"time"
@@ -49,6 +50,9 @@ type RouteEntry struct {
 	MaxGRPCTimeout    time.Duration
 	GRPCTimeoutOffset time.Duration
 	Retry             *retry.Policy // its own, else the virtual host's; nil is none
+	// Hedge makes a per-try timeout, if there is one, start another attempt beside
+	// the first.
+	Hedge bool
 	// Err is why calls that the route catches fail: it was refused and has no
 	// last good version, or it leads nowhere.
 	Err error
@@ -56,7 +60,9 @@ type RouteEntry struct {
 	destinations []Destination // without those of weight 0
 	total        uint64        // sum of their weights
 	hash         []HashPolicy  // its own, else the virtual host's
+	declared     *retry.Policy // see Declared
 	once         *retry.Policy // see RetryFor
+	longest      time.Duration // see Within
 	elsewhere    *elsewhere    // nil: all destinations have the same actions
 }
 
@@ -71,6 +77,19 @@ func (r *RouteEntry) RetryFor(q *route.Request) *retry.Policy {
 		return r.Retry
 	}
 	return r.once
+}
+
+// Declared is the policy of the route, else of its virtual host, though it may do
+// nothing by itself; nil is none.
+func (r *RouteEntry) Declared() *retry.Policy { return r.declared }
+
+// Within is the time that a call has which asks for d, 0 being without end, in place
+// of Timeout.
+func (r *RouteEntry) Within(d time.Duration) time.Duration {
+	if r.longest > 0 && (d == 0 || d > r.longest) {
+		return r.longest
+	}
+	return d
 }
 
 // once is what remains of a policy without its retries; nil is nothing.
@@ -138,10 +157,7 @@ func effectiveTimeout(own, inherited time.Duration) time.Duration {
 // effectiveRetry returns the policy of a route, else that of its virtual host;
 // nil if it does nothing.
 func effectiveRetry(own, inherited *retry.Policy) *retry.Policy {
-	p := own
-	if p == nil {
-		p = inherited
-	}
+	p := cmp.Or(own, inherited)
 	if p == nil || (p.NumRetries == 0 || p.On == 0) && p.PerTryTimeout == 0 {
 		return nil
 	}

@@ -407,7 +407,16 @@ func (s *scope) deadlines(m *routev3.RouteAction, out *snapshot.Route) (err erro
 	if timeout > 0 && m.GetMaxStreamDuration().GetMaxStreamDuration() == nil {
 		s.at("timeout").notef(unread)
 	}
-	return s.at("max_stream_duration").streamDuration(m.GetMaxStreamDuration(), out)
+	if err := s.at("max_stream_duration").streamDuration(m.GetMaxStreamDuration(), out); err != nil {
+		return err
+	}
+	// Istio writes its timeout in both places. What is not that timeout is a limit.
+	for _, limit := range []time.Duration{out.Timeout, out.MaxGRPCTimeout} {
+		if limit > 0 && limit != timeout && (out.Longest == 0 || limit < out.Longest) {
+			out.Longest = limit
+		}
+	}
+	return nil
 }
 
 // streamDuration reads max_stream_duration, which takes the place of the older

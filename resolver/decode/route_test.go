@@ -225,7 +225,11 @@ func TestRouteAction(t *testing.T) {
 		{action: `"cluster": "c", "timeout": "3.5s"`, want: r(func(r *snapshot.Route) { r.Timeout = 3500 * time.Millisecond })},
 		{
 			action: `"cluster": "c", "timeout": "3s", "max_stream_duration": {"max_stream_duration": "9s"}`,
-			want:   r(func(r *snapshot.Route) { r.Timeout = 9 * time.Second }),
+			want:   r(func(r *snapshot.Route) { r.Timeout, r.Longest = 9*time.Second, 9*time.Second }),
+		},
+		{ // as Istio writes its timeout
+			action: `"cluster": "c", "timeout": "3s", "max_stream_duration": {"max_stream_duration": "3s"}`,
+			want:   r(func(r *snapshot.Route) { r.Timeout = 3 * time.Second }),
 		},
 		{
 			action: `"cluster": "c", "timeout": "3s", "max_stream_duration": {"max_stream_duration": "0s"}`,
@@ -247,7 +251,9 @@ func TestRouteAction(t *testing.T) {
 		},
 		{
 			action: `"cluster": "c", "timeout": "3s", "max_grpc_timeout": "4s", "max_stream_duration": {"grpc_timeout_header_max": "2s"}`,
-			want:   r(func(r *snapshot.Route) { r.HasMaxGRPCTimeout, r.MaxGRPCTimeout = true, 2*time.Second }),
+			want: r(func(r *snapshot.Route) {
+				r.HasMaxGRPCTimeout, r.MaxGRPCTimeout, r.Longest = true, 2*time.Second, 2*time.Second
+			}),
 			notes: []string{
 				`virtual_hosts[0].routes[0].route.max_grpc_timeout: has no effect beside max_stream_duration`,
 				`virtual_hosts[0].routes[0].route.timeout: has no effect beside max_stream_duration`,
@@ -257,6 +263,7 @@ func TestRouteAction(t *testing.T) {
 			action: `"cluster": "c", "max_stream_duration": {"max_stream_duration": "9s", "grpc_timeout_header_max": "8s", "grpc_timeout_header_offset": "0.1s"}`,
 			want: r(func(r *snapshot.Route) {
 				r.Timeout, r.HasMaxGRPCTimeout, r.MaxGRPCTimeout, r.GRPCTimeoutOffset = 9*time.Second, true, 8*time.Second, 100*time.Millisecond
+				r.Longest = 8 * time.Second
 			}),
 		},
 		{

@@ -172,6 +172,7 @@ func (c *Config) addRoute(match, action words) error {
 		r.Clusters = append(r.Clusters, d)
 	}
 	in.duration("timeout", &r.Timeout)
+	in.duration("longest", &r.Longest)
 	r.Retry, r.Fault, r.Refused = in.retry(), in.fault(), in.refused()
 	in.actions(r)
 	// The host is another one now: hosts that were handed over are not written.
@@ -305,7 +306,20 @@ func (r *reader) retry() *retry.Policy {
 	if len(bad) > 0 {
 		r.note(fmt.Errorf("unknown conditions %q", bad))
 	}
+	r.duration("per_try", &p.PerTryTimeout)
+	r.condition("retry_meets", p)
 	return p
+}
+
+// condition reads NAME:VALUE, which requests that are tried again have.
+func (r *reader) condition(key string, p *retry.Policy) {
+	if text, ok := r.text(key); ok {
+		name, want, _ := strings.Cut(text, ":")
+		p.Meets = func(header func(string) (string, bool)) bool {
+			value, _ := header(name)
+			return value == want
+		}
+	}
 }
 
 // fault reads delay=2s,50% and abort=503,10%; abort=grpc14 is a gRPC status, and

@@ -19,6 +19,7 @@
 //	names                                the clusters that the target needs
 //	states                               how many clusters have live state
 //	call [METHOD] PATH [HEADER:VALUE]... [authority=HOST] [from=IP] [http]
+//	                                     with asking, what the headers ask for counts
 //	calls N ...                          the same many times, counted
 //	faults N ...                         the same, faults counted
 //	report RESULT [xN] [on=ADDRESS]      an attempt on the host of the last call ended
@@ -35,12 +36,12 @@
 //	behind CLUSTER                       the clusters that stand behind it
 //
 // A MATCH is path=, prefix=, separated= or regex=, fraction=25%, or a header as
-// readHeader explains. OPTIONS of hosts and routes are timeout=2s, retry=5xx*3,
-// delay=2s,50%, abort=503,10% (abort=grpc14,10%), refused="why" and
-// denied="why", and what actions.go reads: header edits, rewrites, redirects,
-// replies, mirrors, hash policies, limits and fallbacks. A CLUSTER. in front of
-// header edits and rewrite_host= makes them those of the weighted cluster. Those
-// of clusters are lb=, panic=, the limits max_requests=, max_pending= and
+// readHeader explains. OPTIONS of hosts and routes are timeout=2s, longest=9s,
+// retry=5xx*3 with per_try=1s and retry_meets=HEADER:VALUE, delay=2s,50%,
+// abort=503,10% (abort=grpc14,10%), refused="why" and denied="why", and what
+// actions.go reads: header edits, rewrites, redirects, replies, mirrors, hash
+// policies, limits and fallbacks. A CLUSTER. in front of header edits and
+// rewrite_host= makes them those of the weighted cluster. Those of clusters are lb=, panic=, the limits max_requests=, max_pending= and
 // max_retries=, and the fields of outlier detection that setCluster and outlier
 // read; half_open=, session=, retry_budget=, aggregate= and fallback= are explained
 // in actions.go.

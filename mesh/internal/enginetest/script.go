@@ -195,11 +195,15 @@ func (s *script) decide(r *mesh.Request) (d mesh.Decision, host int, v pick.Verd
 }
 
 func (s *script) call(w words) ([]string, error) {
+	asking := w.flag("asking")
 	r, err := requestOf(w)
 	if err != nil {
 		return nil, err
 	}
 	d, host, v := s.decide(r)
+	if asking {
+		d.Override(r)
+	}
 	s.last = lastCall{d, host}
 	return append([]string{describe(&d, host, v)}, tell(r, &d)...), nil
 }
@@ -223,6 +227,9 @@ func describe(d *mesh.Decision, host int, v pick.Verdict) string {
 	}
 	if d.Retry != nil {
 		out += fmt.Sprintf(", up to %d retries", d.Retry.NumRetries)
+		if d.Retry.PerTryTimeout > 0 {
+			out += fmt.Sprintf(", %v each", d.Retry.PerTryTimeout)
+		}
 	}
 	if d.Fault != nil {
 		out += ", may be given faults"

@@ -23,6 +23,9 @@ func tell(r *mesh.Request, d *mesh.Decision) []string {
 	if s := d.Selection; s != nil && s.SessionHost != "" {
 		say("bound to %s", s.SessionHost)
 	}
+	if d.Hedge {
+		say("hedged")
+	}
 	a := d.Actions
 	if a == nil {
 		return out
@@ -43,9 +46,6 @@ func tell(r *mesh.Request, d *mesh.Decision) []string {
 	}
 	for i := range a.Mirrors {
 		say("may be mirrored to %s as %s", a.Mirrors[i].Cluster, a.Mirrors[i].Authority(authorityOf(r)))
-	}
-	if a.Hedge {
-		say("hedged")
 	}
 	if a.IdleTimeout > 0 {
 		say("idle timeout %v", a.IdleTimeout)
