@@ -41,6 +41,7 @@ type record struct {
 	acquired bool // the call holds its cluster
 	fault    bool // a fault of this call is active
 	diverted bool // the call was sent to its fallback, once
+	shared   bool // more than one context leads to the record, which is not used again
 
 	deadline deadline
 }
@@ -63,13 +64,22 @@ func (c *Client) reuse(ctx context.Context) *call {
 // of the call can reach it.
 func (c *call) recycle() {
 	r := c.record
-	if !c.release() {
+	if !c.release() || r.shared {
 		return
 	}
 	c.record = nil
 	r.Call = mesh.Call{Reused: true, Kept: r.Kept}
 	r.from, r.md, r.cancel, r.mdRead, r.diverted = nil, nil, nil, false, false
 	r.client.records.Put(r)
+}
+
+// anew returns the call with another context of its caller, for attempts to come.
+// Those that have been made may still look at the one that they had.
+func (c *call) anew(ctx context.Context) *call {
+	c.shared = true
+	other := *c
+	other.Context = ctx
+	return &other
 }
 
 // Value answers the engine's question for the call.

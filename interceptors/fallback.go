@@ -65,7 +65,7 @@ func (u *unary) fallBack(err error, given outgoing) error {
 	if f == nil {
 		return err
 	}
-	u.Context = given.ctx
+	u.call = u.anew(given.ctx)
 	if f.Func != "" {
 		return u.function(f.Func, given.method, err)
 	}

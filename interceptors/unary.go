@@ -127,7 +127,7 @@ func (u *unary) try() error {
 		return err
 	}
 	deadline := time.Now().Add(u.Decision.Retry.PerTryTimeout)
-	ctx, cancel := context.WithDeadline(u.counted(u.steadily()), deadline)
+	ctx, cancel := context.WithDeadline(u.counted(u.call), deadline)
 	defer cancel()
 	err := u.invoker(ctx, u.method, u.req, u.reply, u.cc, opts...)
 	u.settle(err)
