@@ -112,7 +112,7 @@ func (c *call) edited(given outgoing) outgoing {
 		return out
 	}
 	out.ctx = edited(given.ctx, a.RequestHeaders)
-	if c.client.asking && a.Asks() {
+	if a.Asks() {
 		out.ctx = withoutRetryHeaders(out.ctx)
 	}
 	out.method = a.Path(given.method)

@@ -344,7 +344,7 @@ func TestRecordIsUsedAgain(t *testing.T) {
 	}
 	left := record{client: client, Call: mesh.Call{Reused: true, Kept: &kept}}
 	left.deadline, r.deadline = deadline{}, deadline{}
-	if !reflect.DeepEqual(r, &left) {
+	if !reflect.DeepEqual(r, &left) { //nolint:govet // there are no errors in it
 		t.Errorf("what is left in the record: %+v", r)
 	}
 }

@@ -125,7 +125,7 @@ func (c *call) begin(cc *grpc.ClientConn, method string, stream bool, opts []grp
 			return err
 		}
 	}
-	if c.client.asking {
+	if c.client.asking || d.Actions.Asks() {
 		c.override(method)
 	}
 	if t := c.client.timeout(c.Context, d, method); t > 0 {

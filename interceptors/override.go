@@ -9,16 +9,23 @@ import (
 	"github.com/meshframe/meshframe/mesh/retry"
 )
 
-// override makes the decision what the call asks for by Envoy's request headers, and
-// takes those from what is sent. A call that asks for nothing costs no more than the
-// copy that gRPC makes of its metadata, and one without metadata nothing.
+// override makes the decision what is asked for by Envoy's request headers: by the
+// edits of the route, and by the call if it may, from which it takes them. A call that
+// asks for nothing costs no more than the copy that gRPC makes of its metadata, and
+// one without metadata nothing.
 func (c *call) override(method string) {
+	r := c.request(c.client.target.Name(), method)
+	if !c.client.asking {
+		r.Headers = unasked{c}
+		c.Decision.Override(&r)
+		c.observe()
+		return
+	}
 	md := c.outgoingMetadata()
 	asks := asks(md)
 	if !asks && !c.Decision.Actions.Asks() {
 		return
 	}
-	r := c.request(c.client.target.Name(), method)
 	c.Decision.Override(&r)
 	c.observe()
 	if !asks {
@@ -26,6 +33,16 @@ func (c *call) override(method string) {
 	}
 	maps.DeleteFunc(md, func(name string, _ []string) bool { return retry.IsRequestHeader(name) })
 	c.Context = metadata.NewOutgoingContext(c.Context, md)
+}
+
+// unasked are the headers of a call without those by which it might ask for something.
+type unasked struct{ *call }
+
+func (u unasked) Header(name string) (string, bool) {
+	if retry.IsRequestHeader(name) {
+		return "", false
+	}
+	return u.call.Header(name)
 }
 
 // asks reports whether a call has any header by which it asks for something.
