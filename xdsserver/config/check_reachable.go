@@ -66,6 +66,45 @@ func (t *reach) check(r *reader, path string, index int, matches []*networking.H
 	}
 }
 
+// checkReachableTLS is checkReachable for TLS routes, which always have matches.
+func checkReachableTLS(r *reader, routes []*networking.TLSRoute) {
+	seen := equals{}
+	for i, route := range routes {
+		for j, m := range route.Match {
+			seen.check(r, "spec.tls", i, j, m)
+		}
+	}
+}
+
+// checkReachableTCP is checkReachable for TCP routes.
+func checkReachableTCP(r *reader, routes []*networking.TCPRoute) {
+	everything, seen := -1, equals{}
+	for i, route := range routes {
+		if everything >= 0 {
+			r.warnf(element("spec.tcp", i), "never used: tcp[%d] has no match and takes every connection", everything)
+			continue
+		}
+		if len(route.Match) == 0 {
+			everything = i
+		}
+		for j, m := range route.Match {
+			seen.check(r, "spec.tcp", i, j, m)
+		}
+	}
+}
+
+// equals are matches by what they match, with the route that has each first.
+type equals map[string]int
+
+func (e equals) check(r *reader, path string, route, match int, m proto.Message) {
+	b, _ := proto.MarshalOptions{Deterministic: true}.Marshal(m) // it was read from text and can be written
+	if first, ok := e[string(b)]; ok {
+		r.warnf(element(field(element(path, route), "match"), match), "never used: %s[%d] matches the same connections", strings.TrimPrefix(path, "spec."), first)
+		return
+	}
+	e[string(b)] = route
+}
+
 // takesAll reports whether every request that a narrow match takes is taken by a wide one. It may miss some, as where a
 // regular expression is wider than another.
 func takesAll(wide, narrow *networking.HTTPMatchRequest) bool {
