@@ -29,10 +29,20 @@ func (b *builder) checkTogether(m *Model) {
 		}
 		for _, d := range ruleDestinations(rule) {
 			b.checkKnown(known, v.object, d)
+			b.checkCalledPorts(known, v.made.(*VirtualService), d)
 		}
+	}
+	served := gateways(m)
+	for _, v := range m.VirtualServices {
+		b.checkGatewaysOf(v, served)
+	}
+	for _, d := range m.DestinationRules {
+		b.checkRuleHost(known, d)
 	}
 	b.checkRivals(m)
 	b.checkRuleRivals(m)
+	b.checkSidecars(m)
+	b.checkProtocols(m)
 	b.checkSelections(m)
 	b.checkPolicies(m, known)
 	b.checkPorts(m, known.hosts)
