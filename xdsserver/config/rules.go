@@ -239,17 +239,46 @@ func badHeaderValue(s string) string {
 	}
 }
 
-var (
-	listedArguments = regexp.MustCompile(`^ *\[ *"(\\.|[^"\\)])*"( *, *"(\\.|[^"\\)])*")* *\] *\) *%`)
-	plainArgument   = regexp.MustCompile(`^ *[^\[ ](\\.|[^\\")])*\) *%`)
+// argument is what is expected within the arguments of a variable.
+type argument uint8
+
+const (
+	beginning argument = iota // "[", or a text without quotes
+	text                      // more of a text, up to a quote or ")"
+	quote                     // a text in quotes
+	between                   // "," or "]"
+	closing                   // ")"
+	percent                   // the percent sign at the end
 )
 
+// argumentSteps is what follows a character that is expected.
+var argumentSteps = map[argument]map[byte]argument{
+	beginning: {'[': quote},
+	text:      {')': percent, '"': between},
+	quote:     {'"': text},
+	between:   {',': quote, ']': closing},
+	closing:   {')': percent},
+}
+
 // argumentsEnd returns where the arguments of a variable, and the percent sign after them, end; -1 if they do not. They
-// are a list of strings, or one without quotes.
+// are a list of texts in quotes, or one text without.
 func argumentsEnd(s string) int {
-	for _, form := range []*regexp.Regexp{listedArguments, plainArgument} {
-		if at := form.FindStringIndex(s); at != nil {
-			return at[1]
+	expected := beginning
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		next, ok := argumentSteps[expected][c]
+		switch {
+		case ok:
+			expected = next
+		case expected == text && c == '\\':
+			i++ // whatever follows is a part of the text
+		case expected == text, c == ' ':
+		case expected == beginning:
+			expected = text
+		case expected == percent && c == '%':
+			return i + 1
+		default:
+			return -1
 		}
 	}
 	return -1
