@@ -187,7 +187,7 @@ func checkDistribute(r *reader, path string, distribute []*networking.LocalityLo
 		r.judge(at, badLocality(d.From))
 		taken := func(o *networking.LocalityLoadBalancerSetting_Distribute) bool { return placesMeet(o.From, d.From) }
 		// As in Istio a wildcard may follow single places: the first that fits is taken.
-		if j := slices.IndexFunc(distribute[:i], taken); j >= 0 {
+		if j := slices.IndexFunc(distribute[:min(i, maxBroad)], taken); j >= 0 {
 			r.errorf(at, "has places in common with %s of distribute[%d]", distribute[j].From, j)
 		}
 		checkShares(r, field(element(path, i), "to"), d.To)
@@ -206,7 +206,7 @@ func checkShares(r *reader, path string, to map[string]uint32) {
 		}
 		total += to[place]
 		r.judge(at, badLocality(place))
-		for _, other := range all[:i] {
+		for _, other := range all[:min(i, maxBroad)] {
 			switch before, after := placesMeet(other, place), placesMeet(place, other); {
 			case before && after:
 				r.errorf(at, "has places in common with %s", other)

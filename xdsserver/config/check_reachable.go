@@ -10,7 +10,8 @@ import (
 	networking "istio.io/api/networking/v1alpha3"
 )
 
-// maxBroad bounds how many matches each later one is compared with. Those past it are only compared with their equals.
+// maxBroad bounds how many matches, places and selectors each later one is compared with. Those past it are only compared
+// with their equals, if at all.
 const maxBroad = 1000
 
 // reach is what the routes so far take.

@@ -119,7 +119,7 @@ func (b *builder) checkSidecars(m *Model) {
 				others := o.Spec.GetWorkloadSelector().GetLabels()
 				return (len(others) == 0) == (len(labels) == 0) && Selects(others, labels)
 			}
-			if j := slices.IndexFunc(all[:i], hides); j >= 0 {
+			if j := slices.IndexFunc(all[:min(i, maxBroad)], hides); j >= 0 {
 				b.report(Warning, s.Meta, "spec.workloadSelector", "never used: %s is for the same workloads, and the first one counts", describeMeta(all[j].Meta))
 			}
 		}
