@@ -145,7 +145,7 @@ func (b *builder) checkProtocols(m *Model) {
 				switch {
 				case !ok:
 					first[key] = declared{e, protocol}
-				case older.protocol != protocol && sameAudience(older.by.Meta, e.Meta, older.by.ExportTo, e.ExportTo):
+				case older.protocol != protocol && audiencesMeet(older.by.ExportTo, e.ExportTo):
 					b.report(Warning, e.Meta, field(element("spec.ports", i), "protocol"), "port %d of %s is %s here and %s in %s",
 						p.Number, h, orUnset(protocol), orUnset(older.protocol), describeMeta(older.by.Meta))
 				}
