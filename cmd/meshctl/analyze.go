@@ -52,11 +52,12 @@ func newAnalyze() *cobra.Command {
 		Use:        "analyze PATH... [flags]",
 		SuggestFor: []string{"validate", "lint", "check", "vet"},
 		Short:      "Find what is wrong with configuration, and what clients make of it",
-		Long: `analyze reads files and directories (.yaml, .yml, .json, recursively) as xdsserver does, standard input for -, and lists
+		Long: `analyze reads files and directories (.yaml, .yml, .json, recursively) as xdsserver does, standard input for -, all of them
+together: where an object is defined twice, one of its files would be refused. Name alternatives one at a time. It lists
 
 - errors: xdsserver would refuse the file;
 - warnings: something will not do what its author may expect, such as a route that no request can reach, a subset that
-  no rule defines or that has no endpoints, a host that nothing declares;
+  no rule defines or that has no endpoints, a host or gateway that nothing declares;
 - for each type of client, the fields that it does not do as they are written: degraded or rejected. Of gRPC's own
   clients a release can be named, as in grpc-core@1.51; without one it is the newest.
 

@@ -185,7 +185,11 @@ func (b *builder) newcomer(o owner) bool {
 // refuse reports an object that another place defines too, and answers whether that changes what is in force.
 func (b *builder) refuse(o owner, other *Object) bool {
 	r := newReader(&o.object.Meta)
-	r.at(Error, o.object.Source.Line, "", "is defined twice, first at %s:%d", other.Source.File, other.Source.Line)
+	advice := "with other content: remove one of them, or read such alternatives one at a time"
+	if o.object.digest == other.digest {
+		advice = "with the same content: remove one of them"
+	}
+	r.at(Error, o.object.Source.Line, "", "is defined twice, first at %s:%d, %s", other.Source.File, other.Source.Line, advice)
 	o.source.Problems = append(o.source.Problems, r.problems...)
 	became := !o.source.bad
 	o.source.bad = true
@@ -211,7 +215,7 @@ func (b *builder) brokenTwins() {
 				continue
 			}
 			r := newReader(&o.Meta)
-			r.at(Error, o.Source.Line, "", "is defined twice, also at %s:%d", other.Source.File, other.Source.Line)
+			r.at(Error, o.Source.Line, "", "is defined twice, also at %s:%d: remove one of them", other.Source.File, other.Source.Line)
 			s.Problems = append(s.Problems, r.problems...)
 		}
 	}

@@ -1,18 +1,18 @@
 package config
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	networking "istio.io/api/networking/v1alpha3"
 	istiotype "istio.io/api/type/v1beta1"
 )
 
 func checkDestinationRule(r *reader, d *networking.DestinationRule) {
-	if !isIP(d.Host) {
-		r.judge("spec.host", badHost(d.Host))
-	}
+	r.judge("spec.host", badHost(d.Host))
 	checkTrafficPolicy(r, "spec.trafficPolicy", d.TrafficPolicy)
 	seen := map[string]bool{}
 	for i, s := range d.Subsets {
@@ -48,14 +48,14 @@ func checkTrafficPolicy(r *reader, path string, p *networking.TrafficPolicy) {
 	if b := p.RetryBudget; b != nil {
 		at := field(path, "retryBudget")
 		r.judge(field(at, "percent"), badPercent(b.Percent.GetValue()))
-		r.judge(field(at, "budgetInterval"), badTimeout(b.BudgetInterval))
+		r.judge(field(at, "budgetInterval"), badInterval(b.BudgetInterval))
 	}
 	for i, s := range p.PortLevelSettings {
 		at := element(field(path, "portLevelSettings"), i)
 		if s.Port == nil {
 			r.errorf(field(at, "port"), "missing, but required")
-		} else {
-			r.judge(field(at, "port.number"), badPort(s.Port.Number))
+		} else if bad := badPort(s.Port.Number); bad != "" {
+			r.warnf(field(at, "port.number"), "%s: the settings do nothing", bad)
 		}
 		if s.LoadBalancer == nil && s.ConnectionPool == nil && s.OutlierDetection == nil && s.Tls == nil {
 			r.errorf(at, "is empty")
@@ -104,13 +104,20 @@ func checkLoadBalancer(r *reader, path string, lb *networking.LoadBalancerSettin
 	}
 	checkLocality(r, field(path, "localityLbSetting"), lb.LocalityLbSetting, outlier)
 	checkZones(r, field(path, "zoneAwareLbSetting"), lb.ZoneAwareLbSetting, outlier)
-	if lb.WarmupDurationSecs != nil && lb.Warmup != nil { //nolint:staticcheck // deprecated by Istio, still read
-		r.errorf(path, "write warmup or warmupDurationSecs, not both")
+	checkWarmup(r, path, lb)
+}
+
+func checkWarmup(r *reader, path string, lb *networking.LoadBalancerSettings) {
+	if d := lb.WarmupDurationSecs; d != nil { //nolint:staticcheck // deprecated by Istio, still read
+		r.judge(field(path, "warmupDurationSecs"), badDuration(d))
+		if lb.Warmup != nil {
+			r.warnf(field(path, "warmupDurationSecs"), "does nothing beside warmup")
+		}
 	}
 	if w := lb.Warmup; w != nil && w.Duration != nil {
 		r.judge(field(path, "warmup.duration"), badDuration(w.Duration))
-		if p := w.MinimumPercent; p != nil {
-			r.judge(field(path, "warmup.minimumPercent"), badPercent(p.Value))
+		if p := w.MinimumPercent; p != nil && (p.Value < 0 || p.Value > 100) {
+			r.errorf(field(path, "warmup.minimumPercent"), "a percentage is from 0 to 100, not %v", p.Value)
 		}
 		if a := w.Aggression; a != nil && a.Value <= 0 {
 			r.errorf(field(path, "warmup.aggression"), "want more than 0, have %v", a.Value)
@@ -123,7 +130,7 @@ const maxMaglev = 5000011
 
 func checkConsistentHash(r *reader, path string, c *networking.LoadBalancerSettings_ConsistentHashLB) {
 	if c.HashKey == nil {
-		r.errorf(path, "want httpHeaderName, httpCookie, useSourceIp or httpQueryParameterName")
+		r.warnf(path, "binds no request to an endpoint: want httpHeaderName, httpCookie, useSourceIp or httpQueryParameterName")
 	}
 	seen := map[string]bool{}
 	for i, a := range c.GetHttpCookie().GetAttributes() {
@@ -161,24 +168,70 @@ func checkLocality(r *reader, path string, l *networking.LocalityLoadBalancerSet
 	if len(l.Distribute) > 0 && len(l.Failover) > 0 {
 		r.errorf(path, "write distribute or failover, not both")
 	}
-	for i, d := range l.Distribute {
-		at, total := field(element(field(path, "distribute"), i), "to"), uint32(0)
-		for _, to := range slices.Sorted(maps.Keys(d.To)) {
-			if w := d.To[to]; w < 1 || w > 100 {
-				r.errorf(element(at, to), "a weight is from 1 to 100, not %d", w)
-			}
-			r.judge(element(at, to), badLocality(to))
-			total += d.To[to]
+	checkDistribute(r, field(path, "distribute"), l.Distribute)
+	for i, label := range l.FailoverPriority {
+		if len(l.Failover) > 0 && slices.Contains(heeded, label) {
+			r.errorf(element(field(path, "failoverPriority"), i), "%s cannot be written beside failover, which says already what becomes of regions and zones", label)
 		}
-		if total != 100 {
-			r.errorf(at, "the weights add up to %d, not 100", total)
-		}
-		r.judge(field(element(field(path, "distribute"), i), "from"), badLocality(d.From))
 	}
 	checkFailover(r, field(path, "failover"), l.Failover)
 	if len(l.Failover)+len(l.FailoverPriority) > 0 && outlier == nil {
 		r.warnf(path, "failover does nothing without outlierDetection: no endpoint is ever found unhealthy")
 	}
+}
+
+// checkDistribute checks where the callers of each place send their requests.
+func checkDistribute(r *reader, path string, distribute []*networking.LocalityLoadBalancerSetting_Distribute) {
+	for i, d := range distribute {
+		at := field(element(path, i), "from")
+		r.judge(at, badLocality(d.From))
+		taken := func(o *networking.LocalityLoadBalancerSetting_Distribute) bool { return placesMeet(o.From, d.From) }
+		// As in Istio a wildcard may follow single places: the first that fits is taken.
+		if j := slices.IndexFunc(distribute[:min(i, maxBroad)], taken); j >= 0 {
+			r.errorf(at, "has places in common with %s of distribute[%d]", distribute[j].From, j)
+		}
+		checkShares(r, field(element(path, i), "to"), d.To)
+	}
+}
+
+// checkShares checks the shares that places get. Whether Istio takes two that have places in common, of which one is a
+// wildcard, is a matter of luck there: it compares them in no order.
+func checkShares(r *reader, path string, to map[string]uint32) {
+	total := uint32(0)
+	all := slices.Sorted(maps.Keys(to))
+	for i, place := range all {
+		at := element(path, place)
+		if w := to[place]; w < 1 || w > 100 {
+			r.errorf(at, "a weight is from 1 to 100, not %d", w)
+		}
+		total += to[place]
+		r.judge(at, badLocality(place))
+		for _, other := range all[:min(i, maxBroad)] {
+			switch before, after := placesMeet(other, place), placesMeet(place, other); {
+			case before && after:
+				r.errorf(at, "has places in common with %s", other)
+			case before || after:
+				r.at(Info, r.meta.LineOf(at), at, "has places in common with %s, which Istio itself refuses now and then", other)
+			}
+		}
+	}
+	if total != 100 {
+		r.errorf(path, "the weights add up to %d, not 100", total)
+	}
+}
+
+// placesMeet reports whether a place takes some of what a later one is for.
+func placesMeet(first, later string) bool {
+	a, b := strings.SplitN(first, "/", 3), strings.SplitN(later, "/", 3)
+	for i := range min(len(a), len(b)) {
+		if a[i] == "*" {
+			return true
+		}
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // checkFailover checks the regions that stand in for others.
@@ -219,8 +272,8 @@ func checkZones(r *reader, path string, l *networking.ZoneAwareLoadBalancerSetti
 }
 
 func badLocality(l string) string {
-	parts := strings.Split(l, "/")
-	if i := strings.IndexByte(l, '*'); len(parts) > 3 || slices.Contains(parts, "") || i >= 0 && i != len(l)-1 {
+	parts := strings.SplitN(l, "/", 3)
+	if i := strings.IndexByte(l, '*'); slices.Contains(parts, "") || i >= 0 && i != len(l)-1 {
 		return "want region/zone/subzone, where the last part may be *"
 	}
 	return ""
@@ -247,19 +300,22 @@ func checkHTTPPool(r *reader, path string, h *networking.ConnectionPoolSettings_
 	checkCount(r, field(path, "maxRequestsPerConnection"), h.MaxRequestsPerConnection)
 	checkCount(r, field(path, "maxRetries"), h.MaxRetries)
 	checkCount(r, field(path, "maxConcurrentStreams"), h.MaxConcurrentStreams)
-	if h.IdleTimeout != nil {
-		r.judge(field(path, "idleTimeout"), badTimeout(h.IdleTimeout))
-	}
+	checkLimit(r, field(path, "idleTimeout"), h.IdleTimeout)
 	if h.H2UpgradePolicy == networking.ConnectionPoolSettings_HTTPSettings_UPGRADE && h.UseClientProtocol {
 		r.errorf(field(path, "useClientProtocol"), "must not be true when h2UpgradePolicy is UPGRADE")
 	}
 	if k := h.Http2KeepAlive; k != nil {
-		for name, d := range map[string]interface{ CheckValid() error }{"interval": k.Interval, "timeout": k.Timeout} {
-			if d.CheckValid() != nil {
-				r.errorf(field(path, "http2KeepAlive."+name), "missing, but required")
-			}
-		}
+		checkRequired(r, field(path, "http2KeepAlive.interval"), k.Interval)
+		checkRequired(r, field(path, "http2KeepAlive.timeout"), k.Timeout)
 	}
+}
+
+func checkRequired(r *reader, path string, d *durationpb.Duration) {
+	if d == nil {
+		r.errorf(path, "missing, but required")
+		return
+	}
+	r.judge(path, badDuration(d))
 }
 
 func checkTCPPool(r *reader, path string, t *networking.ConnectionPoolSettings_TCPSettings) {
@@ -271,7 +327,7 @@ func checkTCPPool(r *reader, path string, t *networking.ConnectionPoolSettings_T
 		r.judge(field(path, "maxConnectionDuration"), badDuration(t.MaxConnectionDuration))
 	}
 	if t.IdleTimeout != nil {
-		r.judge(field(path, "idleTimeout"), badTimeout(t.IdleTimeout))
+		r.judge(field(path, "idleTimeout"), badInterval(t.IdleTimeout))
 	}
 	if k := t.GetTcpKeepalive(); k != nil {
 		if k.Time != nil {
@@ -306,22 +362,30 @@ func checkOutlierDetection(r *reader, path string, o *networking.OutlierDetectio
 			r.errorf(element(field(path, "outlierDetectionHttpErrorCodes"), i), "want 100 to 599, have %d", code)
 		}
 	}
-	checkCount(r, field(path, "consecutiveErrors"), o.ConsecutiveErrors) //nolint:staticcheck // deprecated by Istio, still read
+	if n := o.ConsecutiveErrors; n < 0 { //nolint:staticcheck // deprecated by Istio, still read
+		r.warnf(field(path, "consecutiveErrors"), "does nothing: want 0 or more, have %d", n)
+	}
 	if !o.SplitExternalLocalOriginErrors && o.ConsecutiveLocalOriginFailures.GetValue() > 0 {
 		r.errorf(field(path, "consecutiveLocalOriginFailures"), "needs splitExternalLocalOriginErrors: true")
 	}
 }
 
 func checkClientTLS(r *reader, path string, t *networking.ClientTLSSettings) {
-	if t == nil || t.Mode == networking.ClientTLSSettings_DISABLE {
+	if t == nil {
+		return
+	}
+	r.judge(field(path, "credentialName"), badConfigMap(t.CredentialName, r.meta.Namespace))
+	if t.Mode == networking.ClientTLSSettings_DISABLE {
 		return
 	}
 	mutual := t.Mode == networking.ClientTLSSettings_MUTUAL
 	simple := t.Mode == networking.ClientTLSSettings_SIMPLE
 	files := t.ClientCertificate + t.PrivateKey + t.CaCertificates + t.CaCrl
-	switch {
-	case (mutual || simple) && t.GetInsecureSkipVerify().GetValue() && (t.CaCertificates != "" || len(t.SubjectAltNames) > 0):
+	switch unchecked := t.GetInsecureSkipVerify().GetValue(); {
+	case (mutual || simple) && unchecked && (t.CaCertificates != "" || len(t.SubjectAltNames) > 0):
 		r.errorf(field(path, "insecureSkipVerify"), "checks nothing, so caCertificates and subjectAltNames cannot be set with it")
+	case simple && unchecked && t.CredentialName != "":
+		r.errorf(field(path, "insecureSkipVerify"), "checks nothing, so credentialName cannot be set with it: with SIMPLE it only says what to check")
 	case (mutual || simple) && t.CredentialName != "" && files != "":
 		r.errorf(field(path, "credentialName"), "write credentialName or files, not both")
 	case mutual && t.CredentialName == "" && t.ClientCertificate == "":
@@ -330,6 +394,18 @@ func checkClientTLS(r *reader, path string, t *networking.ClientTLSSettings) {
 		r.errorf(field(path, "privateKey"), "missing, but required by MUTUAL")
 	}
 	r.warnf(field(path, "mode"), "%s is not served yet: calls under this policy fail rather than go in plaintext", t.Mode)
+}
+
+// badConfigMap judges the name of a credential that is in a ConfigMap, which must be one of the rule's own namespace.
+func badConfigMap(credential, namespace string) string {
+	name, ok := strings.CutPrefix(credential, "configmap://")
+	if !ok {
+		return ""
+	}
+	if parts := strings.Split(name, "/"); len(parts) < 2 || parts[0] != namespace || parts[1] == "" {
+		return fmt.Sprintf("want configmap://%s/name, have %q", namespace, shorten(credential))
+	}
+	return ""
 }
 
 func checkSelector(r *reader, path string, s *istiotype.WorkloadSelector) {
@@ -349,6 +425,8 @@ func checkSelectorLabels(r *reader, path string, labels map[string]string) {
 			r.errorf(path, "a label must have a name")
 		case strings.Contains(k+labels[k], "*"):
 			r.errorf(path, "labels are matched exactly: %s=%s has a wildcard", shorten(k), shorten(labels[k]))
+		case len(labels[k]) > maxLabel:
+			r.errorf(path, "a value has at most %d characters, that of %s has %d", maxLabel, shorten(k), len(labels[k]))
 		}
 	}
 }

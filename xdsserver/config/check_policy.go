@@ -3,6 +3,7 @@ package config
 import (
 	"maps"
 	"slices"
+	"strconv"
 
 	networkingbeta "istio.io/api/networking/v1beta1"
 	security "istio.io/api/security/v1beta1"
@@ -16,6 +17,27 @@ func checkAuthorizationPolicy(r *reader, p *security.AuthorizationPolicy) {
 	}
 	if p.Action == security.AuthorizationPolicy_DENY && len(p.Rules) == 0 {
 		r.warnf("spec.rules", "without rules nothing is denied")
+	}
+}
+
+// checkDryRun checks the annotation that asks to try a policy without enforcing it.
+func checkDryRun(r *reader, spec any) {
+	const annotation = "istio.io/dry-run"
+	value, ok := r.meta.Annotations[annotation]
+	if !ok {
+		return
+	}
+	at := element("metadata.annotations", annotation)
+	p, policy := spec.(*security.AuthorizationPolicy)
+	switch {
+	case !policy:
+		r.errorf(at, "is for kind AuthorizationPolicy only: a %s is in force, or it is not there", r.meta.Kind)
+	case p.Action != security.AuthorizationPolicy_ALLOW && p.Action != security.AuthorizationPolicy_DENY:
+		r.errorf(at, "goes with the actions ALLOW and DENY only, not with %s", p.Action)
+	default:
+		if _, err := strconv.ParseBool(value); err != nil {
+			r.errorf(at, "want \"true\" or \"false\", have %q", shorten(value))
+		}
 	}
 }
 

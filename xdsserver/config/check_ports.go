@@ -20,7 +20,7 @@ func (b *builder) checkPorts(m *Model, known map[string]*knownService) {
 	for _, d := range m.DestinationRules {
 		check := func(path string, p *networking.TrafficPolicy) {
 			for i, s := range p.GetPortLevelSettings() {
-				if n := s.GetPort().GetNumber(); lacks(d.Host, n) {
+				if n := s.GetPort().GetNumber(); badPort(n) == "" && lacks(d.Host, n) {
 					b.report(Warning, d.Meta, element(field(path, "portLevelSettings"), i)+".port.number", "the service %s has no port %d: the settings do nothing", d.Host, n)
 				}
 			}

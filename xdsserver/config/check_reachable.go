@@ -10,7 +10,8 @@ import (
 	networking "istio.io/api/networking/v1alpha3"
 )
 
-// maxBroad bounds how many matches each later one is compared with. Those past it are only compared with their equals.
+// maxBroad bounds how many matches, places and selectors each later one is compared with. Those past it are only compared
+// with their equals, if at all.
 const maxBroad = 1000
 
 // reach is what the routes so far take.
@@ -64,6 +65,45 @@ func (t *reach) check(r *reader, path string, index int, matches []*networking.H
 			t.broad = append(t.broad, broad{index, m})
 		}
 	}
+}
+
+// checkReachableTLS is checkReachable for TLS routes, which always have matches.
+func checkReachableTLS(r *reader, routes []*networking.TLSRoute) {
+	seen := equals{}
+	for i, route := range routes {
+		for j, m := range route.Match {
+			seen.check(r, "spec.tls", i, j, m)
+		}
+	}
+}
+
+// checkReachableTCP is checkReachable for TCP routes.
+func checkReachableTCP(r *reader, routes []*networking.TCPRoute) {
+	everything, seen := -1, equals{}
+	for i, route := range routes {
+		if everything >= 0 {
+			r.warnf(element("spec.tcp", i), "never used: tcp[%d] has no match and takes every connection", everything)
+			continue
+		}
+		if len(route.Match) == 0 {
+			everything = i
+		}
+		for j, m := range route.Match {
+			seen.check(r, "spec.tcp", i, j, m)
+		}
+	}
+}
+
+// equals are matches by what they match, with the route that has each first.
+type equals map[string]int
+
+func (e equals) check(r *reader, path string, route, match int, m proto.Message) {
+	b, _ := proto.MarshalOptions{Deterministic: true}.Marshal(m) // it was read from text and can be written
+	if first, ok := e[string(b)]; ok {
+		r.warnf(element(field(element(path, route), "match"), match), "never used: %s[%d] matches the same connections", strings.TrimPrefix(path, "spec."), first)
+		return
+	}
+	e[string(b)] = route
 }
 
 // takesAll reports whether every request that a narrow match takes is taken by a wide one. It may miss some, as where a

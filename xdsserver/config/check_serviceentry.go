@@ -17,12 +17,17 @@ func checkServiceEntry(r *reader, s *networking.ServiceEntry) {
 		if len(s.Endpoints) > 0 {
 			r.errorf("spec.endpoints", "a service with resolution NONE has no endpoints; write resolution: STATIC")
 		}
+		if s.WorkloadSelector != nil {
+			r.warnf("spec.workloadSelector", "does nothing: a service with resolution NONE has no endpoints; write resolution: STATIC")
+		}
 	case networking.ServiceEntry_STATIC:
 		checkStaticEndpoints(r, s, ports)
 	case networking.ServiceEntry_DNS, networking.ServiceEntry_DNS_ROUND_ROBIN:
 		checkDNSEndpoints(r, s, ports)
+	case networking.ServiceEntry_DYNAMIC_DNS:
+		checkDynamicDNS(r, s)
 	default:
-		r.warnf("spec.resolution", "%s is not supported yet: the service has no endpoints", s.Resolution)
+		r.errorf("spec.resolution", "%s is not supported", s.Resolution)
 	}
 	if sel := s.WorkloadSelector; sel != nil {
 		if len(s.Endpoints) > 0 {
@@ -44,10 +49,10 @@ func checkEntryHosts(r *reader, s *networking.ServiceEntry) {
 		case h == "*":
 			r.errorf(path, "the host * would be every service there is")
 		case slices.Contains(s.Hosts[:i], h):
-			r.errorf(path, "%s is written twice", shorten(h))
+			r.warnf(path, "%s is written twice", shorten(h))
 		case badHost(h) != "":
 			r.errorf(path, "%s", badHost(h))
-		case isWildcard(h) && !strings.HasPrefix(h, "*."):
+		case isWildcard(h) && !strings.HasPrefix(h, "*.") && s.Resolution != networking.ServiceEntry_DYNAMIC_DNS:
 			r.warnf(path, "wildcards stand for whole parts of a name: write *.example.com")
 		}
 	}
@@ -55,8 +60,12 @@ func checkEntryHosts(r *reader, s *networking.ServiceEntry) {
 		return
 	}
 	for i, p := range s.Ports {
-		if !protocolIsHTTP(p.Protocol) && !protocolIsTLS(p.Protocol) {
-			r.errorf(element("spec.ports", i), "with several hosts every port must be HTTP or TLS: nothing else says which host is meant")
+		switch path := element("spec.ports", i); {
+		case !protocolIsHTTP(p.Protocol) && !protocolIsTLS(p.Protocol):
+			r.errorf(path, "with several hosts every port must be HTTP or TLS: nothing else says which host is meant")
+			return
+		case len(s.Addresses) > 0 && protocolIsTLS(p.Protocol) && s.Resolution != networking.ServiceEntry_STATIC:
+			r.warnf(path, "with addresses and a port that is not HTTP write a single host: connections to the addresses do not say which is meant")
 			return
 		}
 	}
@@ -110,10 +119,12 @@ func checkStaticEndpoints(r *reader, s *networking.ServiceEntry, ports map[strin
 }
 
 func checkDNSEndpoints(r *reader, s *networking.ServiceEntry, ports map[string]bool) {
-	if len(s.Endpoints) == 0 && s.WorkloadSelector == nil {
+	if len(s.Endpoints) == 0 {
 		for i, h := range s.Hosts {
 			if isWildcard(h) {
 				r.errorf(element("spec.hosts", i), "a wildcard cannot be looked up: with resolution %s write endpoints", s.Resolution)
+			} else {
+				r.judge(element("spec.hosts", i), badFQDN(h))
 			}
 		}
 	}
@@ -126,6 +137,8 @@ func checkDNSEndpoints(r *reader, s *networking.ServiceEntry, ports map[string]b
 		switch {
 		case strings.HasPrefix(e.Address, unixPrefix):
 			r.errorf(field(path, "address"), "a unix socket goes with resolution STATIC only")
+		case e.Address == "" && e.Network != "":
+			r.errorf(field(path, "address"), "missing, but required by the resolution %s", s.Resolution)
 		case e.Address != "" && !isIP(e.Address):
 			r.judge(field(path, "address"), badFQDN(e.Address))
 		}
@@ -155,8 +168,35 @@ func checkEndpoint(r *reader, path string, e *networking.WorkloadEntry, ports ma
 		r.judge(at, badPort(e.Ports[name]))
 	}
 	checkLabels(r, field(path, "labels"), e.Labels)
-	if e.Locality != "" {
-		r.judge(field(path, "locality"), badLocality(e.Locality))
+	if bad := badLocality(e.Locality); e.Locality != "" && bad != "" {
+		r.warnf(field(path, "locality"), "%s: callers do not take it for near", bad)
+	}
+}
+
+// checkDynamicDNS checks services whose hosts are looked up when they are called.
+func checkDynamicDNS(r *reader, s *networking.ServiceEntry) {
+	const spec = "spec.resolution"
+	r.warnf(spec, "DYNAMIC_DNS is not supported yet: the service has no endpoints")
+	for i, h := range s.Hosts {
+		if !isWildcard(h) {
+			r.errorf(element("spec.hosts", i), "with resolution DYNAMIC_DNS want a wildcard such as *.example.com; write resolution: DNS for a single host")
+		}
+	}
+	if len(s.Addresses) > 0 {
+		r.errorf("spec.addresses", "a service with resolution DYNAMIC_DNS has none: its hosts are looked up")
+	}
+	if len(s.Endpoints) > 0 {
+		r.errorf("spec.endpoints", "a service with resolution DYNAMIC_DNS has none: its hosts are looked up")
+	}
+	protocols := []string{"HTTP", "HTTP2", "GRPC", "TLS"}
+	for i, p := range s.Ports {
+		if !slices.Contains(protocols, strings.ToUpper(p.Protocol)) {
+			r.errorf(field(element("spec.ports", i), "protocol"), "with resolution DYNAMIC_DNS want one of %s", strings.Join(protocols, ", "))
+		}
+	}
+	waypoint := r.meta.Labels["istio.io/use-waypoint"]
+	if s.Location == networking.ServiceEntry_MESH_INTERNAL && waypoint != "" && !strings.EqualFold(waypoint, "none") {
+		r.errorf("spec.location", "MESH_INTERNAL with resolution DYNAMIC_DNS does not go with a waypoint")
 	}
 }
 
@@ -169,6 +209,9 @@ func checkWorkloadEntry(r *reader, e *networking.WorkloadEntry) {
 
 func checkWorkloadGroup(r *reader, g *networking.WorkloadGroup) {
 	checkLabels(r, "spec.metadata.labels", g.GetMetadata().GetLabels())
+	for _, name := range slices.Sorted(maps.Keys(g.GetTemplate().GetPorts())) {
+		r.judge(element("spec.template.ports", name), badPortName(name))
+	}
 	p := g.Probe
 	if p == nil {
 		return
@@ -177,16 +220,36 @@ func checkWorkloadGroup(r *reader, g *networking.WorkloadGroup) {
 		"timeoutSeconds": p.TimeoutSeconds, "successThreshold": p.SuccessThreshold, "failureThreshold": p.FailureThreshold} {
 		checkCount(r, "spec.probe."+name, n)
 	}
+	checkProbeMethod(r, "spec.probe", p)
+}
+
+func checkProbeMethod(r *reader, path string, p *networking.ReadinessProbe) {
 	if p.HealthCheckMethod == nil {
-		r.errorf("spec.probe", "want httpGet, tcpSocket, exec or grpc")
+		r.errorf(path, "want httpGet, tcpSocket, exec or grpc")
 	}
 	if h := p.GetHttpGet(); h != nil {
-		r.judge("spec.probe.httpGet.port", badPort(h.Port))
+		r.judge(field(path, "httpGet.port"), badPort(h.Port))
 		if h.Scheme != "" && h.Scheme != "HTTP" && h.Scheme != "HTTPS" {
-			r.errorf("spec.probe.httpGet.scheme", "want HTTP or HTTPS, have %q", shorten(h.Scheme))
+			r.errorf(field(path, "httpGet.scheme"), "want HTTP or HTTPS, have %q", shorten(h.Scheme))
+		}
+		for i, header := range h.HttpHeaders {
+			if name := header.GetName(); strings.Trim(name, probeHeader) != "" || name == "" {
+				r.errorf(field(element(field(path, "httpGet.httpHeaders"), i), "name"), "want letters, digits and '-', have %q", shorten(name))
+			}
 		}
 	}
 	if t := p.GetTcpSocket(); t != nil {
-		r.judge("spec.probe.tcpSocket.port", badPort(t.Port))
+		r.judge(field(path, "tcpSocket.port"), badPort(t.Port))
+	}
+	if g := p.GetGrpc(); g != nil && g.Port != 0 {
+		r.judge(field(path, "grpc.port"), badPort(g.Port))
+	}
+	for i, word := range p.GetExec().GetCommand() {
+		if word == "" {
+			r.errorf(element(field(path, "exec.command"), i), "must not be empty")
+		}
 	}
 }
+
+// probeHeader are the characters of the names of headers that Kubernetes probes with.
+const probeHeader = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

@@ -2,9 +2,11 @@ package config
 
 import (
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	networking "istio.io/api/networking/v1alpha3"
 )
 
@@ -22,12 +24,15 @@ func checkVirtualService(r *reader, v *networking.VirtualService) {
 	}
 	mesh := len(v.Gateways) == 0 || slices.Contains(v.Gateways, MeshGateway)
 	checkGatewayNames(r, "spec.gateways", v.Gateways)
-	checkRuleHosts(r, v.Hosts, mesh)
+	checkRuleHosts(r, v, mesh)
 	if len(v.Http) == 0 && len(v.Tcp) == 0 && len(v.Tls) == 0 {
 		r.errorf(spec, "has no routes: want http, tls or tcp")
 	}
 	for i, route := range v.Http {
 		checkHTTPRoute(r, element("spec.http", i), route, len(v.Hosts) == 0)
+		if mesh {
+			checkClaims(r, element("spec.http", i), route)
+		}
 	}
 	for i, route := range v.Tls {
 		checkTLSRoute(r, element("spec.tls", i), route, v)
@@ -37,6 +42,8 @@ func checkVirtualService(r *reader, v *networking.VirtualService) {
 	}
 	checkExportTo(r, v.ExportTo, false)
 	checkReachable(r, v.Http)
+	checkReachableTLS(r, v.Tls)
+	checkReachableTCP(r, v.Tcp)
 }
 
 // checkDelegate checks a rule without hosts, which other rules delegate to.
@@ -53,35 +60,63 @@ func checkDelegate(r *reader, v *networking.VirtualService) {
 	}
 }
 
-func checkRuleHosts(r *reader, hosts []string, mesh bool) {
-	for i, h := range hosts {
+func checkRuleHosts(r *reader, v *networking.VirtualService, mesh bool) {
+	sni := !mesh && slices.ContainsFunc(v.Tls, func(route *networking.TLSRoute) bool {
+		return slices.ContainsFunc(route.Match, func(m *networking.TLSMatchAttributes) bool { return len(m.SniHosts) > 0 })
+	})
+	for i, h := range v.Hosts {
 		path := element("spec.hosts", i)
 		switch bad := badHost(h); {
-		case isIP(h):
-		case bad != "":
+		case bad != "" && !isIP(h) && (!sni || !isClusterSNI(h)):
 			r.errorf(path, "%s", bad)
 		case h == "*" && mesh:
 			r.errorf(path, "the host * is for gateways only; in the mesh a rule names its hosts")
 		default:
 			same := func(other string) bool { return (other != "*" || !mesh) && hostMatches(other, h) }
-			if other := slices.IndexFunc(hosts[:i], same); other >= 0 {
-				r.errorf(path, "%s and %s are the same hosts", h, hosts[other])
+			if other := slices.IndexFunc(v.Hosts[:i], same); other >= 0 {
+				r.errorf(path, "%s and %s are the same hosts", h, v.Hosts[other])
 			}
 		}
 	}
 }
 
+// clusterSNI is the form of the server names that gateways between clusters are called by.
+var clusterSNI = regexp.MustCompile(`^outbound_[^_]*[0-9][^_]*_[^_]*_[^_]*[a-zA-Z]`)
+
+func isClusterSNI(host string) bool { return len(host) <= maxDomain && clusterSNI.MatchString(host) }
+
+// checkGatewayNames checks the names of gateways. Like Istio it has no more than a warning for those after one without a
+// namespace.
 func checkGatewayNames(r *reader, path string, names []string) {
+	report := r.errorf
 	for i, g := range names {
 		at := element(path, i)
 		ns, name, cut := strings.Cut(g, "/")
 		switch {
-		case cut && (!isLabel(ns) || !isLabel(name)):
-			r.errorf(at, "%q is no gateway: want name or namespace/name", shorten(g))
-		case !cut && badFQDN(g) != "":
-			r.errorf(at, "%q is no gateway: want name or namespace/name", shorten(g))
+		case cut && (!isLabel(ns) || !isLabel(name)), !cut && badFQDN(g) != "":
+			report(at, "%q is no gateway: want name or namespace/name", shorten(g))
 		case !cut && strings.Contains(g, "."):
 			r.warnf(at, "the form %q is out of date; write namespace/name", g)
+		}
+		if !cut {
+			report = r.warnf
+		}
+	}
+}
+
+// checkClaims refuses matches by claims of tokens in the mesh: only gateways know them.
+func checkClaims(r *reader, path string, route *networking.HTTPRoute) {
+	for i, m := range route.Match {
+		at := element(field(path, "match"), i)
+		for _, headers := range []struct {
+			name string
+			all  map[string]*networking.StringMatch
+		}{{"headers", m.Headers}, {"withoutHeaders", m.WithoutHeaders}} {
+			for _, name := range slices.Sorted(maps.Keys(headers.all)) {
+				if isClaim(name) {
+					r.errorf(element(field(at, headers.name), name), "claims of tokens are matched at gateways only, and the rule is for the mesh")
+				}
+			}
 		}
 	}
 }
@@ -100,26 +135,28 @@ func checkHTTPRoute(r *reader, path string, route *networking.HTTPRoute, delegat
 	checkRetries(r, field(path, "retries"), route.Retries)
 	checkRewrite(r, path, route)
 	checkHTTPDestinations(r, field(path, "route"), route.Route)
-	if t := route.Timeout; t != nil {
-		at := field(path, "timeout")
-		r.judge(at, badTimeout(t))
-		if t.AsDuration() == 0 {
-			r.at(Info, r.meta.LineOf(at), at, "0s is taken for no timeout; Istio itself refuses it, leave it out instead")
-		}
+	checkLimit(r, field(path, "timeout"), route.Timeout)
+}
+
+// checkLimit checks a time limit, for which 0 is written where none is meant. Istio refuses that.
+func checkLimit(r *reader, path string, d *durationpb.Duration) {
+	if d == nil {
+		return
+	}
+	r.judge(path, badTimeout(d))
+	if d.AsDuration() == 0 {
+		r.at(Info, r.meta.LineOf(path), path, "0s is taken for no timeout; Istio itself refuses it, leave it out instead")
 	}
 }
 
 // checkAction checks that a route does one thing.
 func checkAction(r *reader, path string, route *networking.HTTPRoute, delegated bool) {
 	if route.Delegate != nil {
-		if route.Delegate.Name == "" {
-			r.errorf(field(path, "delegate.name"), "missing, but required")
-		}
 		if delegated {
 			r.errorf(field(path, "delegate"), "a rule that others delegate to cannot delegate further")
 		}
-		if route.Redirect != nil || route.DirectResponse != nil || len(route.Route) > 0 {
-			r.errorf(field(path, "delegate"), "a route that delegates has no route, redirect or directResponse of its own")
+		if route.Redirect != nil || len(route.Route) > 0 {
+			r.errorf(field(path, "delegate"), "a route that delegates has no route or redirect of its own")
 		}
 		return
 	}
@@ -133,16 +170,23 @@ func checkAction(r *reader, path string, route *networking.HTTPRoute, delegated 
 	case route.Redirect == nil && route.DirectResponse == nil && len(route.Route) == 0:
 		r.errorf(path, "does nothing: want route, redirect, directResponse or delegate")
 	}
-	if route.Redirect != nil && route.Fault != nil {
-		r.errorf(field(path, "fault"), "a route with redirect has no fault")
+	if route.Redirect == nil && route.DirectResponse == nil {
+		return
 	}
-	if route.Redirect != nil && route.Rewrite != nil {
-		r.errorf(field(path, "rewrite"), "a route with redirect has no rewrite")
+	answer := "directResponse"
+	if route.Redirect != nil {
+		answer = "redirect"
+	}
+	if route.Fault != nil {
+		r.errorf(field(path, "fault"), "a route with %s has no fault", answer)
+	}
+	if route.Rewrite != nil {
+		r.errorf(field(path, "rewrite"), "a route with %s has no rewrite", answer)
 	}
 }
 
 func checkHTTPMatch(r *reader, path string, m *networking.HTTPMatchRequest) {
-	checkString(r, field(path, "uri"), m.Uri)
+	checkRegex(r, field(path, "uri"), m.Uri)
 	checkString(r, field(path, "scheme"), m.Scheme)
 	checkString(r, field(path, "method"), m.Method)
 	checkString(r, field(path, "authority"), m.Authority)
@@ -162,7 +206,15 @@ func checkHTTPMatch(r *reader, path string, m *networking.HTTPMatchRequest) {
 	}
 }
 
+// checkString checks a match of a text, of which only a path may be matched by the empty prefix.
 func checkString(r *reader, path string, m *networking.StringMatch) {
+	if p, ok := m.GetMatchType().(*networking.StringMatch_Prefix); ok && p.Prefix == "" {
+		r.errorf(field(path, "prefix"), "must not be empty")
+	}
+	checkRegex(r, path, m)
+}
+
+func checkRegex(r *reader, path string, m *networking.StringMatch) {
 	if re, ok := m.GetMatchType().(*networking.StringMatch_Regex); ok {
 		r.judge(field(path, "regex"), badRegex(re.Regex))
 	}
@@ -171,9 +223,15 @@ func checkString(r *reader, path string, m *networking.StringMatch) {
 func checkStrings(r *reader, path string, m map[string]*networking.StringMatch, badName func(string) string) {
 	for _, name := range slices.Sorted(maps.Keys(m)) {
 		r.judge(element(path, name), badName(name))
-		checkString(r, element(path, name), m[name])
+		if !isAnything(m[name]) || !strings.HasSuffix(path, ".withoutHeaders") {
+			checkString(r, element(path, name), m[name])
+		}
 	}
 }
+
+// isAnything reports whether a match is the regular expression "*", which is none: for a header that must be absent it
+// stands for any value.
+func isAnything(m *networking.StringMatch) bool { return m.GetRegex() == "*" }
 
 func checkLabels(r *reader, path string, labels map[string]string) {
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
@@ -269,7 +327,7 @@ func checkAbort(r *reader, path string, a *networking.HTTPFaultInjection_Abort) 
 func checkDelay(r *reader, path string, d *networking.HTTPFaultInjection_Delay) {
 	r.judge(field(path, "percentage"), badPercent(d.GetPercentage().GetValue()))
 	if d.Percent < 0 || d.Percent > 100 { //nolint:staticcheck // deprecated by Istio, still read
-		r.errorf(field(path, "percent"), "a percentage is from 0 to 100, not %d", d.Percent) //nolint:staticcheck // as above
+		r.warnf(field(path, "percent"), "a percentage is from 0 to 100, not %d: the nearest of them is taken", d.Percent) //nolint:staticcheck // as above
 	}
 	if d.Percentage == nil && d.Percent == 0 { //nolint:staticcheck // as above
 		r.warnf(path, "without percentage no request is delayed; write percentage: {value: 100}")
@@ -280,20 +338,20 @@ func checkDelay(r *reader, path string, d *networking.HTTPFaultInjection_Delay) 
 	case *networking.HTTPFaultInjection_Delay_ExponentialDelay:
 		r.errorf(field(path, "exponentialDelay"), "not supported by Istio; write fixedDelay")
 	default:
-		r.errorf(path, "want fixedDelay")
+		r.warnf(path, "delays nothing: want fixedDelay")
 	}
 }
 
 func checkMirror(r *reader, path string, route *networking.HTTPRoute) {
 	checkDestination(r, field(path, "mirror"), route.Mirror)
-	if route.Mirror != nil && len(route.Mirrors) > 0 {
+	if route.Mirror != nil && len(route.Mirrors) > 0 && route.Delegate == nil {
 		r.errorf(path, "write mirror or mirrors, not both")
 	}
 	if p := route.MirrorPercent; p != nil && p.Value > 100 { //nolint:staticcheck // deprecated by Istio, still read
 		r.errorf(field(path, "mirrorPercent"), "a percentage is from 0 to 100, not %d", p.Value)
 	}
 	if p := route.MirrorPercentage; p != nil {
-		r.judge(field(path, "mirrorPercentage.value"), badPercent(p.Value))
+		checkCopied(r, field(path, "mirrorPercentage.value"), p.Value)
 		if route.Mirror == nil {
 			r.warnf(field(path, "mirrorPercentage"), "does nothing without mirror; each of mirrors has a percentage of its own")
 		}
@@ -301,8 +359,17 @@ func checkMirror(r *reader, path string, route *networking.HTTPRoute) {
 	for i, m := range route.Mirrors {
 		at := element(field(path, "mirrors"), i)
 		checkDestination(r, field(at, "destination"), m.Destination)
-		r.judge(field(at, "percentage.value"), badPercent(m.GetPercentage().GetValue()))
+		checkCopied(r, field(at, "percentage.value"), m.GetPercentage().GetValue())
 	}
+}
+
+// checkCopied checks the share of the requests that are copied, for which Istio has no smallest one.
+func checkCopied(r *reader, path string, p float64) {
+	if p > 0 && p < smallestPercentage {
+		r.warnf(path, "no request is copied: the smallest percentage above 0 is %v, have %v", smallestPercentage, p)
+		return
+	}
+	r.judge(path, badPercent(p))
 }
 
 func checkRedirect(r *reader, path string, route *networking.HTTPRoute) {
@@ -315,7 +382,7 @@ func checkRedirect(r *reader, path string, route *networking.HTTPRoute) {
 	}
 	if d.PrefixRewrite != "" {
 		for i, m := range route.Match {
-			if m.Uri != nil && m.Uri.GetPrefix() == "" {
+			if _, ok := m.GetUri().GetMatchType().(*networking.StringMatch_Prefix); m.Uri != nil && !ok {
 				r.errorf(field(path, "prefixRewrite"), "every match of the route must have a uri with prefix; match[%d] has not", i)
 			}
 		}
@@ -358,11 +425,14 @@ func checkRetries(r *reader, path string, p *networking.HTTPRetry) {
 	if p.Attempts == 0 && (p.PerTryTimeout != nil || p.RetryOn != "" || p.RetryRemoteLocalities != nil) {
 		r.errorf(field(path, "attempts"), "attempts is 0, which turns retries off, and yet other fields are set")
 	}
-	if p.PerTryTimeout != nil {
-		r.judge(field(path, "perTryTimeout"), badTimeout(p.PerTryTimeout))
-	}
-	for condition := range strings.SplitSeq(p.RetryOn, ",") {
-		r.judge(field(path, "retryOn"), badRetryOn(strings.TrimSpace(condition)))
+	checkLimit(r, field(path, "perTryTimeout"), p.PerTryTimeout)
+	if at := field(path, "retryOn"); p.RetryOn != "" {
+		for condition := range strings.SplitSeq(p.RetryOn, ",") {
+			r.judge(at, badRetryOn(strings.TrimSpace(condition)))
+		}
+		if strings.Contains(p.RetryOn, " ") {
+			r.at(Info, r.meta.LineOf(at), at, "Istio itself refuses spaces here; leave them out")
+		}
 	}
 	if p.Backoff != nil {
 		r.judge(field(path, "backoff"), badDuration(p.Backoff))
@@ -454,7 +524,7 @@ func checkDestination(r *reader, path string, d *networking.Destination) {
 	}
 	if d.Host == "*" {
 		r.errorf(field(path, "host"), "* is no destination")
-	} else if !isIP(d.Host) {
+	} else {
 		r.judge(field(path, "host"), badHost(d.Host))
 	}
 	if d.Subset != "" {
@@ -466,24 +536,28 @@ func checkDestination(r *reader, path string, d *networking.Destination) {
 }
 
 func checkTLSRoute(r *reader, path string, route *networking.TLSRoute, v *networking.VirtualService) {
+	if len(route.Match) == 0 {
+		r.errorf(field(path, "match"), "want at least one match, of sniHosts")
+	}
 	for i, m := range route.Match {
 		at := element(field(path, "match"), i)
 		for j, sni := range m.SniHosts {
-			checkSNI(r, element(field(at, "sniHosts"), j), sni, v.Hosts)
+			checkSNI(r, element(field(at, "sniHosts"), j), sni, v)
 		}
 		checkL4(r, at, m.DestinationSubnets, m.Port, m.SourceLabels, m.Gateways)
 	}
 	checkRouteDestinations(r, field(path, "route"), route.Route)
 }
 
-func checkSNI(r *reader, path, sni string, hosts []string) {
+func checkSNI(r *reader, path, sni string, v *networking.VirtualService) {
+	mesh := slices.Contains(v.Gateways, MeshGateway)
 	switch bad := badHost(sni); {
 	case isIP(sni):
 		r.warnf(path, "clients send no SNI for the IP address %s", sni)
-	case bad != "":
+	case bad != "" && (mesh || !isClusterSNI(sni)):
 		r.errorf(path, "%s", bad)
-	case !slices.ContainsFunc(hosts, func(h string) bool { return covers(h, sni) }):
-		r.errorf(path, "%s is none of the rule's hosts: %s", sni, strings.Join(hosts, ", "))
+	case !slices.ContainsFunc(v.Hosts, func(h string) bool { return covers(h, sni) }):
+		r.errorf(path, "%s is none of the rule's hosts: %s", sni, strings.Join(v.Hosts, ", "))
 	}
 }
 

@@ -260,7 +260,7 @@ func TestAtTheStartEveryErrorIsReported(t *testing.T) {
 	_, problems := load(nil, "a.yaml", "a: [", "b.yaml", "kind: x", "c.yaml", rule("c", "c.example.com", "v1"), "d.yaml", rule("c", "c.example.com", "v1"))
 	want := `a.yaml:1: not valid YAML: did not find expected node content
 b.yaml:1: x: apiVersion: missing: every object says its apiVersion and kind
-d.yaml:1: VirtualService default/c: is defined twice, first at c.yaml:1`
+d.yaml:1: VirtualService default/c: is defined twice, first at c.yaml:1, with the same content: remove one of them`
 	if d := cmp.Diff(want, AsError(problems).Error()); d != "" {
 		t.Error(d)
 	}

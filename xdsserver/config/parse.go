@@ -130,6 +130,9 @@ func (r *reader) check(k kind, spec any) {
 	read := r.problems
 	r.problems = nil
 	k.check(r, spec)
+	if k.spec != nil {
+		checkDryRun(r, spec)
+	}
 	found := r.problems
 	r.problems = read
 	for _, p := range found {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/http"
 	"net/netip"
 	"path"
 	"regexp"
@@ -48,7 +49,12 @@ func isIP(s string) bool {
 func isWildcard(host string) bool { return strings.HasPrefix(host, "*") }
 
 // badFQDN judges a host name without wildcard.
-func badFQDN(host string) string {
+func badFQDN(host string) string { return badName(host, false) }
+
+// badHost judges a host name whose first part may be or begin with a wildcard. As in Istio, its only part may be a number.
+func badHost(host string) string { return badName(host, true) }
+
+func badName(host string, wildcard bool) string {
 	switch {
 	case host == "":
 		return "a host name must not be empty"
@@ -56,31 +62,18 @@ func badFQDN(host string) string {
 		return fmt.Sprintf("a host name has at most %d characters", maxDomain)
 	}
 	labels := strings.Split(host, ".")
-	if last := labels[len(labels)-1]; last != "" && strings.Trim(last, "0123456789") == "" {
-		return fmt.Sprintf("%q is no host name: its last part is a number", host)
-	}
 	for i, l := range labels {
-		if l == "" && i == len(labels)-1 && i > 0 {
-			continue // "example.com." is fine
-		}
-		if !isLabel(l) {
+		last := i == len(labels)-1
+		switch {
+		case i == 0 && wildcard && len(l) <= maxLabel && wildcardLabelForm.MatchString(l):
+		case i == 0 && wildcard && strings.HasPrefix(l, "*"):
+			return fmt.Sprintf("%q is no host name: %q is no wildcard", shorten(host), shorten(l))
+		case l == "" && last && i > 0: // "example.com." is fine
+		case last && l != "" && strings.Trim(l, "0123456789") == "":
+			return fmt.Sprintf("%q is no host name: its last part is a number", shorten(host))
+		case !isLabel(l):
 			return fmt.Sprintf("%q is no host name: %q is no part of one", shorten(host), shorten(l))
 		}
-	}
-	return ""
-}
-
-// badHost judges a host name whose first label may be or begin with a wildcard.
-func badHost(host string) string {
-	first, rest, more := strings.Cut(host, ".")
-	if !strings.HasPrefix(first, "*") {
-		return badFQDN(host)
-	}
-	if len(host) > maxDomain || len(first) > maxLabel || !wildcardLabelForm.MatchString(first) {
-		return fmt.Sprintf("%q is no host name: %q is no wildcard", shorten(host), shorten(first))
-	}
-	if more {
-		return badFQDN(rest)
 	}
 	return ""
 }
@@ -111,6 +104,15 @@ func badTimeout(d *durationpb.Duration) string {
 	return badDuration(d)
 }
 
+// badInterval judges the durations that Istio leaves as they are, but for their precision: what is below a millisecond
+// counts as 0.
+func badInterval(d *durationpb.Duration) string {
+	if v := d.AsDuration(); v >= 0 && v < time.Millisecond {
+		return ""
+	}
+	return badDuration(d)
+}
+
 func badPercent(p float64) string {
 	switch {
 	case p < 0 || p > 100:
@@ -134,12 +136,13 @@ func badRegex(re string) string {
 	return ""
 }
 
+// badLabel judges a label. Values may be longer than those of Kubernetes' labels: workloads outside have some of their own.
 func badLabel(key, value string) string {
-	prefix, _, _ := strings.Cut(key, "/")
+	slash := strings.LastIndexByte(key, '/')
 	switch {
-	case !labelKeyForm.MatchString(key) || len(key)-len(prefix) > maxLabel+1 || len(prefix) > maxName:
+	case !labelKeyForm.MatchString(key) || slash > maxName || len(key)-slash-1 > maxLabel:
 		return fmt.Sprintf("%q is no label name", shorten(key))
-	case len(value) > maxLabel || !labelValueForm.MatchString(value):
+	case !labelValueForm.MatchString(value):
 		return fmt.Sprintf("%q is no label value", shorten(value))
 	}
 	return ""
@@ -170,10 +173,21 @@ func badHeaderName(s string) string {
 }
 
 func badHeaderMatchName(s string) string {
-	if slices.Contains(pseudoHeaders, s) || strings.HasPrefix(s, "@request.auth.claims") {
+	if slices.Contains(pseudoHeaders, s) || isClaim(s) {
 		return ""
 	}
 	return badHeaderName(s)
+}
+
+// isClaim reports whether the name of a header stands for a claim of the caller's token: "@request.auth.claims.group" or
+// "@request.auth.claims[group]".
+func isClaim(header string) bool {
+	const prefix = "@request.auth.claims"
+	if len(header) < len(prefix) || !strings.EqualFold(header[:len(prefix)], prefix) {
+		return false
+	}
+	name := header[len(prefix):]
+	return len(name) > 1 && name[0] == '.' || len(name) > 2 && name[0] == '[' && strings.HasSuffix(name, "]")
 }
 
 // badHeaderEdit judges a header that a rule sets or removes; only a request's authority may be set of the headers that
@@ -195,15 +209,79 @@ func isAuthority(name string) bool {
 	return strings.EqualFold(name, ":authority") || strings.EqualFold(name, "host")
 }
 
-// badHeaderValue judges a value, in which %NAME% is a variable and %% a percent sign.
+// badHeaderValue judges a value, in which %NAME% or %NAME(arguments)% is a variable and %% a percent sign.
 func badHeaderValue(s string) string {
 	if !headerValueForm.MatchString(s) {
 		return "a header value has no control characters"
 	}
-	if strings.Count(strings.ReplaceAll(s, "%%", ""), "%")%2 != 0 {
-		return fmt.Sprintf("%q has a single %%; write %%%% for the character", shorten(s))
+	for rest := s; ; {
+		_, after, found := strings.Cut(rest, "%")
+		if !found {
+			return ""
+		}
+		if literal, ok := strings.CutPrefix(after, "%"); ok {
+			rest = literal
+			continue
+		}
+		name, _, found := strings.Cut(after, "%")
+		if !found {
+			return fmt.Sprintf("%q has a single %%; write %%%% for the character", shorten(s))
+		}
+		if name, _, call := strings.Cut(name, "("); call {
+			end := argumentsEnd(after[len(name)+1:])
+			if end < 0 {
+				return fmt.Sprintf("%q has a variable with arguments that do not end: want %%NAME(argument)%% or %%NAME([\"argument\"])%%", shorten(s))
+			}
+			rest = after[len(name)+1+end:]
+			continue
+		}
+		rest = after[len(name)+1:]
 	}
-	return ""
+}
+
+// argument is what is expected within the arguments of a variable.
+type argument uint8
+
+const (
+	beginning argument = iota // "[", or a text without quotes
+	text                      // more of a text, up to a quote or ")"
+	quote                     // a text in quotes
+	between                   // "," or "]"
+	closing                   // ")"
+	percent                   // the percent sign at the end
+)
+
+// argumentSteps is what follows a character that is expected.
+var argumentSteps = map[argument]map[byte]argument{
+	beginning: {'[': quote},
+	text:      {')': percent, '"': between},
+	quote:     {'"': text},
+	between:   {',': quote, ']': closing},
+	closing:   {')': percent},
+}
+
+// argumentsEnd returns where the arguments of a variable, and the percent sign after them, end; -1 if they do not. They
+// are a list of texts in quotes, or one text without.
+func argumentsEnd(s string) int {
+	expected := beginning
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		next, ok := argumentSteps[expected][c]
+		switch {
+		case ok:
+			expected = next
+		case expected == text && c == '\\':
+			i++ // whatever follows is a part of the text
+		case expected == text, c == ' ':
+		case expected == beginning:
+			expected = text
+		case expected == percent && c == '%':
+			return i + 1
+		default:
+			return -1
+		}
+	}
+	return -1
 }
 
 func badHTTPStatus(status int64) string {
@@ -224,7 +302,7 @@ func badGRPCStatus(s string) string {
 }
 
 func badProtocol(s string) string {
-	if s == "" || slices.Contains(portProtocols, strings.ToUpper(s)) {
+	if s == "" || protocolIsHTTP(s) || slices.Contains(portProtocols, strings.ToUpper(s)) {
 		return ""
 	}
 	return fmt.Sprintf("unknown protocol %q; want one of %s", shorten(s), strings.Join(portProtocols, ", "))
@@ -245,10 +323,13 @@ func badSubset(s string) string {
 }
 
 func badRetryOn(condition string) string {
-	if condition == "" || slices.Contains(retryConditions, condition) {
+	switch {
+	case slices.Contains(retryConditions, condition):
 		return ""
+	case condition == "":
+		return "an empty condition: nothing stands before or after a comma"
 	}
-	if code, err := strconv.Atoi(condition); err == nil && code >= 100 && code <= 599 {
+	if code, err := strconv.Atoi(condition); err == nil && http.StatusText(code) != "" {
 		return ""
 	}
 	if near := nearest(condition, retryConditions); near != "" {

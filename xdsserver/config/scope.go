@@ -32,8 +32,11 @@ type egressListener struct {
 	hosts []scopedHost
 }
 
-// scopedHost is a host of a Sidecar's egress: "namespace/host".
-type scopedHost struct{ namespace, host string }
+// scopedHost is a host of a Sidecar's egress: "namespace/host", or with ~ before it one that is left out.
+type scopedHost struct {
+	namespace, host string
+	out             bool
+}
 
 // Scope returns what a workload with these labels sees: by the first Sidecar of its namespace whose selector has them,
 // else by the first of its namespace without a selector, else by the first such of the root namespace.
@@ -89,16 +92,28 @@ func (s *Scope) allows(host, namespace string, port func(uint32) bool) bool {
 		if !port(l.port) {
 			continue
 		}
-		for _, h := range l.hosts {
-			if h.covers(host, namespace, s.namespace) {
-				return true
-			}
+		if l.imports(host, namespace, s.namespace) {
+			return true
 		}
 	}
 	return false
 }
 
-// covers reports whether a service is meant by a workload of the namespace own. "~" is no namespace.
+// imports reports whether a service is among the hosts of a listener, and not among those that are left out.
+func (l *egressListener) imports(host, namespace, own string) bool {
+	found := false
+	for _, h := range l.hosts {
+		if h.covers(host, namespace, own) {
+			if h.out {
+				return false
+			}
+			found = true
+		}
+	}
+	return found
+}
+
+// covers reports whether a service is meant by a workload of the namespace own.
 func (h scopedHost) covers(host, namespace, own string) bool {
 	switch h.namespace {
 	case "*":
@@ -131,7 +146,11 @@ func egressListeners(s *networking.Sidecar) []egressListener {
 		out[i].port = e.GetPort().GetNumber()
 		for _, h := range e.Hosts {
 			namespace, host, _ := strings.Cut(h, "/")
-			out[i].hosts = append(out[i].hosts, scopedHost{namespace, host})
+			plain, left := strings.CutPrefix(namespace, "~")
+			if plain == "" {
+				plain = "*"
+			}
+			out[i].hosts = append(out[i].hosts, scopedHost{plain, host, left})
 		}
 	}
 	return out

@@ -55,6 +55,15 @@ metadata: {name: no-egress, namespace: shop}
 spec:
   workloadSelector: {labels: {app: free}}
   outboundTrafficPolicy: {}
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: all-but, namespace: shop}
+spec:
+  workloadSelector: {labels: {app: picky}}
+  egress:
+  - {port: {number: 80, protocol: HTTP, name: http}, hosts: ["~prod/b.example.com", "prod/*"]}
+  - {hosts: ["*/*", "~prod/*", "~/everybody.example.com", "~*/*.test.com", "~./own.shop.svc.cluster.local"]}
 `
 
 func TestSidecarsAreSelected(t *testing.T) {
@@ -67,6 +76,7 @@ func TestSidecarsAreSelected(t *testing.T) {
 		{"shop", "web", "web", OutboundAllowAny},
 		{"shop", "hermit", "nobody", OutboundDefault},
 		{"shop", "free", "no-egress", OutboundRegistryOnly},
+		{"shop", "picky", "all-but", OutboundDefault},
 		{"elsewhere", "web", "for-all", OutboundRegistryOnly},
 		{"istio-system", "web", "not-for-others", OutboundDefault},
 	} {
@@ -102,6 +112,14 @@ func TestAScopeAllowsWhatItsEgressNames(t *testing.T) {
 		{"shop", "web", "other.shop.svc.cluster.local", "shop", 81, false},
 		{"shop", "hermit", "own.shop.svc.cluster.local", "shop", 80, false},
 		{"shop", "free", "x.example.com", "anywhere", 80, true},
+		{"shop", "picky", "a.example.com", "prod", 80, true},
+		{"shop", "picky", "b.example.com", "prod", 80, false},
+		{"shop", "picky", "a.example.com", "prod", 81, false},
+		{"shop", "picky", "a.example.com", "test", 81, true},
+		{"shop", "picky", "everybody.example.com", "test", 81, false},
+		{"shop", "picky", "*.a.test.com", "test", 81, false},
+		{"shop", "picky", "own.shop.svc.cluster.local", "shop", 81, false},
+		{"shop", "picky", "own.shop.svc.cluster.local", "other", 81, true},
 		{"elsewhere", "", "own.elsewhere.svc.cluster.local", "elsewhere", 80, true},
 		{"elsewhere", "", "own.shop.svc.cluster.local", "shop", 80, false},
 	} {

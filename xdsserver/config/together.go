@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
 )
@@ -29,10 +30,20 @@ func (b *builder) checkTogether(m *Model) {
 		}
 		for _, d := range ruleDestinations(rule) {
 			b.checkKnown(known, v.object, d)
+			b.checkCalledPorts(known, v.made.(*VirtualService), d)
 		}
+	}
+	served := gateways(m)
+	for _, v := range m.VirtualServices {
+		b.checkGatewaysOf(v, served)
+	}
+	for _, d := range m.DestinationRules {
+		b.checkRuleHost(known, d)
 	}
 	b.checkRivals(m)
 	b.checkRuleRivals(m)
+	b.checkSidecars(m)
+	b.checkProtocols(m)
 	b.checkSelections(m)
 	b.checkPolicies(m, known)
 	b.checkPorts(m, known.hosts)
@@ -152,20 +163,36 @@ func (b *builder) checkTarget(known *places, o *Meta, path, host, subset string,
 	}
 }
 
-// checkRivals warns about rules for a host that an older rule has already.
+// checkRivals warns about rules for a host that an older rule has already. A rule for some namespaces is no rival of one for
+// all: those namespaces go by theirs.
 func (b *builder) checkRivals(m *Model) {
-	first := map[string]*VirtualService{}
+	first := map[[2]string]*VirtualService{} // by host and namespace, which is "*" for all of them
 	for _, v := range m.VirtualServices {
 		if !v.InMesh() {
 			continue
 		}
+		audience := []string{"*"}
+		if !v.ExportTo.Everywhere() {
+			audience = v.ExportTo.namespaces
+		}
 		for i, h := range v.Hosts {
-			older := first[h]
-			if older == nil {
-				first[h] = v
-			} else if sameAudience(older.Meta, v.Meta, older.ExportTo, v.ExportTo) {
-				b.report(Warning, v.Meta, element("spec.hosts", i), "%s already routes %s, and only the first rule of a host counts: this one is not used for it",
-					describeMeta(older.Meta), h)
+			var lost []string
+			var older *VirtualService
+			for _, namespace := range audience {
+				switch key := [2]string{h, namespace}; {
+				case first[key] == nil:
+					first[key] = v
+				case first[key] != v:
+					older, lost = first[key], append(lost, namespace)
+				}
+			}
+			where := ""
+			if len(lost) > 0 && len(lost) < len(audience) {
+				where = " by callers of the namespace " + strings.Join(lost, ", ")
+			}
+			if older != nil {
+				b.report(Warning, v.Meta, element("spec.hosts", i), "%s already routes %s, and only the first rule of a host counts: this one is not used for it%s",
+					describeMeta(older.Meta), h, where)
 			}
 		}
 	}
@@ -192,8 +219,16 @@ func (b *builder) checkRuleRivals(m *Model) {
 	}
 }
 
-func sameAudience(a, b *Meta, to, too Visibility) bool {
-	return a.Namespace == b.Namespace || to.Everywhere() && too.Everywhere()
+// audiencesMeet reports whether some namespace sees both.
+func audiencesMeet(a, b Visibility) bool {
+	switch {
+	case a.Everywhere():
+		return b.Everywhere() || len(b.namespaces) > 0
+	case b.Everywhere():
+		return len(a.namespaces) > 0
+	default:
+		return slices.ContainsFunc(a.namespaces, b.In)
+	}
 }
 
 func describeMeta(m *Meta) string {

@@ -188,7 +188,7 @@ func (b *builder) virtualService(o *Object, spec *networking.VirtualService, d *
 	return v
 }
 
-// resolveRule makes every host and gateway of a rule fully qualified.
+// resolveRule makes every host and gateway of a rule fully qualified, and what is written in two ways is written in one.
 func (b *builder) resolveRule(v *networking.VirtualService, namespace string) {
 	v.Hosts = resolveAll(v.Hosts, namespace, b.opts.Domain)
 	v.Gateways = resolveGateways(v.Gateways, namespace)
@@ -198,6 +198,11 @@ func (b *builder) resolveRule(v *networking.VirtualService, namespace string) {
 	for _, route := range v.Http {
 		for _, m := range route.Match {
 			m.Gateways = resolveGateways(m.Gateways, namespace)
+			for name, value := range m.WithoutHeaders {
+				if isAnything(value) {
+					m.WithoutHeaders[name] = &networking.StringMatch{}
+				}
+			}
 		}
 	}
 	for _, route := range v.Tls {

@@ -29,7 +29,7 @@ func delay(in *networking.HTTPFaultInjection_Delay, byHeader bool) *commonfaultv
 	}
 	out := &commonfaultv3.FaultDelay{
 		FaultDelaySecifier: &commonfaultv3.FaultDelay_FixedDelay{FixedDelay: in.GetFixedDelay()},
-		Percentage:         hundred(uint32(max(in.GetPercent(), 0))),
+		Percentage:         hundred(uint32(min(max(in.GetPercent(), 0), 100))),
 	}
 	if in.GetPercentage() != nil {
 		out.Percentage = percentage(in.GetPercentage())
