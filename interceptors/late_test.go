@@ -2,6 +2,8 @@ package interceptors
 
 import (
 	"context"
+	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -158,6 +160,42 @@ func TestStreamEndsByTheCallsDeadline(t *testing.T) {
 		})
 		if err := st.RecvMsg(&wrapperspb.StringValue{}); status.Code(err) != codes.DeadlineExceeded {
 			t.Errorf("received %v", err)
+		}
+	})
+}
+
+// tardyContext has ended before its Done says so, as any context has to those
+// whose parent it is.
+type tardyContext struct {
+	context.Context
+
+	ended atomic.Bool
+	done  chan struct{}
+}
+
+func (c *tardyContext) Done() <-chan struct{} { return c.done }
+
+func (c *tardyContext) Err() error {
+	if c.ended.Load() {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+// TestIdleTimeoutLeavesTheEndToTheCall has the idle timeout fire when the call has
+// ended by its deadline, and its attempts have not heard of that yet.
+func TestIdleTimeoutLeavesTheEndToTheCall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := &tardyContext{Context: t.Context(), done: make(chan struct{})}
+		own, idle := withIdleTimeout(ctx, time.Second)
+		defer idle.stop()
+		ctx.ended.Store(true)
+		time.Sleep(2 * time.Second)
+		close(ctx.done)
+		<-own.Done()
+		if err := own.Err(); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the attempts end with %v", err)
 		}
 	})
 }
