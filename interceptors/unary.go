@@ -54,9 +54,18 @@ func (u *unary) run() error {
 }
 
 // goOn makes further attempts after one that ended with err, as long as there are
-// to be any.
+// to be any. A call that ends before the next one ends by its own end, and not by
+// that of the last, as in Envoy and in grpc-go.
 func (u *unary) goOn(err error) error {
-	for err != nil && u.again() {
+	for err != nil {
+		wait, again := u.again()
+		if !again {
+			break
+		}
+		if ended := u.sleep(wait); ended != nil {
+			err = ended
+			break
+		}
 		err = u.attempt()
 	}
 	u.endRetry()
@@ -127,19 +136,14 @@ func perTryTimeout() outcome.Attempt {
 	}
 }
 
-// again decides whether the attempt is followed by another, and waits for its
-// backoff.
-func (u *unary) again() bool {
+// again decides whether the attempt is followed by another, and after which wait.
+func (u *unary) again() (wait time.Duration, ok bool) {
 	u.endRetry()
 	if u.out != nil {
 		u.readHeader(u.out.header)
 	}
-	wait, ok := u.nextRetry(rand.Uint64)
-	if !ok {
-		return false
-	}
-	u.retrying = true
-	return u.sleep(wait) == nil
+	wait, u.retrying = u.nextRetry(rand.Uint64)
+	return wait, u.retrying
 }
 
 // readsHeaders reports whether response headers say something about retries.
