@@ -3,6 +3,7 @@ package interceptors
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -198,4 +199,40 @@ func TestIdleTimeoutLeavesTheEndToTheCall(t *testing.T) {
 			t.Errorf("the attempts end with %v", err)
 		}
 	})
+}
+
+// TestAttemptsKeepTheirContext has the context of an attempt looked at when the call
+// has another: its timer may fire as it is cancelled.
+func TestAttemptsKeepTheirContext(t *testing.T) {
+	t.Parallel()
+	type key struct{}
+	for _, limit := range []bool{false, true} {
+		ctx, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "first"))
+		defer cancel()
+		c := &call{Context: ctx, client: &Client{}}
+		c.Decision.Upstream = &snapshot.Upstream{State: &snapshot.ClusterState{}, Cluster: &snapshot.Cluster{Limits: breaker.NoLimits}}
+		c.Decision.Retry = &retry.Policy{PerTryTimeout: time.Minute}
+		if limit {
+			c.at = time.Since(epoch) + time.Hour
+			c.limit = c.client.deadline(c.at, time.Hour)
+		}
+		var seen context.Context
+		u := unary{call: c, invoker: func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
+			seen = ctx
+			return nil
+		}}
+		if err := u.try(); err != nil {
+			t.Fatal(err)
+		}
+		var done sync.WaitGroup
+		done.Go(func() { c.Context = context.WithValue(ctx, key{}, "second") })
+		if got := seen.Value(key{}); got != "first" || mesh.CallFrom(seen) != &c.Call {
+			t.Errorf("limit %v: the attempt's context has %v", limit, got)
+		}
+		done.Wait()
+		if got := seen.Value(key{}); got != "first" {
+			t.Errorf("limit %v: the attempt's context has %v", limit, got)
+		}
+		c.release()
+	}
 }
