@@ -126,19 +126,19 @@ func (u *unary) try() error {
 type parent struct {
 	context.Context
 
-	call  *mesh.Call
+	of    *call
 	limit *deadline
 	at    time.Duration
 }
 
 func (c *call) parent() *parent {
-	return &parent{Context: c.Context, call: &c.Call, limit: c.limit, at: c.at}
+	return &parent{Context: c.Context, of: c, limit: c.limit, at: c.at}
 }
 
 // Value is that of the call.
 func (p *parent) Value(key any) any {
 	if mesh.IsCallKey(key) {
-		return p.call
+		return p.of.Value(key)
 	}
 	return p.Context.Value(key)
 }
