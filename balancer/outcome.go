@@ -18,7 +18,7 @@ import (
 
 // started reports whether the call got as far as the transport: gRPC calls
 // Done with an empty DoneInfo when the picked connection was gone.
-func started(info grpcbalancer.DoneInfo) bool {
+func started(info *grpcbalancer.DoneInfo) bool {
 	return info.Err != nil || info.Trailer != nil || info.BytesSent || info.BytesReceived
 }
 
@@ -33,7 +33,7 @@ var succeeded = outcome.OfGRPC(int32(codes.OK))
 //	error   no              no           reset, reset-before-request, refused-stream
 //
 // A local deadline or cancellation is not a reset.
-func attemptOf(info grpcbalancer.DoneInfo) outcome.Attempt {
+func attemptOf(info *grpcbalancer.DoneInfo) outcome.Attempt {
 	if info.Err == nil {
 		return succeeded
 	}
@@ -108,6 +108,13 @@ func reported(call *mesh.Call) bool {
 // report tells the engine of an attempt. Calls that their caller gave up say
 // nothing about the host.
 func (p *clusterPicker) report(i int, a *outcome.Attempt) {
+	if p.up.Cluster.Outlier == nil {
+		return
+	}
+	if codes.Code(a.GRPCStatus) == codes.OK {
+		p.engine.Report(p.up, i, a, time.Time{}) // ejects nobody
+		return
+	}
 	if a.LocalOrigin && codes.Code(a.GRPCStatus) == codes.Canceled {
 		return
 	}

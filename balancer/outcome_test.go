@@ -25,11 +25,11 @@ func TestRefusedStreams(t *testing.T) {
 		{status.Error(codes.Unknown, "REFUSED_STREAM"), false},
 		{errors.New("REFUSED_STREAM"), false},
 	} {
-		a := attemptOf(grpcbalancer.DoneInfo{Err: c.err, BytesSent: true})
+		a := attemptOf(&grpcbalancer.DoneInfo{Err: c.err, BytesSent: true})
 		if got := a.Conditions&outcome.RefusedStream != 0; got != c.refused {
 			t.Errorf("%v: %t", c.err, got)
 		}
-		if a := attemptOf(grpcbalancer.DoneInfo{Err: c.err, BytesSent: true, BytesReceived: true}); a.Conditions&outcome.RefusedStream != 0 {
+		if a := attemptOf(&grpcbalancer.DoneInfo{Err: c.err, BytesSent: true, BytesReceived: true}); a.Conditions&outcome.RefusedStream != 0 {
 			t.Errorf("%v, said by the server: it was taken", c.err)
 		}
 	}

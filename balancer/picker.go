@@ -232,8 +232,8 @@ func (p *clusterPicker) picked(call *mesh.Call, i int, now time.Time) (grpcbalan
 	switch {
 	case p.measures:
 		r.Done = func(info grpcbalancer.DoneInfo) {
-			p.measure(i, now, info)
-			p.observe(call, i, info)
+			p.measure(i, now, &info)
+			p.observe(call, i, &info)
 		}
 	case call.Observe:
 		r.Done = p.observer(call, i)
@@ -257,30 +257,44 @@ func (p *clusterPicker) admit(at stripe.Place, i int, now time.Time) bool {
 }
 
 // observer is the end of one attempt that its call wants to hear of. Observers
-// are used again: gRPC calls Done once.
+// are used again, with the record of the call or by any other: gRPC calls Done once.
 type observer struct {
 	p    *clusterPicker
-	call *mesh.Call
+	call *mesh.Call // nil while there is no attempt
 	i    int
 	done func(grpcbalancer.DoneInfo) // of this observer, made once
+	kept bool                        // with the record of calls
 }
 
 func (p *clusterPicker) observer(call *mesh.Call, i int) func(grpcbalancer.DoneInfo) {
-	o, _ := p.observers.Get().(*observer)
-	if o == nil {
-		o = &observer{}
-		o.done = o.ended
+	o, _ := call.Kept.(*observer)
+	if o == nil || o.call != nil {
+		o = p.newObserver()
+		if call.Reused && call.Kept == nil {
+			o.kept, call.Kept = true, o
+		}
 	}
 	o.p, o.call, o.i = p, call, i
 	return o.done
 }
 
+func (p *clusterPicker) newObserver() *observer {
+	if o, _ := p.observers.Get().(*observer); o != nil {
+		return o
+	}
+	o := &observer{}
+	o.done = o.ended
+	return o
+}
+
 func (o *observer) ended(info grpcbalancer.DoneInfo) {
 	p, call, i := o.p, o.call, o.i
 	o.p, o.call = nil, nil
-	p.observers.Put(o)
+	if !o.kept {
+		p.observers.Put(o)
+	}
 	p.picker.Done(i)
-	p.observe(call, i, info)
+	p.observe(call, i, &info)
 }
 
 // overflow is the error of a call that a circuit breaker refuses. It is a
@@ -295,15 +309,15 @@ func (p *clusterPicker) doneFunc(i int) func(grpcbalancer.DoneInfo) {
 	return func(info grpcbalancer.DoneInfo) {
 		p.picker.Done(i)
 		p.release(stripe.Here(), i)
-		if p.up.Cluster.Outlier != nil && started(info) {
-			a := attemptOf(info)
+		if p.up.Cluster.Outlier != nil && started(&info) {
+			a := attemptOf(&info)
 			p.report(i, &a)
 		}
 	}
 }
 
 // observe is the end of an attempt whose call wants to know how it ended.
-func (p *clusterPicker) observe(call *mesh.Call, i int, info grpcbalancer.DoneInfo) {
+func (p *clusterPicker) observe(call *mesh.Call, i int, info *grpcbalancer.DoneInfo) {
 	p.release(call.Place, i)
 	if !started(info) {
 		return
@@ -320,7 +334,7 @@ func (p *clusterPicker) observe(call *mesh.Call, i int, info grpcbalancer.DoneIn
 }
 
 // measure tells the policy how long an attempt took.
-func (p *clusterPicker) measure(i int, began time.Time, info grpcbalancer.DoneInfo) {
+func (p *clusterPicker) measure(i int, began time.Time, info *grpcbalancer.DoneInfo) {
 	if !started(info) {
 		p.picker.Done(i)
 		return

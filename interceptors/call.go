@@ -10,33 +10,73 @@ import (
 	"github.com/meshframe/meshframe/mesh"
 )
 
-// call is the context of one call: the caller's context, the decision, and the
-// deadline that the route set. One object carries them all because contexts
-// stacked for each would cost an allocation and a look-up step apiece.
+// call is one call, and its context: the caller's, with the deadline that the route
+// set. What was derived from it may be held on to when the call has ended, so a call
+// is never used again; all that need not outlive it is in its record, which is.
 type call struct {
 	context.Context // the caller's, with the deadline of the route if cancel is set
+	*record         // nil once the call has ended and another has it
+
+	// The deadline of the route, if it ends before the caller's own. At most one
+	// of the two is set: limit for unary calls that the caller cannot cancel, else
+	// cancel, of the record.
+	limit *deadline
+	at    time.Duration // since epoch: when limit ends the call
+}
+
+// record is what there is to a call while it is under way: the decision, and what the
+// call holds. Unary calls use records one after the other, with the deadline that is
+// part of each: so they are where the processor has looked not long ago, and
+// garbage collection is not asked to find out that nobody needs them.
+type record struct {
 	mesh.Call
 
 	client *Client
 	given  *outgoing   // of a stream that may fall back; else nil
 	md     metadata.MD // outgoing metadata, read when the first header matcher asks
-
-	// The deadline of the route, if it ends before the caller's own. At most one
-	// of the two is set: limit for unary calls that the caller cannot cancel, else
-	// cancel.
-	limit  *deadline
-	at     time.Duration // since epoch: when limit ends the call
 	cancel context.CancelFunc
 
 	mdRead   bool
 	acquired bool // the call holds its cluster
 	fault    bool // a fault of this call is active
 	diverted bool // the call was sent to its fallback, once
+
+	deadline deadline
+}
+
+// newCall returns a call that nothing is known of yet.
+func (c *Client) newCall(ctx context.Context) *call {
+	return &call{Context: ctx, record: &record{client: c}}
+}
+
+// reuse is newCall for a unary call, which gives its record back by recycle.
+func (c *Client) reuse(ctx context.Context) *call {
+	r, _ := c.records.Get().(*record)
+	if r == nil {
+		r = &record{client: c, Call: mesh.Call{Reused: true}}
+	}
+	return &call{Context: ctx, record: r}
+}
+
+// recycle releases the call and has another use its record, if nothing that is left
+// of the call can reach it.
+func (c *call) recycle() {
+	r := c.record
+	if !c.release() {
+		return
+	}
+	c.record = nil
+	r.Call = mesh.Call{Reused: true, Kept: r.Kept}
+	r.given, r.md, r.cancel, r.mdRead, r.diverted = nil, nil, nil, false, false
+	r.client.records.Put(r)
 }
 
 // Value answers the engine's question for the call.
 func (c *call) Value(key any) any {
 	if mesh.IsCallKey(key) {
+		if c.record == nil {
+			return nil
+		}
 		return &c.Call
 	}
 	return c.Context.Value(key)
@@ -88,13 +128,15 @@ func (c *call) endAfter(d time.Duration, stream bool) {
 		c.Context, c.cancel = context.WithTimeout(c.Context, d)
 	default:
 		c.at = time.Since(epoch) + d
-		c.limit = c.client.deadline(c.at, d)
+		c.limit = &c.deadline
+		c.limit.begin(c.at, d)
 	}
 }
 
 // release gives back what the call holds: its cluster, its place among the
-// pending requests, its fault, its deadline.
-func (c *call) release() {
+// pending requests, its fault, its deadline. It reports whether the record has
+// nothing more to do with the call.
+func (c *call) release() (free bool) {
 	c.donePending()
 	if c.acquired {
 		c.acquired = false
@@ -104,9 +146,7 @@ func (c *call) release() {
 	if c.cancel != nil {
 		c.cancel()
 	}
-	if c.limit != nil && c.limit.release() {
-		c.client.deadlines.Put(c.limit)
-	}
+	return c.limit == nil || c.limit.release()
 }
 
 // donePending gives back the place among the pending requests.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,9 +15,13 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/meshframe/meshframe/mesh"
+	"github.com/meshframe/meshframe/mesh/outcome"
+	"github.com/meshframe/meshframe/mesh/pick"
+	"github.com/meshframe/meshframe/mesh/retry"
+	"github.com/meshframe/meshframe/mesh/snapshot"
 )
 
-func newCall(ctx context.Context) *call { return &call{Context: ctx, client: &Client{}} }
+func newCall(ctx context.Context) *call { return (&Client{}).newCall(ctx) }
 
 // TestCallIsAContext holds the call's own context to what the context package
 // promises, beside a standard one with the same deadline.
@@ -140,32 +145,32 @@ func TestTimerIsUsedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := &Client{}
 		for range 100 {
-			c := &call{Context: context.Background(), client: client}
+			c := client.reuse(context.Background())
 			c.endAfter(time.Second, false)
 			time.Sleep(900 * time.Millisecond)
 			if c.Err() != nil {
 				t.Fatal("a timer of an earlier call ended this one")
 			}
-			c.release()
+			c.recycle()
 		}
 		for _, d := range []time.Duration{longest, time.Hour} {
-			long := &call{Context: context.Background(), client: client}
+			long := client.reuse(context.Background())
 			long.endAfter(d, false)
 			limit := long.limit
-			long.release() // leaves the timer as it is, if that is not for too long
+			long.recycle() // leaves the timer as it is, if that is not for too long
 			if set := limit.timer.Stop(); set != (d <= longest) {
 				t.Errorf("the timer of a call that had %v is set when that has ended: %v", d, set)
 			}
 			limit.timer.Reset(longest)
 		}
-		c := &call{Context: context.Background(), client: client}
+		c := client.reuse(context.Background())
 		c.endAfter(time.Second, false)
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if !errors.Is(c.Err(), context.DeadlineExceeded) {
 			t.Errorf("Err is %v at the deadline", c.Err())
 		}
-		c.release()
+		c.recycle()
 	})
 }
 
@@ -194,7 +199,7 @@ func TestDeadlineIsUsedAgain(t *testing.T) {
 		client := &Client{}
 		var last context.CancelFunc
 		for range 100 {
-			c := &call{Context: context.Background(), client: client}
+			c := client.reuse(context.Background())
 			c.endAfter(time.Second, false)
 			child, cancel := context.WithTimeout(c, 500*time.Millisecond)
 			if last != nil {
@@ -205,9 +210,9 @@ func TestDeadlineIsUsedAgain(t *testing.T) {
 			}
 			cancel()
 			last = cancel
-			c.release()
+			c.recycle()
 		}
-		c := &call{Context: context.Background(), client: client}
+		c := client.reuse(context.Background())
 		c.endAfter(time.Second, false)
 		child, cancel := context.WithCancel(c)
 		defer cancel()
@@ -217,13 +222,13 @@ func TestDeadlineIsUsedAgain(t *testing.T) {
 		if !errors.Is(child.Err(), context.DeadlineExceeded) {
 			t.Errorf("Err is %v at the deadline", child.Err())
 		}
-		c.release()
-		next := &call{Context: context.Background(), client: client}
+		c.recycle()
+		next := client.reuse(context.Background())
 		next.endAfter(time.Second, false)
 		if next.Err() != nil {
 			t.Error("a deadline that has passed is used again")
 		}
-		next.release()
+		next.recycle()
 	})
 }
 
@@ -243,7 +248,7 @@ func TestSeveralContextsFollowADeadline(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				client := &Client{}
-				c := &call{Context: context.Background(), client: client}
+				c := client.reuse(context.Background())
 				c.endAfter(time.Second, false)
 				children, cancels := derive(c, 5)
 				for _, i := range []int{0, 3} {
@@ -256,7 +261,7 @@ func TestSeveralContextsFollowADeadline(t *testing.T) {
 				if name == "deadline" {
 					time.Sleep(time.Second)
 				} else {
-					c.release()
+					c.recycle()
 				}
 				synctest.Wait()
 				children = append(children, again)
@@ -279,9 +284,9 @@ func TestSeveralContextsFollowADeadline(t *testing.T) {
 					cancel()
 				}
 				if name == "deadline" {
-					c.release()
+					c.recycle()
 				}
-				if client.deadlines.Get() != nil {
+				if client.records.Get() != nil {
 					t.Error("a deadline that has ended is used again")
 				}
 			})
@@ -317,6 +322,33 @@ func TestCallIsFoundInItsContext(t *testing.T) {
 	}
 }
 
+// TestRecordIsUsedAgain checks that nothing of a call is left in its record for the
+// next one, and that nobody finds the next call in the context of an earlier one.
+func TestRecordIsUsedAgain(t *testing.T) {
+	client := &Client{}
+	var kept int
+	c := client.reuse(t.Context())
+	r := c.record
+	upstream := &snapshot.Upstream{State: &snapshot.ClusterState{}}
+	c.Decision = mesh.Decision{Upstream: upstream, Route: &snapshot.RouteEntry{}, Timeout: time.Hour, HasHash: true, Retry: &retry.Policy{}}
+	c.Observe, c.Retries, c.Place, c.Picked, c.PickedHost = true, 3, 2, upstream, 1
+	c.Tried, c.Last, c.Pushback, c.Kept = []*pick.HostState{nil}, outcome.OfGRPC(14), time.Second, &kept
+	c.given, c.md, c.mdRead, c.diverted = &outgoing{}, metadata.MD{}, true, true
+	c.endAfter(time.Hour, false)
+	if mesh.CallFrom(c) != &r.Call {
+		t.Fatal("the call is not found in its context")
+	}
+	c.recycle()
+	if mesh.CallFrom(c) != nil {
+		t.Error("a call is found in the context of one that has ended")
+	}
+	left := record{client: client, Call: mesh.Call{Reused: true, Kept: &kept}}
+	left.deadline, r.deadline = deadline{}, deadline{}
+	if !reflect.DeepEqual(r, &left) {
+		t.Errorf("what is left in the record: %+v", r)
+	}
+}
+
 // TestDeadlinesOfManyCalls makes calls with little time, one after the other and
 // beside each other, that share their deadlines: each ends at its own time, and what
 // is derived from its context not before and not after it.
@@ -328,7 +360,7 @@ func TestDeadlinesOfManyCalls(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(1, uint64(seed)))
 			var late []context.CancelFunc
 			for range 1000 {
-				c := &call{Context: context.Background(), client: client}
+				c := client.reuse(context.Background())
 				c.endAfter(time.Duration(1+rnd.IntN(40))*time.Microsecond, false)
 				at, _ := c.Deadline()
 				children, cancels := derive(c, rnd.IntN(4))
@@ -349,7 +381,7 @@ func TestDeadlinesOfManyCalls(t *testing.T) {
 				if err := c.Err(); err != nil && (!errors.Is(err, context.DeadlineExceeded) || time.Now().Before(at)) {
 					t.Errorf("%v at %v before its time", err, time.Until(at))
 				}
-				c.release()
+				c.recycle()
 				for _, child := range children {
 					<-child.Done()
 				}

@@ -41,8 +41,8 @@ type Client struct {
 	channel   uint64
 	fallbacks map[string]Fallback
 	methods   func(method string) MethodConfig // nil: nothing for any
-	deadlines sync.Pool
-	mirrors   atomic.Int64 // copies of calls under way
+	records   sync.Pool                        // of unary calls
+	mirrors   atomic.Int64                     // copies of calls under way
 	dialer    net.Dialer
 	closed    chan struct{}
 	closeOnce sync.Once
@@ -107,28 +107,25 @@ var errClosed = status.Error(codes.Canceled, "grpc: the client connection is clo
 // begin decides a call: it waits for configuration, draws route and cluster,
 // injects faults and sets the deadline, which as in Envoy and gRPC is not that of
 // a delay. An error is what the caller gets.
-func (c *Client) begin(ctx context.Context, cc *grpc.ClientConn, method string, stream bool, opts []grpc.CallOption) (*call, error) {
-	k := &call{Context: ctx, client: c}
-	if err := k.decide(cc, method, opts); err != nil {
-		return nil, err
+func (c *call) begin(cc *grpc.ClientConn, method string, stream bool, opts []grpc.CallOption) error {
+	if err := c.decide(cc, method, opts); err != nil {
+		return err
 	}
-	d := &k.Decision
+	d := &c.Decision
 	if d.Actions != nil {
-		if err := k.answer(d.Actions, method); err != nil {
-			k.release()
-			return nil, err
+		if err := c.answer(d.Actions, method); err != nil {
+			return err
 		}
 	}
 	if d.Fault != nil {
-		if err := k.inject(method); err != nil {
-			k.release()
-			return nil, err
+		if err := c.inject(method); err != nil {
+			return err
 		}
 	}
-	if t := c.timeout(ctx, d, method); t > 0 {
-		k.endAfter(t, stream)
+	if t := c.client.timeout(c.Context, d, method); t > 0 {
+		c.endAfter(t, stream)
 	}
-	return k, nil
+	return nil
 }
 
 // plain reports whether the call is only forwarded, perhaps more than once one
@@ -354,48 +351,32 @@ func (c *call) counted(ctx context.Context) context.Context {
 }
 
 // Unary is a grpc.UnaryClientInterceptor.
+//
+// What is to be done around a single attempt only now and then is apart from it:
+// garbage collection walks each frame of each call under way.
 func (c *Client) Unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	k, err := c.begin(ctx, cc, method, false, opts)
-	if err != nil {
+	k := c.reuse(ctx)
+	defer k.recycle()
+	if err := k.begin(cc, method, false, opts); err != nil {
 		finish(opts, err)
 		return err
 	}
-	defer k.release()
-	plain := k.plain()
-	begun := plain && !k.watches(opts)
-	if begun {
-		// Nothing is to be done around the first attempt. It is made from here
-		// because garbage collection walks each frame of each call under way.
-		err = invoker(k.counted(k), method, req, reply, cc, opts...)
-		k.settle(err)
-		if err == nil || k.Decision.Retry == nil && k.Decision.Fallback() == nil {
-			return err
-		}
+	if !k.plain() || k.watches(opts) {
+		return k.unary(method, req, reply, cc, invoker, opts)
 	}
-	u := unary{call: k, method: method, req: req, message: req, reply: reply, cc: cc, invoker: invoker, opts: opts}
-	switch {
-	case begun:
-		err = u.goOn(err)
-	case plain:
-		err = u.run()
-	default:
-		err = u.act()
-		finish(opts, err)
+	err := invoker(k.counted(k), method, req, reply, cc, opts...)
+	k.settle(err)
+	if err == nil || k.Decision.Retry == nil && k.Decision.Fallback() == nil {
 		return err
 	}
-	if err != nil {
-		err = u.fallBack(err, outgoing{ctx: k.Context, method: method, opts: opts})
-	}
-	if u.out != nil {
-		finish(opts, err)
-	}
-	return err
+	return k.resume(err, method, req, reply, cc, invoker, opts)
 }
 
 // Stream is a grpc.StreamClientInterceptor.
 func (c *Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	k, err := c.begin(ctx, cc, method, true, opts)
-	if err != nil {
+	k := c.newCall(ctx)
+	if err := k.begin(cc, method, true, opts); err != nil {
+		k.release()
 		finish(opts, err)
 		return nil, err
 	}

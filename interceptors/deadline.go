@@ -10,8 +10,8 @@ import (
 // of a time, and keeps its monotonic reading.
 var epoch = time.Now()
 
-// longest is how long a timer may be set while no call uses it: a deadline that is
-// dropped from the pool lives until its timer fires.
+// longest is how long a timer may be set while no call uses it: a record that is
+// dropped from the pool lives until the timer of its deadline fires.
 const longest = time.Minute
 
 // deadline ends a unary call, whose caller cannot cancel it, at the time that
@@ -38,19 +38,17 @@ type deadline struct {
 	others map[*func()]struct{}
 }
 
-// deadline returns one that ends at a time, which is d from now.
-func (c *Client) deadline(at, d time.Duration) *deadline {
-	l, _ := c.deadlines.Get().(*deadline)
-	if l == nil {
-		l = &deadline{done: make(chan struct{})}
-	}
+// begin has l end the call at a time, which is d from now.
+func (l *deadline) begin(at, d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.done == nil {
+		l.done = make(chan struct{})
+	}
 	l.at, l.far = at, d > longest
 	if l.armed == 0 || l.armed > at {
 		l.arm(at, d)
 	}
-	return l
 }
 
 // arm sets the timer. The caller holds mu.

@@ -49,7 +49,7 @@ func slow(ctx context.Context, t *testing.T, ends time.Duration, attempt func(n 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cc.Close() })
-	c := &call{Context: ctx, client: &Client{}}
+	c := newCall(ctx)
 	c.Decision.Retry = &retry.Policy{On: outcome.GRPCUnavailable, NumRetries: 1, PerTryTimeout: time.Minute}
 	c.Decision.Upstream = &snapshot.Upstream{State: &snapshot.ClusterState{}, Cluster: &snapshot.Cluster{Limits: breaker.NoLimits}}
 	n := 0

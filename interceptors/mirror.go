@@ -92,7 +92,7 @@ func (c *call) newShadow(d mesh.Decision, stats *mirror.Stats, codec frameCodec,
 		timeout = min(timeout, time.Until(deadline))
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context), timeout)
-	k := &call{Context: ctx, client: c.client}
+	k := c.client.newCall(ctx)
 	k.Decision = d
 	k.Place = k.Decision.Upstream.State.Acquire()
 	k.acquired = true

@@ -53,6 +53,7 @@ type race struct {
 // others, and a place of its own for what the caller's options ask for.
 type attempt struct {
 	call
+	own    record // of call
 	cancel context.CancelFunc
 	about  mesh.Attempting
 	out    results
@@ -105,6 +106,7 @@ func (r *race) enter(a *attempt) {
 // begin makes an attempt. The caller holds mu.
 func (r *race) begin(retry bool) *attempt {
 	a := &attempt{retry: retry}
+	a.record = &a.own
 	a.client, a.Call = r.client, r.Fork()
 	a.Observe, a.Attempting = true, &a.about
 	if r.Decision.Retry.Avoids() {

@@ -39,6 +39,33 @@ type results struct {
 	opts            []grpc.CallOption // for the attempts
 }
 
+// unary makes a call that has more to it than one attempt.
+func (c *call) unary(method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
+	u := unary{call: c, method: method, req: req, message: req, reply: reply, cc: cc, invoker: invoker, opts: opts}
+	if !c.plain() {
+		err := u.act()
+		finish(opts, err)
+		return err
+	}
+	err := u.run()
+	if err != nil {
+		err = u.fallBack(err, outgoing{ctx: c.Context, method: method, opts: opts})
+	}
+	if u.out != nil {
+		finish(opts, err)
+	}
+	return err
+}
+
+// resume goes on with a plain call whose first attempt ended with err.
+func (c *call) resume(err error, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
+	u := unary{call: c, method: method, req: req, message: req, reply: reply, cc: cc, invoker: invoker, opts: opts}
+	if err = u.goOn(err); err != nil {
+		err = u.fallBack(err, outgoing{ctx: c.Context, method: method, opts: opts})
+	}
+	return err
+}
+
 func (u *unary) run() error {
 	if reads := u.readsHeaders(); reads || reports(u.opts) {
 		u.out = &results{}

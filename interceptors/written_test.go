@@ -45,7 +45,7 @@ func TestHeadersAreWrittenWhenAStreamEnds(t *testing.T) {
 	defer cc.Close()
 	for name, last := range map[string]error{"end": io.EOF, "only message": nil} {
 		for _, retries := range []*retry.Policy{nil, {On: outcome.GRPCUnavailable, NumRetries: 1}} {
-			c := &call{Context: t.Context(), client: &Client{target: &watch.Target{}}}
+			c := (&Client{target: &watch.Target{}}).newCall(t.Context())
 			c.Decision.Actions = &snapshot.Actions{ResponseHeaders: []*snapshot.HeaderEdits{{Edits: []snapshot.HeaderEdit{{Name: "edited", Value: "yes"}}}}}
 			c.Decision.Upstream = &snapshot.Upstream{State: &snapshot.ClusterState{}, Cluster: &snapshot.Cluster{Limits: breaker.NoLimits}}
 			c.Decision.Retry = retries
@@ -85,10 +85,10 @@ func TestHeadersAreWrittenWhenAStreamEnds(t *testing.T) {
 // known.
 func TestCommittedStreamKnowsItsServer(t *testing.T) {
 	t.Parallel()
-	a := &attempt{stream: &endedStream{}}
+	a := &attempt{call: *newCall(t.Context()), stream: &endedStream{}}
 	a.Picked, a.PickedHost = &snapshot.Upstream{}, 2
 	s := &retriedStream{}
-	s.call, s.news = &call{}, sync.NewCond(&s.mu)
+	s.call, s.news = newCall(t.Context()), sync.NewCond(&s.mu)
 	s.over, s.best = true, a
 	if err := s.answer(a); err != nil {
 		t.Fatal(err)

@@ -26,6 +26,9 @@ type Call struct {
 	// allocation for each attempt, so only calls with a retry policy or outlier
 	// detection set it.
 	Observe bool
+	// Reused says that the record is used by further calls. It is set by whoever
+	// makes the record, once.
+	Reused bool
 	// Unsettled reports that Last is not final: the edge that received the call
 	// may know better. It calls Settle.
 	Unsettled bool
@@ -51,6 +54,9 @@ type Call struct {
 	// Pushback is what the server of the last attempt asked for: negative not
 	// to retry, positive to wait that long; 0 is no wish.
 	Pushback time.Duration
+	// Kept is what the edge that connects keeps with a Reused record, from one
+	// call to the next.
+	Kept any
 }
 
 // Attempting is what is known of an attempt that has not ended. It must not be

@@ -8,7 +8,7 @@ import (
 // node is a place in the radix tree of paths. The text from the root to it is
 // what a path must begin with to get here.
 type node struct {
-	label    string  // text from the parent to here
+	label    string  // text from the parent to here; of the root, what all paths have in common
 	first    int32   // least index in this subtree
 	opening  int32   // least index in prefix
 	prefix   group   // routes for every path that gets here
@@ -24,7 +24,10 @@ func (n *node) find(l *lookup, best int32, fold bool) int32 {
 	// a cheap early route saves looking at a dear late one.
 	var way [8]*node
 	count := 0
-	rest := l.path
+	if !hasPrefix(l.path, n.label, fold) {
+		return best
+	}
+	rest := l.path[len(n.label):]
 	for n != nil && n.first < best {
 		if rest == "" {
 			best = n.exact.find(l, best)
@@ -113,14 +116,18 @@ func (b *pathBuilder) exact(text string, c candidate) {
 	p.exact = append(p.exact, c)
 }
 
-// build makes the tree; its root stands for the empty text.
+// build makes the tree.
 func (b *pathBuilder) build() *node {
 	texts := make([]string, 0, len(b.texts))
 	for text := range b.texts {
 		texts = append(texts, text)
 	}
 	slices.Sort(texts)
-	return b.node(texts, 0, 0)
+	depth := 0
+	if len(texts) > 0 {
+		depth = shared(texts[0], texts[len(texts)-1])
+	}
+	return b.node(texts, 0, depth)
 }
 
 // node makes the node that the first depth bytes of the texts lead to, which
