@@ -209,12 +209,15 @@ func TestAttemptsKeepTheirContext(t *testing.T) {
 	for _, limit := range []bool{false, true} {
 		ctx, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "first"))
 		defer cancel()
-		c := &call{Context: ctx, client: &Client{}}
+		if limit {
+			ctx = context.WithoutCancel(ctx)
+		}
+		c := newCall(ctx)
 		c.Decision.Upstream = &snapshot.Upstream{State: &snapshot.ClusterState{}, Cluster: &snapshot.Cluster{Limits: breaker.NoLimits}}
 		c.Decision.Retry = &retry.Policy{PerTryTimeout: time.Minute}
-		if limit {
-			c.at = time.Since(epoch) + time.Hour
-			c.limit = c.client.deadline(c.at, time.Hour)
+		c.endAfter(time.Hour, false)
+		if limit != (c.limit != nil) {
+			t.Fatal("the call has another kind of deadline")
 		}
 		var seen context.Context
 		u := unary{call: c, invoker: func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
@@ -225,7 +228,7 @@ func TestAttemptsKeepTheirContext(t *testing.T) {
 			t.Fatal(err)
 		}
 		var done sync.WaitGroup
-		done.Go(func() { c.Context = context.WithValue(ctx, key{}, "second") })
+		done.Go(func() { c.Context = context.WithValue(c.Context, key{}, "second") })
 		if got := seen.Value(key{}); got != "first" || mesh.CallFrom(seen) != &c.Call {
 			t.Errorf("limit %v: the attempt's context has %v", limit, got)
 		}
