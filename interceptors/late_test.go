@@ -219,14 +219,15 @@ func TestAttemptsKeepTheirContext(t *testing.T) {
 		if limit != (c.limit != nil) {
 			t.Fatal("the call has another kind of deadline")
 		}
-		var seen context.Context
+		attempts := make(chan context.Context, 1)
 		u := unary{call: c, invoker: func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
-			seen = ctx
+			attempts <- ctx
 			return nil
 		}}
 		if err := u.try(); err != nil {
 			t.Fatal(err)
 		}
+		seen := <-attempts
 		var done sync.WaitGroup
 		done.Go(func() { c.Context = context.WithValue(c.Context, key{}, "second") })
 		if got := seen.Value(key{}); got != "first" || mesh.CallFrom(seen) != &c.Call {
