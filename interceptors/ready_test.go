@@ -25,7 +25,7 @@ func TestWaitForReadyBeforeAFallback(t *testing.T) {
 			r.Match.PathSpecifier = &routev3.RouteMatch_Prefix{Prefix: "/tried."}
 			r.Metadata = extension(t, map[string]any{"fallback": map[string]any{"cluster": "spare"}})
 			retry("5xx", 1)(r)
-			r.GetRoute().RetryPolicy.PerTryTimeout = durationpb.New(20 * time.Millisecond)
+			r.GetRoute().RetryPolicy.PerTryTimeout = durationpb.New(200 * time.Millisecond)
 		}, "c"), xdstest.Route(func(r *routev3.Route) {
 			r.Metadata = extension(t, map[string]any{"fallback": map[string]any{"cluster": "spare"}})
 		}, "c"))
