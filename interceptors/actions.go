@@ -368,7 +368,10 @@ func withIdleTimeout(ctx context.Context, d time.Duration) (context.Context, *id
 	own, cancel := context.WithCancel(ctx)
 	i := &idleTimer{d: d, cancel: cancel}
 	i.t = time.AfterFunc(d, func() {
-		i.over.Store(ctx.Err() == nil) // or the call had ended, as its caller has heard
+		if ctx.Err() != nil {
+			return // the call has ended, of which own hears in a moment, and why
+		}
+		i.over.Store(true)
 		cancel()
 	})
 	return own, i

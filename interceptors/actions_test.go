@@ -212,7 +212,7 @@ func TestMirrorNeverSlows(t *testing.T) {
 	f := newFixture(t, nil)
 	f.serve(map[string][]string{"c": {server(t, "c").Addr}, "m": {hang.Addr}}, xdstest.Route(func(r *routev3.Route) {
 		r.GetRoute().RequestMirrorPolicies = []*routev3.RouteAction_RequestMirrorPolicy{{Cluster: "m"}}
-		r.GetRoute().MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: durationpb.New(5 * time.Second)}
+		r.GetRoute().MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: durationpb.New(time.Hour)} // no copy ends by it
 	}, "c"))
 	const n = 600
 	for range n {

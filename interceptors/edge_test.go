@@ -26,6 +26,24 @@ import (
 	"github.com/meshframe/meshframe/resolver/watch"
 )
 
+// configured waits until calls find their configuration: those of a test that go by
+// the clock should not have to wait for it.
+func (f *fixture) configured(t *testing.T) {
+	t.Helper()
+	f.cc.Connect()
+	for {
+		p, _, changed := f.manager.Target(target).Current()
+		if p.Snapshot != nil && p.Snapshot.Err == nil {
+			return
+		}
+		select {
+		case <-changed:
+		case <-t.Context().Done():
+			t.Fatal("there is no configuration")
+		}
+	}
+}
+
 func (f *fixture) state(name string) *snapshot.ClusterState {
 	return f.manager.Target(target).Snapshot().Upstream(name).State
 }
@@ -193,6 +211,7 @@ func TestEdgeHedgePending(t *testing.T) {
 		withPerTry("5xx", 2, 30*time.Millisecond)(r)
 		r.GetRoute().HedgePolicy = &routev3.HedgePolicy{HedgeOnPerTryTimeout: true}
 	}, "c"))
+	f.configured(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	_, err := f.call(ctx)
@@ -215,6 +234,7 @@ func TestEdgeGateNoConnection(t *testing.T) {
 	c.Metadata = gated(t, "3600s", 1)
 	f.Set(c)
 	f.Set(xdstest.Endpoints("c", lis.Addr().String()), xdstest.Routes(target, xdstest.Route(nil, "c")), xdstest.Listener(target))
+	f.configured(t)
 	for range 12 {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 		_, _ = f.call(ctx)

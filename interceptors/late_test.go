@@ -2,6 +2,9 @@ package interceptors
 
 import (
 	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -160,4 +163,80 @@ func TestStreamEndsByTheCallsDeadline(t *testing.T) {
 			t.Errorf("received %v", err)
 		}
 	})
+}
+
+// tardyContext has ended before its Done says so, as any context has to those
+// whose parent it is.
+type tardyContext struct {
+	context.Context
+
+	ended atomic.Bool
+	done  chan struct{}
+}
+
+func (c *tardyContext) Done() <-chan struct{} { return c.done }
+
+func (c *tardyContext) Err() error {
+	if c.ended.Load() {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+// TestIdleTimeoutLeavesTheEndToTheCall has the idle timeout fire when the call has
+// ended by its deadline, and its attempts have not heard of that yet.
+func TestIdleTimeoutLeavesTheEndToTheCall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := &tardyContext{Context: t.Context(), done: make(chan struct{})}
+		own, idle := withIdleTimeout(ctx, time.Second)
+		defer idle.stop()
+		ctx.ended.Store(true)
+		time.Sleep(2 * time.Second)
+		close(ctx.done)
+		<-own.Done()
+		if err := own.Err(); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the attempts end with %v", err)
+		}
+	})
+}
+
+// TestAttemptsKeepTheirContext has the context of an attempt looked at when the call
+// has another: its timer may fire as it is cancelled.
+func TestAttemptsKeepTheirContext(t *testing.T) {
+	t.Parallel()
+	type key struct{}
+	for _, limit := range []bool{false, true} {
+		ctx, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "first"))
+		defer cancel()
+		if limit {
+			ctx = context.WithoutCancel(ctx)
+		}
+		c := newCall(ctx)
+		c.Decision.Upstream = &snapshot.Upstream{State: &snapshot.ClusterState{}, Cluster: &snapshot.Cluster{Limits: breaker.NoLimits}}
+		c.Decision.Retry = &retry.Policy{PerTryTimeout: time.Minute}
+		c.endAfter(time.Hour, false)
+		if limit != (c.limit != nil) {
+			t.Fatal("the call has another kind of deadline")
+		}
+		attempts := make(chan context.Context, 1)
+		u := unary{call: c, invoker: func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
+			attempts <- ctx
+			return nil
+		}}
+		if err := u.try(); err != nil {
+			t.Fatal(err)
+		}
+		seen := <-attempts
+		var done sync.WaitGroup
+		done.Go(func() { c.Context = context.WithValue(c.Context, key{}, "second") })
+		if got := seen.Value(key{}); got != "first" || mesh.CallFrom(seen) != &c.Call {
+			t.Errorf("limit %v: the attempt's context has %v", limit, got)
+		}
+		done.Wait()
+		if got := seen.Value(key{}); got != "first" {
+			t.Errorf("limit %v: the attempt's context has %v", limit, got)
+		}
+		c.release()
+	}
 }

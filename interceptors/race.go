@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 
 	"github.com/meshframe/meshframe/mesh"
 	"github.com/meshframe/meshframe/mesh/breaker"
@@ -159,8 +160,12 @@ func (r *race) follow(a *attempt, err error) *attempt {
 	r.pause(wait)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.over && r.ctx.Err() == nil {
+	ended := r.ctx.Err()
+	if !r.over && ended == nil {
 		return r.begin(true)
+	}
+	if ended != nil { // the call ends by that, and not by how the last attempt ended
+		err = status.FromContextError(ended).Err()
 	}
 	r.Decision.Upstream.State.Breaker.DoneRetry()
 	return r.giveUp(a, err)

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/meshframe/meshframe/mesh"
 	"github.com/meshframe/meshframe/mesh/outcome"
 	"github.com/meshframe/meshframe/mesh/retry"
 )
@@ -81,9 +82,18 @@ func (u *unary) run() error {
 }
 
 // goOn makes further attempts after one that ended with err, as long as there are
-// to be any.
+// to be any. A call that ends before the next one ends by its own end, and not by
+// that of the last, as in Envoy and in grpc-go.
 func (u *unary) goOn(err error) error {
-	for err != nil && u.again() {
+	for err != nil {
+		wait, again := u.again()
+		if !again {
+			break
+		}
+		if ended := u.sleep(wait); ended != nil {
+			err = ended
+			break
+		}
 		err = u.attempt()
 	}
 	u.endRetry()
@@ -127,14 +137,69 @@ func (u *unary) try() error {
 		return err
 	}
 	deadline := time.Now().Add(u.Decision.Retry.PerTryTimeout)
-	ctx, cancel := context.WithDeadline(u.counted(u.call), deadline)
+	ctx, cancel := context.WithDeadline(u.parent(), deadline)
 	defer cancel()
-	err := u.invoker(ctx, u.method, u.req, u.reply, u.cc, opts...)
+	err := u.invoker(u.counted(ctx), u.method, u.req, u.reply, u.cc, opts...)
 	u.settle(err)
 	if status.Code(err) == codes.DeadlineExceeded && u.overdue(deadline) {
 		u.Last = perTryTimeout()
 	}
 	return err
+}
+
+// parent is the context of a call as it is now. The timer of what is derived from it
+// may look at it when the attempt is over and the call, with other metadata, goes to
+// its fallback.
+type parent struct {
+	context.Context
+
+	of    *call
+	limit *deadline
+	at    time.Duration
+}
+
+func (c *call) parent() *parent {
+	return &parent{Context: c.Context, of: c, limit: c.limit, at: c.at}
+}
+
+// Value is that of the call.
+func (p *parent) Value(key any) any {
+	if mesh.IsCallKey(key) {
+		return p.of.Value(key)
+	}
+	return p.Context.Value(key)
+}
+
+// Deadline is that of the call.
+func (p *parent) Deadline() (time.Time, bool) {
+	if p.limit == nil {
+		return p.Context.Deadline()
+	}
+	return epoch.Add(p.at), true
+}
+
+// Done is that of the call.
+func (p *parent) Done() <-chan struct{} {
+	if p.limit == nil {
+		return p.Context.Done()
+	}
+	return p.limit.done
+}
+
+// Err is that of the call.
+func (p *parent) Err() error {
+	if p.limit == nil {
+		return p.Context.Err()
+	}
+	return p.limit.why()
+}
+
+// AfterFunc is that of the call.
+func (p *parent) AfterFunc(f func()) (stop func() bool) {
+	if p.limit == nil {
+		return context.AfterFunc(p.Context, f)
+	}
+	return p.limit.afterFunc(f)
 }
 
 // overdue reports whether the deadline of an attempt has passed, and not that of
@@ -154,19 +219,14 @@ func perTryTimeout() outcome.Attempt {
 	}
 }
 
-// again decides whether the attempt is followed by another, and waits for its
-// backoff.
-func (u *unary) again() bool {
+// again decides whether the attempt is followed by another, and after which wait.
+func (u *unary) again() (wait time.Duration, ok bool) {
 	u.endRetry()
 	if u.out != nil {
 		u.readHeader(u.out.header)
 	}
-	wait, ok := u.nextRetry(rand.Uint64)
-	if !ok {
-		return false
-	}
-	u.retrying = true
-	return u.sleep(wait) == nil
+	wait, u.retrying = u.nextRetry(rand.Uint64)
+	return wait, u.retrying
 }
 
 // readsHeaders reports whether response headers say something about retries.

@@ -339,21 +339,26 @@ func (b *builder) renew(u *unit, old *translate.World) (change, bool) {
 	if u.retire == nil {
 		u.retire = time.AfterFunc(b.retain, func() { b.retired(u) })
 	}
-	if u.typeURL == resource.EndpointType && onlyRegistered(old, u) {
+	if u.typeURL == resource.EndpointType && b.unregistered(old, u) {
 		ch.res = ch.instead // those endpoints are known to be gone
 		return ch, true
 	}
 	return change{}, false
 }
 
-// onlyRegistered reports whether the service of an assignment existed only because servers had registered for it.
-func onlyRegistered(w *translate.World, u *unit) bool {
+// unregistered reports whether the service of an assignment, or its port, existed only because servers had registered
+// for it, and none has any more. While some have it may be the subset that is gone, which clients use until they have
+// the routes that left it.
+func (b *builder) unregistered(old *translate.World, u *unit) bool {
 	n, ok := translate.ParseClusterName(u.name)
 	if !ok {
 		return false
 	}
-	s := w.Index().Find(n.Host, u.view.client.Namespace)
-	return s != nil && s.Source == nil
+	before, now := old.Index().Find(n.Host, u.view.client.Namespace), b.world.Index().Find(n.Host, u.view.client.Namespace)
+	if before == nil || before.Source != nil {
+		return false
+	}
+	return now == nil || now.Port(n.Port) == nil
 }
 
 // retired ends the time that a resource may outlive its configuration.

@@ -27,6 +27,10 @@ type cluster struct {
 		cluster   *snapshot.Cluster
 		endpoints *snapshot.ClusterLoadAssignment
 	}
+	// leading bounds how long a newer version waits for the clusters that it leads
+	// to; nil while none does. It has run out when overdue is set.
+	leading *time.Timer
+	overdue bool
 }
 
 var errWaiting = errors.New("no answer from the control plane yet")
@@ -39,26 +43,64 @@ func (c *cluster) close() {
 	c.resource.close()
 	c.endpoints.close()
 	c.dns.close()
+	c.arrived()
 }
 
-// advance follows the newest version of the cluster to its endpoints.
-func (c *cluster) advance() {
+// advance follows the newest version of the cluster to its endpoints. A version
+// that leads to clusters which have not been answered waits for them, if there is
+// one before it to go by. It reports whether clusters that the one before led to are
+// no longer needed.
+func (c *cluster) advance(j *join) (fewer bool) {
 	if !c.resource.known {
 		if c.resource.missing != nil {
 			c.used.cluster, c.used.endpoints = nil, nil
 			c.endpoints.close()
 			c.dns.close()
 			c.endpoints, c.dns = nil, nil
+			c.arrived()
 		}
-		return
+		return false
 	}
 	v := c.resource.value
 	if v.Refused == nil {
 		c.follow(v)
 	}
-	if c.settled() {
+	switch old := c.used.cluster; {
+	case !c.settled():
+	case old == nil, old == v, v.Refused != nil, c.overdue, j.led(c):
+		fewer = old != v && len(snapshot.Behind(nil, c.resource.name, old)) > 0
 		c.used.cluster, c.used.endpoints = v, c.assignment(v)
+		c.arrived()
+	default:
+		c.await()
+		if old.Refused == nil && old.Discovery == snapshot.EDS && c.endpoints != nil && c.endpoints.name == serviceName(old) {
+			c.used.endpoints = c.endpoints.value
+		}
 	}
+	return fewer
+}
+
+// await bounds the wait for the clusters that the newest version leads to.
+func (c *cluster) await() {
+	if c.leading != nil {
+		return
+	}
+	c.leading = time.AfterFunc(c.t.m.cfg.WarmTimeout, func() {
+		c.t.mu.Lock()
+		defer c.t.mu.Unlock()
+		if j := c.t.join; j != nil && j.clusters[c.resource.name] == c && c.leading != nil {
+			c.overdue = true
+			j.evaluate()
+		}
+	})
+}
+
+// arrived ends the wait.
+func (c *cluster) arrived() {
+	if c.leading != nil {
+		c.leading.Stop()
+	}
+	c.leading, c.overdue = nil, false
 }
 
 // follow subscribes to where the endpoints of v come from.

@@ -175,7 +175,7 @@ func (j *join) evaluate() {
 	if j.active.listener == nil {
 		return
 	}
-	names := j.names(j.active)
+	names := j.advance()
 	needed := names
 	if j.warming.listener != nil {
 		needed = slices.Concat(names, j.names(j.warming))
@@ -196,7 +196,7 @@ func (j *join) warm(next config) {
 	settled := true
 	for _, name := range j.names(next) {
 		c := j.cluster(name)
-		c.advance()
+		c.advance(j)
 		settled = settled && c.settled()
 	}
 	if !settled && !j.expired {
@@ -241,7 +241,7 @@ func (j *join) names(c config) []string {
 	for range snapshot.MaxDepth {
 		first := len(names)
 		for _, name := range level {
-			for _, behind := range snapshot.Behind(j.t.current.Load(), name, j.cluster(name).resource.value) {
+			for _, behind := range j.behind(name) {
 				if !seen[behind] {
 					seen[behind] = true
 					names = append(names, behind)
@@ -251,6 +251,55 @@ func (j *join) names(c config) []string {
 		level = names[first:]
 	}
 	return names
+}
+
+// advance follows the newest versions of the clusters that are published and returns
+// their names.
+func (j *join) advance() []string {
+	names := j.names(j.active)
+	fewer := false
+	for _, name := range names {
+		fewer = j.cluster(name).advance(j) || fewer
+	}
+	if fewer {
+		return j.names(j.active)
+	}
+	return names
+}
+
+// behind returns the clusters that a cluster leads to: those of its newest version,
+// and of the one that is used while that one is waited for.
+func (j *join) behind(name string) []string {
+	c, now := j.cluster(name), j.t.current.Load()
+	names := snapshot.Behind(now, name, c.resource.value)
+	if used := c.used.cluster; used != nil && used != c.resource.value {
+		names = append(names, snapshot.Behind(now, name, used)...)
+	}
+	return names
+}
+
+// led reports whether all clusters that the newest version of c leads to have been
+// answered.
+func (j *join) led(c *cluster) bool {
+	seen := map[string]bool{c.resource.name: true}
+	level := []*cluster{c}
+	for range snapshot.MaxDepth {
+		var next []*cluster
+		for _, of := range level {
+			for _, name := range snapshot.Behind(j.t.current.Load(), of.resource.name, of.resource.value) {
+				b := j.clusters[name]
+				if b == nil || !b.settled() {
+					return false
+				}
+				if !seen[name] {
+					seen[name] = true
+					next = append(next, b)
+				}
+			}
+		}
+		level = next
+	}
+	return true
 }
 
 // unused ends the subscriptions to clusters that are not in names.
@@ -277,7 +326,6 @@ func (j *join) update(names []string) *snapshot.Update {
 	}
 	for _, name := range names {
 		c := j.cluster(name)
-		c.advance()
 		if c.used.cluster != nil {
 			u.Clusters[name] = c.used.cluster
 		}

@@ -14,13 +14,16 @@ import (
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	aggregatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/aggregate/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/meshframe/meshframe/internal/xdstest"
 	"github.com/meshframe/meshframe/mesh"
@@ -393,4 +396,84 @@ func TestReturnRaces(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// leading is a cluster whose calls fall back to another one, or an aggregate of
+// others.
+func leading(t *testing.T, aggregate bool, to string) *clusterv3.Cluster {
+	t.Helper()
+	if !aggregate {
+		c := xdstest.Cluster("a")
+		fields, err := structpb.NewStruct(map[string]any{"fallback": map[string]any{"cluster": to}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Metadata = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{"meshframe": fields}}
+		return c
+	}
+	return &clusterv3.Cluster{Name: "a", LbPolicy: clusterv3.Cluster_CLUSTER_PROVIDED, ClusterDiscoveryType: &clusterv3.Cluster_ClusterType{
+		ClusterType: &clusterv3.Cluster_CustomClusterType{
+			Name: "envoy.clusters.aggregate", TypedConfig: xdstest.Any(&aggregatev3.ClusterConfig{Clusters: []string{to}}),
+		},
+	}}
+}
+
+// TestVersionsWaitForWhereTheyLead checks that the version of a cluster which leads
+// to others that have not been answered waits for them, while its endpoints change.
+func TestVersionsWaitForWhereTheyLead(t *testing.T) {
+	t.Parallel()
+	for kind, aggregate := range map[string]bool{"fallback": false, "aggregate": true} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, func(c *watch.Config) { c.WarmTimeout = time.Hour })
+			f.cluster("a", "10.0.0.1:1")
+			f.cluster("b", "10.0.0.2:1")
+			f.routes("a")
+			f.target.Acquire()
+			f.when(t, "first", is("a[10.0.0.1:1]"))
+
+			f.Set(leading(t, aggregate, "b"))
+			reaches := func(name, want string) func(*snapshot.Snapshot, error) bool {
+				return func(s *snapshot.Snapshot, _ error) bool {
+					for _, up := range s.Upstreams {
+						if up.Name != "a" {
+							continue
+						}
+						to := append(slices.Clone(up.Cluster.Aggregate), "")[0]
+						if up.Cluster.Fallback != nil {
+							to = up.Cluster.Fallback.Cluster
+						}
+						i := slices.IndexFunc(s.Upstreams, func(u *snapshot.Upstream) bool { return u.Name == to })
+						var missing *xdsclient.MissingError // of a machine that was too slow
+						if to != "" && s.Upstreams[i].Err != nil && !errors.As(s.Upstreams[i].Err, &missing) {
+							t.Errorf("leads to %s, which has the error %v", to, s.Upstreams[i].Err)
+						}
+						return to == name && strings.Contains(describe(s), want) || missing != nil
+					}
+					return false
+				}
+			}
+			f.when(t, "leads to b", reaches("b", "b[10.0.0.2:1]"))
+
+			f.Set(xdstest.Cluster("c")) // whose endpoints are not known yet
+			f.Set(leading(t, aggregate, "c"))
+			f.Set(xdstest.Endpoints("b", "10.0.0.9:1"))
+			f.when(t, "the version before is followed", reaches("b", "b[10.0.0.9:1]"))
+			f.Set(xdstest.Endpoints("c", "10.0.0.3:1"))
+			f.when(t, "leads to c", reaches("c", "c[10.0.0.3:1]"))
+			f.when(t, "nothing else is followed", func(s *snapshot.Snapshot, _ error) bool { return len(s.Upstreams) == 2 })
+		})
+	}
+}
+
+// TestVersionsDoNotWaitForEver has a cluster lead to one that is never answered.
+func TestVersionsDoNotWaitForEver(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(c *watch.Config) { c.WarmTimeout = 50 * time.Millisecond })
+	f.cluster("a", "10.0.0.1:1")
+	f.routes("a")
+	f.target.Acquire()
+	f.when(t, "first", is("a[10.0.0.1:1]"))
+	f.Set(leading(t, false, "typo"))
+	f.when(t, "after the wait", is("a[10.0.0.1:1] typo[]!"))
 }

@@ -36,6 +36,7 @@ func delay(in *networking.HTTPFaultInjection_Delay, byHeader bool) *commonfaultv
 	}
 	if byHeader {
 		out.FaultDelaySecifier = &commonfaultv3.FaultDelay_HeaderDelay_{HeaderDelay: &commonfaultv3.FaultDelay_HeaderDelay{}}
+		out.Percentage = inHundredths(out.Percentage)
 	}
 	return out
 }
@@ -52,6 +53,7 @@ func abort(in *networking.HTTPFaultInjection_Abort, byHeader bool) *faultv3.Faul
 	}
 	if byHeader {
 		out.ErrorType = &faultv3.FaultAbort_HeaderAbort_{HeaderAbort: &faultv3.FaultAbort_HeaderAbort{}}
+		out.Percentage = inHundredths(out.Percentage)
 	}
 	return out
 }
@@ -60,6 +62,15 @@ func abort(in *networking.HTTPFaultInjection_Abort, byHeader bool) *faultv3.Faul
 func percentage(p *networking.Percent) *typev3.FractionalPercent {
 	v := min(max(p.GetValue(), 0), 100)
 	return &typev3.FractionalPercent{Numerator: uint32(math.Round(v * 10_000)), Denominator: typev3.FractionalPercent_MILLION}
+}
+
+// inHundredths is p in hundredths, if it is a whole number of them. Headers that ask for a share of the faults give it in
+// the unit that the configuration has, and those who write 50 mean percent.
+func inHundredths(p *typev3.FractionalPercent) *typev3.FractionalPercent {
+	if n := p.GetNumerator(); p.GetDenominator() == typev3.FractionalPercent_MILLION && n%10_000 == 0 {
+		return hundred(n / 10_000)
+	}
+	return p
 }
 
 func hundred(n uint32) *typev3.FractionalPercent {
