@@ -229,7 +229,12 @@ func TestAttemptsKeepTheirContext(t *testing.T) {
 		}
 		seen := <-attempts
 		var done sync.WaitGroup
-		done.Go(func() { c.Context = context.WithValue(c.Context, key{}, "second") })
+		done.Go(func() {
+			other := c.anew(context.WithValue(c.Context, key{}, "second"))
+			if got := other.Value(key{}); got != "second" || mesh.CallFrom(other) != &c.Call {
+				t.Errorf("limit %v: attempts to come have %v", limit, got)
+			}
+		})
 		if got := seen.Value(key{}); got != "first" || mesh.CallFrom(seen) != &c.Call {
 			t.Errorf("limit %v: the attempt's context has %v", limit, got)
 		}

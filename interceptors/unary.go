@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
-	"github.com/meshframe/meshframe/mesh"
 	"github.com/meshframe/meshframe/mesh/outcome"
 	"github.com/meshframe/meshframe/mesh/retry"
 )
@@ -137,7 +136,7 @@ func (u *unary) try() error {
 		return err
 	}
 	deadline := time.Now().Add(u.Decision.Retry.PerTryTimeout)
-	ctx, cancel := context.WithDeadline(u.parent(), deadline)
+	ctx, cancel := context.WithDeadline(u.call, deadline)
 	defer cancel()
 	err := u.invoker(u.counted(ctx), u.method, u.req, u.reply, u.cc, opts...)
 	u.settle(err)
@@ -145,61 +144,6 @@ func (u *unary) try() error {
 		u.Last = perTryTimeout()
 	}
 	return err
-}
-
-// parent is the context of a call as it is now. The timer of what is derived from it
-// may look at it when the attempt is over and the call, with other metadata, goes to
-// its fallback.
-type parent struct {
-	context.Context
-
-	of    *call
-	limit *deadline
-	at    time.Duration
-}
-
-func (c *call) parent() *parent {
-	return &parent{Context: c.Context, of: c, limit: c.limit, at: c.at}
-}
-
-// Value is that of the call.
-func (p *parent) Value(key any) any {
-	if mesh.IsCallKey(key) {
-		return p.of.Value(key)
-	}
-	return p.Context.Value(key)
-}
-
-// Deadline is that of the call.
-func (p *parent) Deadline() (time.Time, bool) {
-	if p.limit == nil {
-		return p.Context.Deadline()
-	}
-	return epoch.Add(p.at), true
-}
-
-// Done is that of the call.
-func (p *parent) Done() <-chan struct{} {
-	if p.limit == nil {
-		return p.Context.Done()
-	}
-	return p.limit.done
-}
-
-// Err is that of the call.
-func (p *parent) Err() error {
-	if p.limit == nil {
-		return p.Context.Err()
-	}
-	return p.limit.why()
-}
-
-// AfterFunc is that of the call.
-func (p *parent) AfterFunc(f func()) (stop func() bool) {
-	if p.limit == nil {
-		return context.AfterFunc(p.Context, f)
-	}
-	return p.limit.afterFunc(f)
 }
 
 // overdue reports whether the deadline of an attempt has passed, and not that of
