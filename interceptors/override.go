@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/meshframe/meshframe/mesh/retry"
+	"github.com/meshframe/meshframe/mesh/route"
 )
 
 // override makes the decision what is asked for by Envoy's request headers: by the
@@ -14,11 +15,8 @@ import (
 // asks for nothing costs no more than the copy that gRPC makes of its metadata, and
 // one without metadata nothing.
 func (c *call) override(method string) {
-	r := c.request(c.client.target.Name(), method)
 	if !c.client.asking {
-		r.Headers = unasked{c}
-		c.Decision.Override(&r)
-		c.observe()
+		c.overrideBy(unasked{c}, method)
 		return
 	}
 	md := c.outgoingMetadata()
@@ -26,13 +24,20 @@ func (c *call) override(method string) {
 	if !asks && !c.Decision.Actions.Asks() {
 		return
 	}
-	c.Decision.Override(&r)
-	c.observe()
+	c.overrideBy(c, method)
 	if !asks {
 		return
 	}
 	maps.DeleteFunc(md, func(name string, _ []string) bool { return retry.IsRequestHeader(name) })
 	c.Context = metadata.NewOutgoingContext(c.Context, md)
+}
+
+// overrideBy is apart from override because here the request moves to the heap.
+func (c *call) overrideBy(h route.Headers, method string) {
+	r := c.request(c.client.target.Name(), method)
+	r.Headers = h
+	c.Decision.Override(&r)
+	c.observe()
 }
 
 // unasked are the headers of a call without those by which it might ask for something.
