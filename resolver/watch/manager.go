@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -221,15 +222,9 @@ func (m *Manager) Close() {
 
 // tick drives what the engine does as time passes.
 func (m *Manager) tick() {
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(math.MaxInt64)
 	defer timer.Stop()
 	for {
-		select {
-		case <-m.ctx.Done():
-			return
-		case <-m.applied:
-		case <-timer.C:
-		}
 		now := time.Now()
 		next, changed := m.cfg.Engine.Tick(now)
 		if changed {
@@ -237,6 +232,12 @@ func (m *Manager) tick() {
 		}
 		if !next.IsZero() {
 			timer.Reset(next.Sub(now))
+		}
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-m.applied:
+		case <-timer.C:
 		}
 	}
 }
