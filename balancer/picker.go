@@ -231,11 +231,14 @@ func (p *clusterPicker) picked(call *mesh.Call, i int, now time.Time) (grpcbalan
 	r := grpcbalancer.PickResult{SubConn: p.hosts[i].sub, Done: p.hosts[i].done}
 	switch {
 	case p.measures:
+		call.Watch()
 		r.Done = func(info grpcbalancer.DoneInfo) {
 			p.measure(i, now, &info)
 			p.observe(call, i, &info)
+			call.Unwatch()
 		}
 	case call.Observe:
+		call.Watch()
 		r.Done = p.observer(call, i)
 	}
 	return r, nil
@@ -295,6 +298,7 @@ func (o *observer) ended(info grpcbalancer.DoneInfo) {
 	}
 	p.picker.Done(i)
 	p.observe(call, i, &info)
+	call.Unwatch()
 }
 
 // overflow is the error of a call that a circuit breaker refuses. It is a

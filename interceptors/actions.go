@@ -237,9 +237,6 @@ type actionStream struct {
 func (c *call) stream(given outgoing, desc *grpc.StreamDesc, cc *grpc.ClientConn, streamer grpc.Streamer) (grpc.ClientStream, error) {
 	a, kept := c.Decision.Actions, c.kept(given)
 	out := c.rewrite(given)
-	if kept != nil {
-		kept.authority = out.authority
-	}
 	s := &actionStream{call: c, desc: desc}
 	if a != nil && len(a.Mirrors) > 0 {
 		var err error

@@ -3,6 +3,7 @@ package interceptors
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/metadata"
@@ -16,13 +17,15 @@ import (
 // is never used again; all that need not outlive it is in its record, which is.
 type call struct {
 	context.Context // the caller's, with the deadline of the route if cancel is set
-	*record         // nil once the call has ended and another has it
+	*record
 
 	// The deadline of the route, if it ends before the caller's own. At most one
 	// of the two is set: limit for unary calls that the caller cannot cancel, else
 	// cancel, of the record.
 	limit *deadline
 	at    time.Duration // since epoch: when limit ends the call
+
+	over atomic.Bool // the record is not of this call any more
 }
 
 // record is what there is to a call while it is under way: the decision, and what the
@@ -64,10 +67,10 @@ func (c *Client) reuse(ctx context.Context) *call {
 // of the call can reach it.
 func (c *call) recycle() {
 	r := c.record
-	if !c.release() || r.shared {
+	if !c.release() || r.shared || !r.Ended() {
 		return
 	}
-	c.record = nil
+	c.over.Store(true)
 	r.Call = mesh.Call{Reused: true, Kept: r.Kept}
 	r.from, r.md, r.cancel, r.mdRead, r.diverted = nil, nil, nil, false, false
 	r.client.records.Put(r)
@@ -77,15 +80,13 @@ func (c *call) recycle() {
 // Those that have been made may still look at the one that they had.
 func (c *call) anew(ctx context.Context) *call {
 	c.shared = true
-	other := *c
-	other.Context = ctx
-	return &other
+	return &call{Context: ctx, record: c.record, limit: c.limit, at: c.at}
 }
 
 // Value answers the engine's question for the call.
 func (c *call) Value(key any) any {
 	if mesh.IsCallKey(key) {
-		if c.record == nil {
+		if c.over.Load() {
 			return nil
 		}
 		return &c.Call
@@ -119,7 +120,7 @@ func (c *call) Err() error {
 	return c.limit.why()
 }
 
-// AfterFunc runs f in its own goroutine once the context has ended. The context
+// AfterFunc runs f once the context has ended. The context
 // package would start a goroutine for each context derived from this one if the
 // caller's is none of the standard ones.
 func (c *call) AfterFunc(f func()) (stop func() bool) {
@@ -138,6 +139,7 @@ func (c *call) endAfter(d time.Duration, stream bool) {
 	case stream || c.Context.Done() != nil:
 		c.Context, c.cancel = context.WithTimeout(c.Context, d)
 	default:
+		d = min(d, forever)
 		c.at = time.Since(epoch) + d
 		c.limit = &c.deadline
 		c.limit.begin(c.at, d)

@@ -3,6 +3,7 @@ package interceptors
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"strings"
@@ -172,6 +173,18 @@ func TestTimerIsUsedAgain(t *testing.T) {
 		}
 		c.recycle()
 	})
+}
+
+// TestLongestTimeout has routes that give calls all the time there is.
+func TestLongestTimeout(t *testing.T) {
+	for _, stream := range []bool{false, true} {
+		c := newCall(context.Background())
+		c.endAfter(math.MaxInt64, stream)
+		if at, ok := c.Deadline(); !ok || time.Until(at) < time.Hour {
+			t.Errorf("the deadline is %v", at)
+		}
+		c.release()
+	}
 }
 
 // TestTimerFiresTwice has a timer fire for the call, and once more as it did before

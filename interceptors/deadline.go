@@ -10,6 +10,9 @@ import (
 // of a time, and keeps its monotonic reading.
 var epoch = time.Now()
 
+// forever is the longest time that a call has: it can be added to any other.
+const forever = 100 * 365 * 24 * time.Hour
+
 // longest is how long a timer may be set while no call uses it: a record that is
 // dropped from the pool lives until the timer of its deadline fires.
 const longest = time.Minute

@@ -2,6 +2,7 @@ package interceptors
 
 import (
 	"context"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -112,7 +113,21 @@ func (r *race) redirect() {
 	out := r.edited(*r.given)
 	md, _ := metadata.FromOutgoingContext(out.ctx)
 	r.ctx, r.method = metadata.NewOutgoingContext(r.ctx, md), out.method
-	if out.authority != r.given.authority {
-		r.opts = append(r.opts[:len(r.opts):len(r.opts)], grpc.CallAuthority(out.authority))
+	// The authority may be that of the route's edits.
+	r.opts = append(slices.DeleteFunc(slices.Clone(r.opts), isAuthority), filter(out.opts, isAuthority)...)
+}
+
+func isAuthority(o grpc.CallOption) bool {
+	_, ok := o.(grpc.AuthorityOverrideCallOption)
+	return ok
+}
+
+// filter returns the options that are wanted.
+func filter(opts []grpc.CallOption, wanted func(grpc.CallOption) bool) (out []grpc.CallOption) {
+	for _, o := range opts {
+		if wanted(o) {
+			out = append(out, o)
+		}
 	}
+	return out
 }

@@ -297,3 +297,31 @@ func TestStreamThatDoesNotOpenHasNoCopy(t *testing.T) {
 		})
 	}
 }
+
+// TestFallbackKeepsTheCallersAuthority has calls that name their authority fall back from
+// a destination with edits to one without.
+func TestFallbackKeepsTheCallersAuthority(t *testing.T) {
+	t.Parallel()
+	onEachRoad(t, func(t *testing.T, call func(context.Context, *fixture, string, ...grpc.CallOption) (string, error)) {
+		saw := make(chan seen, 10)
+		f := newFixture(t, nil)
+		c, spare := xdstest.Cluster("c"), xdstest.Cluster("spare")
+		c.Metadata = fallbackTo(t, map[string]any{"cluster": "spare"})
+		f.Set(c, spare, xdstest.Endpoints("c"), xdstest.Endpoints("spare", witness(t, "spare", saw).Addr))
+		f.serve(nil, xdstest.Route(func(r *routev3.Route) {
+			clusters := r.GetRoute().GetWeightedClusters().GetClusters()
+			clusters[0].Weight, clusters[1].Weight = wrapperspb.UInt32(1<<30), wrapperspb.UInt32(1)
+			clusters[0].RequestHeadersToAdd = []*corev3.HeaderValueOption{headerOption("x-a", "b", corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD)}
+			clusters[0].HostRewriteSpecifier = &routev3.WeightedCluster_ClusterWeight_HostRewriteLiteral{HostRewriteLiteral: "first.example"}
+		}, "c", "spare"))
+		for _, test := range []struct {
+			opts []grpc.CallOption
+			want string
+		}{{[]grpc.CallOption{grpc.CallAuthority("mine.example")}, "mine.example"}, {nil, target}} {
+			_, _ = call(t.Context(), f, "/a.B/C", test.opts...)
+			if s := <-saw; s.authority != test.want {
+				t.Errorf("authority %q, want %q", s.authority, test.want)
+			}
+		}
+	})
+}

@@ -25,9 +25,9 @@ const replayLimit = 256 << 10
 const frameOverhead = 64
 
 // retriedStream is a stream that more than one attempt may be made at, one after
-// the other or side by side, until a server answers, and at last at its fallback. What is sent until then is
-// kept, encoded, and goes to every attempt. An attempt is received from by its
-// lane until it is the stream's, and then by the caller.
+// the other or side by side, until a server answers, and at last at its fallback.
+// What is sent until then is kept, encoded, and goes to every attempt. An attempt is
+// received from by its lane until it is the stream's, and then by the caller.
 type retriedStream struct {
 	race
 	desc     *grpc.StreamDesc

@@ -847,3 +847,44 @@ func TestWithoutInterceptorThePickerDecides(t *testing.T) {
 		t.Fatalf("got %q, %v", got, err)
 	}
 }
+
+// TestAbandonedCallDoesNotTouchTheNext has an interceptor further in answer a call and
+// leave its attempt to itself: how that ends is nothing to the calls that follow.
+func TestAbandonedCallDoesNotTouchTheNext(t *testing.T) {
+	t.Parallel()
+	arrived, release, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	s := xdstest.NewServer(t, func(_ any, ss grpc.ServerStream) error {
+		_ = ss.RecvMsg(&wrapperspb.StringValue{})
+		if method, _ := grpc.MethodFromServerStream(ss); method == "/a.B/Slow" {
+			close(arrived)
+			<-release
+			ss.SetTrailer(metadata.Pairs("grpc-retry-pushback-ms", "-1"))
+			return status.Error(codes.Aborted, "late")
+		}
+		return status.Error(codes.Unavailable, "again")
+	})
+	var attempts atomic.Int32
+	inner := func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		if method == "/a.B/Slow" {
+			go func() {
+				defer close(ended)
+				_ = invoker(ctx, method, req, &wrapperspb.StringValue{}, cc, opts...)
+			}()
+			<-arrived
+			return status.Error(codes.Aborted, "too slow")
+		}
+		err := invoker(ctx, method, req, reply, cc, opts...)
+		if attempts.Add(1) == 1 {
+			close(release)
+			<-ended
+		}
+		return err
+	}
+	f := newFixture(t, nil, grpc.WithChainUnaryInterceptor(inner))
+	f.serve(map[string][]string{"c": {s.Addr}}, xdstest.Route(retry("unavailable", 3), "c"))
+	_ = f.cc.Invoke(t.Context(), "/a.B/Slow", wrapperspb.String("x"), &wrapperspb.StringValue{})
+	_, _ = f.call(t.Context())
+	if n := attempts.Load(); n != 4 {
+		t.Errorf("%d attempts, want 4", n)
+	}
+}

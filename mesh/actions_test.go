@@ -223,7 +223,7 @@ func TestFork(t *testing.T) {
 	first.Decision.Timeout = time.Second
 	second := first.Fork()
 	if second.Retries != 2 || !second.Observe || second.Pending || second.Last != (outcome.Attempt{}) || second.Decision.Timeout != time.Second {
-		t.Errorf("fork %+v", second)
+		t.Errorf("fork %+v", second.Last)
 	}
 	second.Tried = append(second.Tried, &pick.HostState{})
 	if first.Tried = append(first.Tried, nil); second.Tried[1] == nil {

@@ -22,9 +22,8 @@ import (
 type Call struct {
 	Decision Decision
 
-	// Observe asks for Last to be written when an attempt ends. It costs an
-	// allocation for each attempt, so only calls with a retry policy or outlier
-	// detection set it.
+	// Observe asks for Last to be written when an attempt ends. Only calls that
+	// something of their decision wants to know of set it.
 	Observe bool
 	// Reused says that the record is used by further calls. It is set by whoever
 	// makes the record, once.
@@ -57,7 +56,21 @@ type Call struct {
 	// Kept is what the edge that connects keeps with a Reused record, from one
 	// call to the next.
 	Kept any
+
+	watched atomic.Int32
 }
+
+// Watch notes that the edge that connects will write down how an attempt ends; it
+// calls Unwatch when it has.
+func (c *Call) Watch() { c.watched.Add(1) }
+
+// Unwatch ends what Watch began.
+func (c *Call) Unwatch() { c.watched.Add(-1) }
+
+// Ended reports whether a host was picked for the call, and nothing more will be
+// written down of it. It may not be so when the call returns: what the caller runs
+// between the edges may answer a call whose attempt it leaves to itself.
+func (c *Call) Ended() bool { return c.watched.Load() == 0 && c.Picked != nil }
 
 // Attempting is what is known of an attempt that has not ended. It must not be
 // copied.

@@ -85,14 +85,16 @@ func (c *cluster) await() {
 	if c.leading != nil {
 		return
 	}
-	c.leading = time.AfterFunc(c.t.m.cfg.WarmTimeout, func() {
+	var timer *time.Timer
+	timer = time.AfterFunc(c.t.m.cfg.WarmTimeout, func() {
 		c.t.mu.Lock()
 		defer c.t.mu.Unlock()
-		if j := c.t.join; j != nil && j.clusters[c.resource.name] == c && c.leading != nil {
+		if j := c.t.join; j != nil && j.clusters[c.resource.name] == c && c.leading == timer {
 			c.overdue = true
 			j.evaluate()
 		}
 	})
+	c.leading = timer
 }
 
 // arrived ends the wait.

@@ -257,6 +257,9 @@ func (j *join) names(c config) []string {
 // their names.
 func (j *join) advance() []string {
 	names := j.names(j.active)
+	for _, name := range names {
+		j.cluster(name)
+	}
 	fewer := false
 	for _, name := range names {
 		fewer = j.cluster(name).advance(j) || fewer
@@ -279,7 +282,7 @@ func (j *join) behind(name string) []string {
 }
 
 // led reports whether all clusters that the newest version of c leads to have been
-// answered.
+// answered, of those that are asked for: too deep ones are not.
 func (j *join) led(c *cluster) bool {
 	seen := map[string]bool{c.resource.name: true}
 	level := []*cluster{c}
@@ -288,10 +291,10 @@ func (j *join) led(c *cluster) bool {
 		for _, of := range level {
 			for _, name := range snapshot.Behind(j.t.current.Load(), of.resource.name, of.resource.value) {
 				b := j.clusters[name]
-				if b == nil || !b.settled() {
+				if b != nil && !b.settled() {
 					return false
 				}
-				if !seen[name] {
+				if b != nil && !seen[name] {
 					seen[name] = true
 					next = append(next, b)
 				}

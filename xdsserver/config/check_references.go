@@ -31,20 +31,22 @@ func (p *places) any(wildcard string) bool {
 }
 
 // checkCalledPorts warns about destinations without a port that lack one that can be called: where the destination has
-// several ports, requests go to the one that the caller named.
+// several ports, requests go to the one that the caller named. It says so once for each port.
 func (b *builder) checkCalledPorts(known *places, v *VirtualService, d destination) {
 	host := ResolveHost(d.to.Host, v.Namespace, b.opts.Domain)
 	to := known.hosts[host]
-	if to == nil || len(to.ports) < 2 || d.to.Port != nil || !v.InMesh() {
+	if to == nil || len(to.ports) < 2 || !v.InMesh() {
 		return
 	}
+	told := map[uint32]bool{}
 	for _, h := range v.Hosts {
 		called := known.hosts[h]
 		if called == nil {
 			continue
 		}
 		for _, port := range slices.Sorted(maps.Keys(called.ports)) {
-			if !to.ports[port] {
+			if !to.ports[port] && !told[port] {
+				told[port] = true
 				b.report(Warning, v.Meta, d.path, "calls to port %d of %s fail: the service %s has several ports, and not this one; write port: {number: ...}", port, h, host)
 			}
 		}
@@ -139,13 +141,16 @@ func (b *builder) checkProtocols(m *Model) {
 	first := map[port]declared{}
 	for _, e := range m.ServiceEntries {
 		for i, p := range e.Spec.Ports {
+			told := false // of one host is enough
 			for _, h := range e.Hosts {
 				key, protocol := port{h, p.Number}, strings.ToUpper(p.Protocol)
 				older, ok := first[key]
 				switch {
 				case !ok:
 					first[key] = declared{e, protocol}
+				case told:
 				case older.protocol != protocol && audiencesMeet(older.by.ExportTo, e.ExportTo):
+					told = true
 					b.report(Warning, e.Meta, field(element("spec.ports", i), "protocol"), "port %d of %s is %s here and %s in %s",
 						p.Number, h, orUnset(protocol), orUnset(older.protocol), describeMeta(older.by.Meta))
 				}

@@ -95,6 +95,7 @@ func checkCiphers(r *reader, path string, t *networking.ServerTLSSettings) {
 	if old && len(t.CipherSuites) == 0 {
 		r.warnf(field(path, "minProtocolVersion"), "no cipher that is on by default goes with %s: write cipherSuites too", t.MinProtocolVersion)
 	}
+	seen := map[string]bool{}
 	for i, c := range t.CipherSuites {
 		at := element(field(path, "cipherSuites"), i)
 		// What begins with a sign is an expression that Envoy reads by itself.
@@ -102,8 +103,9 @@ func checkCiphers(r *reader, path string, t *networking.ServerTLSSettings) {
 		switch {
 		case plain && !slices.Contains(cipherSuites, c):
 			r.warnf(at, "left out: unknown cipher %q; want some of %s", shorten(c), strings.Join(cipherSuites, ", "))
-		case slices.Contains(t.CipherSuites[:i], c):
+		case seen[c]:
 			r.warnf(at, "left out: %s is written twice", c)
 		}
+		seen[c] = true
 	}
 }

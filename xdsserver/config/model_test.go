@@ -447,3 +447,25 @@ spec:
 		}
 	}
 }
+
+// TestReferencesAreBounded has a small file in which every destination lacks every port
+// that can be called: each is said once.
+func TestReferencesAreBounded(t *testing.T) {
+	const n = 400
+	var hosts, routes strings.Builder
+	for i := range n {
+		fmt.Fprintf(&hosts, "  - h%d.example.com\n", i)
+		fmt.Fprintf(&routes, "  - {match: [{uri: {exact: /p%d}}], route: [{destination: {host: to.example.com}}]}\n", i)
+	}
+	entry := func(name, hosts, protocol string) string {
+		return fmt.Sprintf("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: %s}\nspec:\n  resolution: STATIC\n  endpoints: [{address: 10.0.0.1}]\n  hosts:\n%s"+
+			"  ports: [{number: 1, name: one, protocol: %s}, {number: 2, name: two, protocol: %[3]s}, {number: 3, name: three, protocol: %[3]s}]\n---\n", name, hosts, protocol)
+	}
+	yaml := entry("a", hosts.String(), "HTTP") + entry("b", hosts.String(), "TLS") +
+		strings.Replace(entry("c", "  - to.example.com\n", "HTTP"), "{number: 3, name: three, protocol: HTTP}", "{number: 4, name: four, protocol: HTTP}", 1) +
+		"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v}\nspec:\n  hosts:\n" + hosts.String() + "  http:\n" + routes.String()
+	_, problems := load(nil, "a.yaml", yaml)
+	if len(problems) == 0 || len(problems) > n {
+		t.Errorf("%d problems of %d bytes", len(problems), len(yaml))
+	}
+}

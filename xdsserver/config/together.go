@@ -28,9 +28,13 @@ func (b *builder) checkTogether(m *Model) {
 		if !ok {
 			continue
 		}
+		seen := map[string]bool{}
 		for _, d := range ruleDestinations(rule) {
 			b.checkKnown(known, v.object, d)
-			b.checkCalledPorts(known, v.made.(*VirtualService), d)
+			if d.to.Port == nil && !seen[d.to.Host] {
+				seen[d.to.Host] = true
+				b.checkCalledPorts(known, v.made.(*VirtualService), d)
+			}
 		}
 	}
 	served := gateways(m)
