@@ -19,7 +19,8 @@ import (
 
 // sharedClusters are the options of a cluster that many goroutines call: every
 // policy, and what a call counts besides (after "and": of the route). The gate by error ratio is not among
-// them: it locks, for the routes that ask for it (see package breaker).
+// them: it locks, for the routes that ask for it (see package breaker). Nor is the ejection of a host, which few failures
+// in a row of many goroutines would bring about by chance.
 var sharedClusters = map[string]string{
 	"round_robin":   "lb=round_robin",
 	"random":        "lb=random",
@@ -30,7 +31,7 @@ var sharedClusters = map[string]string{
 	"panic":         "lb=round_robin panic=100",
 	"limits":        "lb=round_robin max_requests=1000 max_pending=1000 max_retries=1000",
 	"budget":        "lb=round_robin retry_budget=20%,3,1s",
-	"outliers":      "lb=round_robin consecutive=5 gateway=5 local=5 success_rate_volume=5 failure_percentage=90 interval=1h",
+	"outliers":      "lb=round_robin consecutive=1000 gateway=1000 local=1000 success_rate_volume=5 failure_percentage=90 interval=1h",
 	"rate_limit":    "lb=round_robin and limit=1000000000/1s",
 	"sessions":      "lb=round_robin session=header:x-session",
 }
