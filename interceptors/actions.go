@@ -107,6 +107,11 @@ func (c *call) rewrite(given outgoing) outgoing {
 func (c *call) edited(given outgoing) outgoing {
 	out := given
 	out.authority = c.client.target.Name()
+	for _, o := range given.opts {
+		if o, ok := o.(grpc.AuthorityOverrideCallOption); ok {
+			out.authority = o.Authority
+		}
+	}
 	a := c.Decision.Actions
 	if a == nil {
 		return out
@@ -116,11 +121,6 @@ func (c *call) edited(given outgoing) outgoing {
 		out.ctx = withoutRetryHeaders(out.ctx)
 	}
 	out.method = a.Path(given.method)
-	for _, o := range given.opts {
-		if o, ok := o.(grpc.AuthorityOverrideCallOption); ok {
-			out.authority = o.Authority
-		}
-	}
 	if host := a.Host(); host != "" {
 		out.authority = host
 		out.opts = append(given.opts[:len(given.opts):len(given.opts)], grpc.CallAuthority(host))

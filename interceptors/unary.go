@@ -46,10 +46,7 @@ func (c *call) unary(method string, req, reply any, cc *grpc.ClientConn, invoker
 		finish(opts, err)
 		return err
 	}
-	err := u.run()
-	if err != nil {
-		err = u.fallBack(err, outgoing{ctx: c.Context, method: method, opts: opts})
-	}
+	err := u.end(u.run())
 	if u.out != nil {
 		finish(opts, err)
 	}
@@ -59,10 +56,15 @@ func (c *call) unary(method string, req, reply any, cc *grpc.ClientConn, invoker
 // resume goes on with a plain call whose first attempt ended with err.
 func (c *call) resume(err error, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
 	u := unary{call: c, method: method, req: req, message: req, reply: reply, cc: cc, invoker: invoker, opts: opts}
-	if err = u.goOn(err); err != nil {
-		err = u.fallBack(err, outgoing{ctx: c.Context, method: method, opts: opts})
+	return u.end(u.goOn(err))
+}
+
+// end is what becomes of a plain call whose attempts ended with err.
+func (u *unary) end(err error) error {
+	if err == nil {
+		return nil
 	}
-	return err
+	return u.fallBack(err, outgoing{ctx: u.Context, method: u.method, opts: u.opts})
 }
 
 func (u *unary) run() error {
