@@ -58,12 +58,8 @@ func everything(t *testing.T, edit func(*routev3.Route)) *routev3.Route {
 // once, and nothing is held when the call has ended.
 func TestFallbackWithEverything(t *testing.T) {
 	t.Parallel()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	lis.Close()
-	for when, hosts := range map[string][]string{"no host": nil, "no connection": {lis.Addr().String()}} {
+	gone := goneAddress(t)
+	for when, hosts := range map[string][]string{"no host": nil, "no connection": {gone}} {
 		for name, edit := range map[string]func(*routev3.Route){
 			"once":  func(*routev3.Route) {},
 			"retry": retry("5xx", 2),

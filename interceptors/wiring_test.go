@@ -647,16 +647,23 @@ func TestWaitForReadyWaitsForACluster(t *testing.T) {
 	}
 }
 
-// TestWaitForReadyOutlivesErrors checks that no error of a connection, which may
-// wrap a status, ends a call that waits: neither the control plane's nor an
-// endpoint's.
-func TestWaitForReadyOutlivesErrors(t *testing.T) {
-	t.Parallel()
+// goneAddress is an address at which nobody listens any more.
+func goneAddress(t *testing.T) string {
+	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	lis.Close()
+	return lis.Addr().String()
+}
+
+// TestWaitForReadyOutlivesErrors checks that no error of a connection, which may
+// wrap a status, ends a call that waits: neither the control plane's nor an
+// endpoint's.
+func TestWaitForReadyOutlivesErrors(t *testing.T) {
+	t.Parallel()
+	gone := goneAddress(t)
 	cp := xdstest.NewControlPlane(t)
 	cp.Stop()
 	f := newFixtureFor(t, cp, nil)
@@ -672,7 +679,7 @@ func TestWaitForReadyOutlivesErrors(t *testing.T) {
 	wantCode(t, err, codes.DeadlineExceeded)
 
 	f = newFixture(t, nil)
-	f.serve(map[string][]string{"c": {lis.Addr().String()}}, xdstest.Route(nil, "c"))
+	f.serve(map[string][]string{"c": {gone}}, xdstest.Route(nil, "c"))
 	ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	_, err = f.call(ctx, grpc.WaitForReady(true))
@@ -698,15 +705,11 @@ func TestCloseEndsCallsThatWait(t *testing.T) {
 
 func TestAllEndpointsDown(t *testing.T) {
 	t.Parallel()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	lis.Close()
+	gone := goneAddress(t)
 	f := newFixture(t, nil)
-	f.serve(map[string][]string{"c": {lis.Addr().String()}}, xdstest.Route(nil, "c"))
-	_, err = f.call(t.Context())
-	wantCode(t, err, codes.Unavailable, `"c"`, lis.Addr().String())
+	f.serve(map[string][]string{"c": {gone}}, xdstest.Route(nil, "c"))
+	_, err := f.call(t.Context())
+	wantCode(t, err, codes.Unavailable, `"c"`, gone)
 	f.Set(xdstest.Endpoints("c"))
 	f.until(t, func(_ string, err error) bool { return strings.Contains(fmt.Sprint(err), "no endpoints") })
 }

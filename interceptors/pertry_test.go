@@ -2,7 +2,6 @@ package interceptors_test
 
 import (
 	"context"
-	"net"
 	"testing"
 	"time"
 
@@ -17,14 +16,10 @@ import (
 // whose timer may still be at work. The race detector looks on.
 func TestFallbackAfterAnAttemptOutOfTime(t *testing.T) {
 	t.Parallel()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	lis.Close()
+	gone := goneAddress(t)
 	spare := server(t, "spare")
 	f := newFixture(t, nil)
-	f.serve(map[string][]string{"c": {lis.Addr().String()}, "spare": {spare.Addr}}, xdstest.Route(func(r *routev3.Route) {
+	f.serve(map[string][]string{"c": {gone}, "spare": {spare.Addr}}, xdstest.Route(func(r *routev3.Route) {
 		r.Metadata = extension(t, map[string]any{"fallback": map[string]any{"cluster": "spare"}})
 		r.RequestHeadersToRemove = []string{"x-other"}
 		r.GetRoute().RetryPolicy = &routev3.RetryPolicy{PerTryTimeout: durationpb.New(2 * time.Millisecond)}
