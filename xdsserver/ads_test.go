@@ -66,6 +66,7 @@ type ads struct {
 	delta  discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
 	in     chan message // unbounded enough: what was received and not yet looked at
 	ended  chan error
+	settle func() // waits until nothing moves: synctest.Wait, for a test in a bubble
 
 	first bool
 	names map[string][]string // of the state-of-the-world protocol
@@ -106,7 +107,7 @@ func connect(t *testing.T, cc *grpc.ClientConn, protocol string, node *corev3.No
 	ctx, cancel := context.WithCancel(t.Context())
 	c := &ads{
 		T: t, node: node, cancel: cancel, in: make(chan message, 1000), ended: make(chan error, 1),
-		first: true, names: map[string][]string{}, last: map[string]message{},
+		settle: synctest.Wait, first: true, names: map[string][]string{}, last: map[string]message{},
 	}
 	t.Cleanup(cancel)
 	client := discoveryv3.NewAggregatedDiscoveryServiceClient(cc)
@@ -182,8 +183,11 @@ func nameOf(m proto.Message) string {
 	}
 }
 
+// request sends a request and returns when the server has dealt with it, so that two requests have one order of answers:
+// with both at hand, the server would answer clusters before listeners.
 func (c *ads) request(typeURL, nonce, version string, refusal *status.Status, add, remove []string, initial map[string]string) {
 	c.Helper()
+	defer c.settle()
 	var node *corev3.Node
 	if c.first {
 		node, c.first = c.node, false
