@@ -265,7 +265,7 @@ func (b *meshBalancer) renew() {
 func (b *meshBalancer) publish() {
 	b.cc.UpdateState(grpcbalancer.State{
 		ConnectivityState: b.connectivity(),
-		Picker:            &picker{balancer: b, engine: b.engine, snap: b.snap, clusters: b.pickers},
+		Picker:            newPicker(b),
 	})
 }
 

@@ -26,6 +26,36 @@ type picker struct {
 	engine   *mesh.Engine
 	snap     *snapshot.Snapshot
 	clusters map[*snapshot.ClusterState]*clusterPicker
+	few      []named // clusters as a list, if they are few
+}
+
+// named is the picker of a cluster.
+type named struct {
+	cluster *snapshot.ClusterState
+	picker  *clusterPicker
+}
+
+// mostNamed is how many clusters are found by looking at one after the other.
+const mostNamed = 8
+
+func newPicker(b *meshBalancer) *picker {
+	p := &picker{balancer: b, engine: b.engine, snap: b.snap, clusters: b.pickers}
+	if len(b.pickers) <= mostNamed {
+		for c, cp := range b.pickers {
+			p.few = append(p.few, named{c, cp})
+		}
+	}
+	return p
+}
+
+// of returns the picker of a cluster, or nil.
+func (p *picker) of(c *snapshot.ClusterState) *clusterPicker {
+	for i := range p.few {
+		if p.few[i].cluster == c {
+			return p.few[i].picker
+		}
+	}
+	return p.clusters[c]
 }
 
 // Pick follows the decision that the call carries. A call without one (made
@@ -35,7 +65,7 @@ func (p *picker) Pick(info grpcbalancer.PickInfo) (grpcbalancer.PickResult, erro
 	if call == nil {
 		return p.pickUndecided(info)
 	}
-	cp := p.clusters[call.Decision.Upstream.State]
+	cp := p.of(call.Decision.Upstream.State)
 	if cp == nil {
 		// The decision was made on a newer snapshot than this picker's, or on one
 		// that this channel never had.
@@ -53,7 +83,7 @@ func (p *picker) pickUndecided(info grpcbalancer.PickInfo) (grpcbalancer.PickRes
 	if call.Decision.Err != nil || call.Decision.Upstream == nil {
 		return grpcbalancer.PickResult{}, plain(errors.Join(errUndecided, call.Decision.Err))
 	}
-	cp := p.clusters[call.Decision.Upstream.State]
+	cp := p.of(call.Decision.Upstream.State)
 	if cp == nil {
 		return grpcbalancer.PickResult{}, grpcbalancer.ErrNoSubConnAvailable
 	}
@@ -286,19 +316,17 @@ func (p *clusterPicker) newObserver() *observer {
 		return o
 	}
 	o := &observer{}
-	o.done = o.ended
-	return o
-}
-
-func (o *observer) ended(info grpcbalancer.DoneInfo) {
-	p, call, i := o.p, o.call, o.i
-	o.p, o.call = nil, nil
-	if !o.kept {
-		p.observers.Put(o)
+	o.done = func(info grpcbalancer.DoneInfo) {
+		p, call, i := o.p, o.call, o.i
+		o.p, o.call = nil, nil
+		if !o.kept {
+			p.observers.Put(o)
+		}
+		p.picker.Done(i)
+		p.observe(call, i, &info)
+		call.Unwatch()
 	}
-	p.picker.Done(i)
-	p.observe(call, i, &info)
-	call.Unwatch()
+	return o
 }
 
 // overflow is the error of a call that a circuit breaker refuses. It is a

@@ -263,7 +263,7 @@ func (p *path) call(ctx context.Context) error {
 	if p.client == nil {
 		return p.invoke(ctx, "/a.B/C", p.req, p.reply, p.cc)
 	}
-	err := p.client.Unary(ctx, "/a.B/C", p.req, p.reply, p.cc, p.invoker)
+	err := p.client.Unary()(ctx, "/a.B/C", p.req, p.reply, p.cc, p.invoker)
 	if p.copies > 0 {
 		for range 1 + p.copies {
 			<-p.invoked

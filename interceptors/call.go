@@ -94,8 +94,18 @@ func (c *call) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// Deadline is the route's or the caller's, whichever comes first.
+// Deadline is the route's or the caller's, whichever comes first. To the route's there
+// is as long as writable says, for gRPC asks to tell the server.
 func (c *call) Deadline() (time.Time, bool) {
+	if c.limit == nil {
+		return c.Context.Deadline()
+	}
+	now := time.Since(epoch)
+	return epoch.Add(now + writable(c.at-now)), true
+}
+
+// ends is when the call ends by the clock, if there is such a time.
+func (c *call) ends() (time.Time, bool) {
 	if c.limit == nil {
 		return c.Context.Deadline()
 	}

@@ -175,6 +175,40 @@ func TestTimerIsUsedAgain(t *testing.T) {
 	})
 }
 
+// TestTimeLeftHasThreeDigits holds what gRPC is told to tell the server of a route's
+// deadline, a little after the call began, and that the call ends by the clock.
+func TestTimeLeftHasThreeDigits(t *testing.T) {
+	const after = 37 * time.Microsecond
+	for timeout, want := range map[time.Duration]time.Duration{
+		50 * time.Millisecond:      50*time.Millisecond - after,
+		150 * time.Millisecond:     150 * time.Millisecond,
+		time.Second:                time.Second,
+		1234567 * time.Microsecond: 1240 * time.Millisecond,
+		2 * time.Second:            2 * time.Second,
+		90 * time.Second:           90 * time.Second,
+		3 * time.Hour:              3 * time.Hour,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newCall(context.Background())
+			c.endAfter(timeout, false)
+			defer c.release()
+			time.Sleep(after)
+			if at, ok := c.Deadline(); !ok || time.Until(at) != want {
+				t.Errorf("of %v are left %v, want %v", timeout, time.Until(at), want)
+			}
+			time.Sleep(timeout - after - 1)
+			if at, ok := c.ends(); !ok || time.Until(at) != 1 || c.Err() != nil {
+				t.Errorf("%v: %v are left to the end, Err is %v", timeout, time.Until(at), c.Err())
+			}
+			time.Sleep(1)
+			synctest.Wait()
+			if at, ok := c.Deadline(); !ok || time.Until(at) != 0 || c.Err() == nil {
+				t.Errorf("%v: %v are left at the end, Err is %v", timeout, time.Until(at), c.Err())
+			}
+		})
+	}
+}
+
 // TestLongestTimeout has routes that give calls all the time there is.
 func TestLongestTimeout(t *testing.T) {
 	for _, stream := range []bool{false, true} {

@@ -359,29 +359,32 @@ func (c *call) counted(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, attemptCountHeader, strconv.Itoa(int(c.Retries)+1))
 }
 
-// Unary is a grpc.UnaryClientInterceptor.
+// Unary returns the interceptor of unary calls.
 //
-// What is to be done around a single attempt only now and then is apart from it:
-// garbage collection walks each frame of each call under way.
-func (c *Client) Unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	k := c.reuse(ctx)
-	defer k.recycle()
-	if err := k.begin(cc, method, false, opts); err != nil {
-		finish(opts, err)
-		return err
+// A call that waits has few and small frames, because garbage collection walks each
+// of each call under way: this is no method, whose value has a frame of its own, and
+// what is to be done around a single attempt only now and then is apart from it.
+func (c *Client) Unary() grpc.UnaryClientInterceptor {
+	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		k := c.reuse(ctx)
+		defer k.recycle()
+		if err := k.begin(cc, method, false, opts); err != nil {
+			finish(opts, err)
+			return err
+		}
+		if !k.plain() || k.watches(opts) {
+			return k.unary(method, req, reply, cc, invoker, opts)
+		}
+		err := invoker(k.counted(k), method, req, reply, cc, opts...)
+		k.settle(err)
+		if err == nil || k.Decision.Retry == nil && k.Decision.Fallback() == nil {
+			return err
+		}
+		return k.resume(err, method, req, reply, cc, invoker, opts)
 	}
-	if !k.plain() || k.watches(opts) {
-		return k.unary(method, req, reply, cc, invoker, opts)
-	}
-	err := invoker(k.counted(k), method, req, reply, cc, opts...)
-	k.settle(err)
-	if err == nil || k.Decision.Retry == nil && k.Decision.Fallback() == nil {
-		return err
-	}
-	return k.resume(err, method, req, reply, cc, invoker, opts)
 }
 
-// Stream is a grpc.StreamClientInterceptor.
+// Stream is the interceptor of streams, a grpc.StreamClientInterceptor.
 func (c *Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	k := c.newCall(ctx)
 	if err := k.begin(cc, method, true, opts); err != nil {

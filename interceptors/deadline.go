@@ -17,6 +17,20 @@ const forever = 100 * 365 * 24 * time.Hour
 // dropped from the pool lives until the timer of its deadline fires.
 const longest = time.Minute
 
+// writable rounds the time that a call has left up to three digits, as C-core does. The
+// server gets it as a header, of which a connection remembers each different value: by
+// the microsecond they would drive everything else out of its table.
+func writable(left time.Duration) time.Duration {
+	if left < 100*time.Millisecond {
+		return left // gRPC writes it by the nanosecond, whatever it is
+	}
+	step := time.Millisecond
+	for left >= 1000*step {
+		step *= 10
+	}
+	return (left + step - 1) / step * step
+}
+
 // deadline ends a unary call, whose caller cannot cancel it, at the time that
 // the route sets. It is used by one call after another: making a timer and a
 // channel for each is most of what a deadline costs. The timer is not stopped
@@ -44,7 +58,6 @@ type deadline struct {
 // begin has l end the call at a time, which is d from now.
 func (l *deadline) begin(at, d time.Duration) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.done == nil {
 		l.done = make(chan struct{})
 	}
@@ -52,6 +65,7 @@ func (l *deadline) begin(at, d time.Duration) {
 	if l.armed == 0 || l.armed > at {
 		l.arm(at, d)
 	}
+	l.mu.Unlock()
 }
 
 // arm sets the timer. The caller holds mu.
@@ -154,12 +168,12 @@ func (l *deadline) afterOthers(f func()) (stop func() bool) {
 // still to be run.
 func (l *deadline) drop(turn uint64) bool {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.first == nil || l.turn != turn {
-		return false
+	dropped := l.first != nil && l.turn == turn
+	if dropped {
+		l.first = nil
 	}
-	l.first = nil
-	return true
+	l.mu.Unlock()
+	return dropped
 }
 
 func (l *deadline) dropOther(f *func()) bool {

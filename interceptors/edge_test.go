@@ -359,7 +359,7 @@ func TestEdgeFallbackFuncMirror(t *testing.T) {
 		return nil
 	}}})
 	cc, err := grpc.NewClient("mesh:///"+target, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithResolvers(resolver.NewBuilder(tgt)), grpc.WithDefaultServiceConfig(balancer.ServiceConfig), grpc.WithChainUnaryInterceptor(ic.Unary))
+		grpc.WithResolvers(resolver.NewBuilder(tgt)), grpc.WithDefaultServiceConfig(balancer.ServiceConfig), grpc.WithChainUnaryInterceptor(ic.Unary()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -87,7 +87,7 @@ func (c *call) shadows(codec frameCodec, authority string, opts []grpc.CallOptio
 
 func (c *call) newShadow(d mesh.Decision, stats *mirror.Stats, codec frameCodec, authority string, opts []grpc.CallOption) *shadow {
 	timeout := mirrorTimeout
-	if deadline, ok := c.Deadline(); ok {
+	if deadline, ok := c.ends(); ok {
 		timeout = min(timeout, time.Until(deadline))
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context), timeout)

@@ -152,7 +152,7 @@ func (u *unary) try() error {
 // the call. It goes by the clock: the server has the deadline too, and its word
 // may be here before the timer of this side.
 func (c *call) overdue(attempt time.Time) bool {
-	own, ok := c.Deadline()
+	own, ok := c.ends()
 	return !time.Now().Before(attempt) && (!ok || own.After(attempt))
 }
 

@@ -82,7 +82,7 @@ func newFixtureOf(t testing.TB, cp *xdstest.ControlPlane, edit func(*watch.Confi
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithResolvers(resolver.NewBuilder(tgt)),
 		grpc.WithDefaultServiceConfig(balancer.ServiceConfig),
-		grpc.WithChainUnaryInterceptor(ic.Unary),
+		grpc.WithChainUnaryInterceptor(ic.Unary()),
 		grpc.WithChainStreamInterceptor(ic.Stream),
 	}, opts...)...)
 	if err != nil {
@@ -606,7 +606,7 @@ func TestChannelThatNeverHadTheCluster(t *testing.T) {
 	tgt := f.manager.Target(target)
 	ic := interceptors.NewClient(tgt, interceptors.ClientOptions{})
 	cc, err := grpc.NewClient("mesh:///"+target, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithResolvers(resolver.NewBuilder(tgt)), grpc.WithDefaultServiceConfig(balancer.ServiceConfig), grpc.WithChainUnaryInterceptor(ic.Unary))
+		grpc.WithResolvers(resolver.NewBuilder(tgt)), grpc.WithDefaultServiceConfig(balancer.ServiceConfig), grpc.WithChainUnaryInterceptor(ic.Unary()))
 	if err != nil {
 		t.Fatal(err)
 	}

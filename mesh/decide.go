@@ -86,7 +86,7 @@ var (
 
 // Decide decides one call by snapshot s and writes the decision to d. It takes
 // no lock and, unless the call fails or a regular expression is matched,
-// allocates nothing. A nil snapshot fails the call.
+// allocates nothing but for the first call to a path. A nil snapshot fails the call.
 func (e *Engine) Decide(s *snapshot.Snapshot, r *Request, d *Decision) {
 	*d = Decision{}
 	if s == nil || s.Err != nil {

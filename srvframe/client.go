@@ -175,7 +175,7 @@ func dialOptions(t *watch.Target, calls *interceptors.Client, config clientConfi
 		within(calls, callers),
 		[]grpc.DialOption{
 			grpc.WithDefaultServiceConfig(config.json),
-			grpc.WithChainUnaryInterceptor(calls.Unary),
+			grpc.WithChainUnaryInterceptor(calls.Unary()),
 			grpc.WithChainStreamInterceptor(calls.Stream),
 		},
 	)

@@ -3,18 +3,20 @@ package route
 import "math"
 
 // Table finds the first of an ordered list of matches that a request meets,
-// without trying those that the request's path or headers rule out. It is
-// never written after Compile and is safe for concurrent use.
+// without trying those that the request's path or headers rule out. It is safe for
+// concurrent use.
 //
 // Paths are kept in a radix tree: every route hangs at the text that a path
 // must begin with, so a walk along the path passes all routes whose path
 // condition can hold. The routes at one place are grouped by the value of a
 // header that they compare exactly (see group). Each group knows the first
 // index it holds; groups are searched in that order and only while they can
-// still improve on what was found, which keeps "first match wins" exact.
+// still improve on what was found, which keeps "first match wins" exact. What a
+// walk finds is remembered for paths that come again (see ways).
 type Table struct {
 	paths  *node // case-sensitive
 	folded *node // ignoring case; keys in lower case; nil if there are none
+	ways   ways
 }
 
 // none is greater than every index.
@@ -39,14 +41,25 @@ func Compile(matches []Match) *Table {
 func (t *Table) Find(r *Request, rnd func() uint64) int {
 	l := lookup{request: *r, rnd: rnd}
 	l.path, l.query = r.split()
-	best := t.paths.find(&l, none, false)
-	if t.folded != nil {
-		best = t.folded.find(&l, best, true)
+	var best int32
+	if w := t.ways.of(l.path, t); w != nil {
+		best = w.candidates.find(&l, none)
+	} else {
+		best = t.find(&l)
 	}
 	if best == none {
 		return -1
 	}
 	return int(best)
+}
+
+// find asks the trees for the least index whose route the request meets, or none.
+func (t *Table) find(l *lookup) int32 {
+	best := t.paths.find(l, none, false)
+	if t.folded != nil {
+		best = t.folded.find(l, best, true)
+	}
+	return best
 }
 
 // lookup is one request while it is being matched.

@@ -110,10 +110,7 @@ func TestDeepPaths(t *testing.T) {
 				list[i].Headers = []HeaderMatch{{Name: "x", StringMatch: StringMatch{Kind: StringPrefix, Value: strconv.Itoa(rnd.IntN(10))}}}
 			}
 		}
-		r := &Request{Path: path, Headers: headers{"x": "7"}}
-		if got, want := Compile(list).Find(r, nil), linearFind(list, r, nil); got != want {
-			t.Fatalf("Find = %d, linear scan = %d\n%s", got, want, numbered(list))
-		}
+		checkFind(t, Compile(list), list, &Request{Path: path, Headers: headers{"x": "7"}})
 	}
 }
 
@@ -141,11 +138,26 @@ func checkTable(t *testing.T, g generator, matches, requests int) {
 		list[i] = g.match()
 	}
 	table := Compile(list)
-	never := func() uint64 { return 0 } // fractions are 0 or 1 here
 	for range requests {
-		r := g.request()
-		if got, want := table.Find(r, never), linearFind(list, r, never); got != want {
-			t.Fatalf("Find = %d, linear scan = %d\nrequest %+v\nmatches:\n%s", got, want, *r, numbered(list))
+		checkFind(t, table, list, g.request())
+	}
+}
+
+// checkFind compares what a table finds, by its trees and by what it remembers, with
+// the linear scan. Fractions must be 0 or 1.
+func checkFind(t *testing.T, table *Table, list []Match, r *Request) {
+	t.Helper()
+	never := func() uint64 { return 0 }
+	want := linearFind(list, r, never)
+	l := lookup{request: *r, rnd: never}
+	l.path, l.query = r.split()
+	byTree := -1
+	if i := table.find(&l); i != none {
+		byTree = int(i)
+	}
+	for how, got := range map[string]int{"tree": byTree, "first Find": table.Find(r, never), "second Find": table.Find(r, never)} {
+		if got != want {
+			t.Fatalf("%s = %d, linear scan = %d\nrequest %+v\nmatches:\n%s", how, got, want, *r, numbered(list))
 		}
 	}
 }
@@ -237,9 +249,6 @@ func FuzzPaths(f *testing.F) {
 			}
 			list = append(list, m)
 		}
-		r := &Request{Path: path, IsGRPC: kinds&1 != 0}
-		if got, want := Compile(list).Find(r, nil), linearFind(list, r, nil); got != want {
-			t.Fatalf("Find(%q) = %d, linear scan = %d\n%s", path, got, want, numbered(list))
-		}
+		checkFind(t, Compile(list), list, &Request{Path: path, IsGRPC: kinds&1 != 0})
 	})
 }

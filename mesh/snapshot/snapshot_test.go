@@ -392,7 +392,7 @@ func walk(v reflect.Value, path string, seen map[uintptr]bool, lines *[]string) 
 	}
 	switch name := v.Type().String(); name {
 	case "*snapshot.ClusterState", "*snapshot.HostState", "*pick.HostState", "*fault.Counter", "*regexp.Regexp",
-		"*snapshot.Live", "*breaker.Gate", "*ratelimit.Limiter":
+		"*snapshot.Live", "*breaker.Gate", "*ratelimit.Limiter", "route.ways":
 		return
 	}
 	switch v.Kind() {
