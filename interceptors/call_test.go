@@ -196,11 +196,11 @@ func TestTimeLeftHasThreeDigits(t *testing.T) {
 			if at, ok := c.Deadline(); !ok || time.Until(at) != want {
 				t.Errorf("of %v are left %v, want %v", timeout, time.Until(at), want)
 			}
-			time.Sleep(timeout - after - 1)
+			time.Sleep(timeout - after - time.Nanosecond)
 			if at, ok := c.ends(); !ok || time.Until(at) != 1 || c.Err() != nil {
 				t.Errorf("%v: %v are left to the end, Err is %v", timeout, time.Until(at), c.Err())
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			synctest.Wait()
 			if at, ok := c.Deadline(); !ok || time.Until(at) != 0 || c.Err() == nil {
 				t.Errorf("%v: %v are left at the end, Err is %v", timeout, time.Until(at), c.Err())

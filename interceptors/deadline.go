@@ -28,7 +28,10 @@ func writable(left time.Duration) time.Duration {
 	for left >= 1000*step {
 		step *= 10
 	}
-	return (left + step - 1) / step * step
+	if over := left % step; over > 0 {
+		left += step - over
+	}
+	return left
 }
 
 // deadline ends a unary call, whose caller cannot cancel it, at the time that
