@@ -25,7 +25,7 @@ const (
 
 // variables are the variables that options are read from.
 var variables = map[string]string{
-	"XDS": envXDS, "Service": envService, "Address": envAddress, "Locality": envLocality, "StateDir": envState,
+	"XDS": envXDS, "Service": envService, "Namespace": envNamespace, "Address": envAddress, "Locality": envLocality, "StateDir": envState,
 }
 
 // environmentOptions reads Options from the environment, and gRPC's bootstrap

@@ -167,6 +167,7 @@ func TestWrongEnvironment(t *testing.T) {
 		{map[string]string{envXDS: "127.0.0.1:15010", envService: "reviews"}, `MESH_SERVICE: service "reviews": want host:port`},
 		{map[string]string{envXDS: "127.0.0.1:15010", envAddress: "0.0.0.0"}, `MESH_ADDRESS: address "0.0.0.0"`},
 		{map[string]string{envXDS: "127.0.0.1:15010", envLabels: "v2"}, `MESH_LABELS: label "v2": want key=value`},
+		{map[string]string{envXDS: "127.0.0.1:15010", envNamespace: "a b"}, `MESH_NAMESPACE: namespace "a b": want lower-case letters, digits and dashes, 63 at most`},
 		{map[string]string{envXDS: "127.0.0.1:15010", envLocality: "eu//a"}, `MESH_LOCALITY: locality "eu//a": want region/zone/subzone`},
 		{map[string]string{envXDS: "127.0.0.1:15010", envState: "/dev/null/state"}, "MESH_STATE: "},
 		{map[string]string{bootstrap.EnvInline: `{"xds_servers":7,"node":7}`}, "xds_servers"},

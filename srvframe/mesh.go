@@ -50,7 +50,7 @@ type Options struct {
 	// a process has more than one. Empty means that servers are not registered
 	// under a name of theirs.
 	Service string
-	// Namespace completes short names; default "default".
+	// Namespace completes short names; default "default". It is a label of RFC 1123.
 	Namespace string
 	// Labels are those of the servers, which subsets select by.
 	Labels map[string]string

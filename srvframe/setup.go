@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,6 +47,9 @@ type optionError struct {
 func (e *optionError) Error() string { return e.err.Error() }
 func (e *optionError) Unwrap() error { return e.err }
 
+// namespacePattern is what Kubernetes lets a namespace be called (RFC 1123 label).
+var namespacePattern = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
 // setup checks the options. given is a bootstrap that was read already, or nil.
 func (o Options) setup(given *bootstrap.Config) (*setup, error) {
 	services, err := parseServices(o.Service)
@@ -58,6 +62,9 @@ func (o Options) setup(given *bootstrap.Config) (*setup, error) {
 	}
 	if _, err := parseLocality(o.Locality); err != nil {
 		return nil, &optionError{"Locality", err}
+	}
+	if o.Namespace != "" && !namespacePattern.MatchString(o.Namespace) {
+		return nil, &optionError{"Namespace", fmt.Errorf("namespace %q: want lower-case letters, digits and dashes, 63 at most", o.Namespace)}
 	}
 	config, err := o.bootstrap(given, services)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 )
 
 func main() {
+	signal.Ignore(syscall.SIGHUP) // by which other servers read their files again: these are followed
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()

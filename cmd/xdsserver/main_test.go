@@ -108,6 +108,9 @@ spec:
 			t.Fatal(err)
 		}
 		conn.Close()
+		if err := cmd.Process.Signal(syscall.SIGHUP); err != nil { // is nothing to it
+			t.Fatal(err)
+		}
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
