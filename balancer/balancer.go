@@ -33,6 +33,11 @@ const ServiceConfig = `{"loadBalancingConfig":[{"` + Name + `":{}}]}`
 // are looked at: they stay until the calls that were decided for them end.
 const retireInterval = time.Second
 
+// leaveDelay is how long a connection that is not wanted any more stays open: a call that was
+// given it just before has not begun on it, and gRPC would have the call wait for all that
+// were there first.
+const leaveDelay = time.Second
+
 // Pickers may not know of the state of a connection for longestPause at most;
 // those that cost next to nothing know at once.
 const shortestPause, longestPause = 2 * time.Millisecond, 100 * time.Millisecond
@@ -44,7 +49,7 @@ type builder struct{}
 func (builder) Name() string { return Name }
 
 func (builder) Build(cc grpcbalancer.ClientConn, _ grpcbalancer.BuildOptions) grpcbalancer.Balancer {
-	return &meshBalancer{cc: cc, conns: map[string]*conn{}, stale: map[string]struct{}{}}
+	return &meshBalancer{cc: cc, conns: map[string]*conn{}, leaving: map[grpcbalancer.SubConn]*time.Timer{}, stale: map[string]struct{}{}}
 }
 
 // meshBalancer owns the connections of one channel.
@@ -55,7 +60,8 @@ type meshBalancer struct {
 	closed  bool
 	engine  *mesh.Engine
 	snap    *snapshot.Snapshot
-	conns   map[string]*conn // by address
+	conns   map[string]*conn                     // by address
+	leaving map[grpcbalancer.SubConn]*time.Timer // no longer among conns
 	retired []*snapshot.Upstream
 	timer   *time.Timer
 	pickers map[*snapshot.ClusterState]*clusterPicker
@@ -129,6 +135,11 @@ func (b *meshBalancer) Close() {
 	for _, c := range b.conns {
 		b.drop(c)
 	}
+	for sub, timer := range b.leaving {
+		timer.Stop()
+		sub.Shutdown()
+	}
+	clear(b.leaving)
 }
 
 // retire remembers the upstreams that next no longer has and that calls still

@@ -207,7 +207,7 @@ func (b *meshBalancer) drop(c *conn) {
 // discard shuts a link down. gRPC lets the calls on it end.
 func (b *meshBalancer) discard(c *conn, l *link) {
 	l.calls.end()
-	l.sub.Shutdown()
+	b.shutdown(l, c.limited && !l.uncounted && l.calls.drained())
 	if !l.counted {
 		return
 	}
@@ -219,6 +219,24 @@ func (b *meshBalancer) discard(c *conn, l *link) {
 		b.crowded = false
 		go b.tendAll()
 	}
+}
+
+// shutdown shuts a link down, which is unused if no call has been given it that has not
+// ended; else when each has begun.
+func (b *meshBalancer) shutdown(l *link, unused bool) {
+	if b.closed || l.state != pick.Ready || unused {
+		l.sub.Shutdown()
+		return
+	}
+	b.leaving[l.sub] = time.AfterFunc(leaveDelay, func() {
+		b.mu.Lock()
+		_, ok := b.leaving[l.sub]
+		delete(b.leaving, l.sub)
+		b.mu.Unlock()
+		if ok {
+			l.sub.Shutdown()
+		}
+	})
 }
 
 // open starts a connection, unless there is one that becomes ready. It reports

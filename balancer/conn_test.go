@@ -11,6 +11,7 @@ import (
 	grpcresolver "google.golang.org/grpc/resolver"
 
 	"github.com/meshframe/meshframe/mesh/breaker"
+	"github.com/meshframe/meshframe/mesh/pick"
 	"github.com/meshframe/meshframe/mesh/snapshot"
 )
 
@@ -103,10 +104,15 @@ func closes(t *testing.T, end func(*meshBalancer, *conn)) {
 	if state.Breaker.Connections() != 0 {
 		t.Errorf("%d connections are counted", state.Breaker.Connections())
 	}
+	time.Sleep(leaveDelay)
+	synctest.Wait()
 	for i, s := range cc.made {
 		if s.closed != 1 {
 			t.Errorf("connection %d was closed %d times", i, s.closed)
 		}
+	}
+	if len(b.leaving) != 0 {
+		t.Errorf("%d connections are to be closed", len(b.leaving))
 	}
 }
 
@@ -143,9 +149,49 @@ func TestAPickBesideANewConnectionFindsIt(t *testing.T) {
 	cc.made[0].tell(grpcbalancer.SubConnState{ConnectivityState: connectivity.Ready})
 	b.configure(c, &demand{pool: snapshot.ConnectionPool{MaxRequests: 10}}) // the first was not counted
 	var got *link
-	cc.made[0].onShutdown = func() { got = c.take() }
+	last := &link{sub: &subConn{onShutdown: func() { got = c.take() }}, state: pick.Ready} // whose calls have ended
+	last.calls.end()
+	c.closing = append(c.closing, last)
 	cc.made[1].tell(grpcbalancer.SubConnState{ConnectivityState: connectivity.Ready})
-	if cc.made[0].closed != 1 || got == nil || got.sub != cc.made[1] {
-		t.Errorf("the first connection was closed %d times, the pick got %v", cc.made[0].closed, got)
+	if got == nil || got.sub != cc.made[1] {
+		t.Errorf("the pick got %v", got)
 	}
+	b.Close()
+	if cc.made[0].closed != 1 {
+		t.Errorf("the first connection was closed %d times", cc.made[0].closed)
+	}
+}
+
+// TestCallsBeginOnAConnectionThatGoes has a call be given a connection just before the
+// address goes: that is closed when the call has begun on it, and no later than the channel.
+func TestCallsBeginOnAConnectionThatGoes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for _, closed := range []bool{false, true} {
+			cc := &channel{}
+			b := builder{}.Build(cc, grpcbalancer.BuildOptions{}).(*meshBalancer)
+			b.create("a", nil)
+			b.open(b.conns["a"])
+			cc.made[0].tell(grpcbalancer.SubConnState{ConnectivityState: connectivity.Ready})
+			b.drop(b.conns["a"])
+			time.Sleep(leaveDelay - time.Nanosecond)
+			if cc.made[0].closed != 0 {
+				t.Error("the connection is closed at once")
+			}
+			if closed {
+				b.Close()
+			} else {
+				time.Sleep(time.Nanosecond)
+				synctest.Wait()
+			}
+			if cc.made[0].closed != 1 {
+				t.Errorf("the connection was closed %d times, at the end of the channel %v", cc.made[0].closed, closed)
+			}
+			b.Close()
+			time.Sleep(leaveDelay)
+			if cc.made[0].closed != 1 || len(b.leaving) != 0 {
+				t.Errorf("the connection was closed %d times in all", cc.made[0].closed)
+			}
+		}
+	})
 }

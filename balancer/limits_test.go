@@ -312,6 +312,7 @@ func TestLimitsComeToAConnection(t *testing.T) {
 		wantRequests(t, l, 21, 10, 22)
 		long.say()
 		long.end()
+		time.Sleep(2 * time.Second) // it stays open for calls that were just given it
 		synctest.Wait()
 		if _, open, _ := l.seen(); open != 1 {
 			t.Errorf("%d connections are open, want 1", open)

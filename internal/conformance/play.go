@@ -222,6 +222,9 @@ func (p *player) call(c *Call) []Response {
 			time.Sleep(c.Every)
 		}
 		responses[i] = p.one(c, i%c.Cycle)
+		if c.Kill == "" {
+			synctest.Wait() // connections that it began are there for the next
+		}
 	}
 	background.Wait()
 	return responses
