@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,7 +17,15 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// asProgram has the test binary be the program.
+const asProgram = "BOOKINFO_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // samplesEnv names Istio's own samples.
 const samplesEnv = "ISTIO_SAMPLES"
@@ -196,6 +206,30 @@ func TestInterrupted(t *testing.T) {
 	var stderr bytes.Buffer
 	if status := run(ctx, []string{"-listen", "127.0.0.1:0"}, out, &stderr); status != statusOK || stderr.Len() > 0 {
 		t.Errorf("status %d, output %s", status, &stderr)
+	}
+}
+
+// TestReaderLeaves cuts the output off, as head does, and looks for what is left behind.
+func TestReaderLeaves(t *testing.T) {
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-exit", "-listen", "127.0.0.1:0")
+	cmd.Env = append(os.Environ(), asProgram+"=1", "TMPDIR="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); !strings.HasPrefix(line, "The page") {
+		t.Errorf("got %q, %v", line, err)
+	}
+	out.Close()
+	if err := cmd.Wait(); err == nil {
+		t.Error("the tour passed that nobody saw")
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
 
