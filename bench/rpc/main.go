@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 
@@ -31,6 +32,7 @@ type options struct {
 	rounds  int
 	dur     time.Duration
 	workers int
+	calls   int
 	only    string
 	list    bool
 }
@@ -42,6 +44,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds; each runs every contender once")
 	flag.DurationVar(&o.dur, "dur", 2*time.Second, "time under load in a round; half of it one call at a time comes before")
 	flag.IntVar(&o.workers, "c", 64, "goroutines that call at once under load")
+	flag.IntVar(&o.calls, "calls", 0, "have each contender make so many calls and end, unpinned and unmeasured: for programs that count instructions")
 	flag.StringVar(&o.only, "only", "", "contenders to run, separated by commas; the baseline always runs")
 	flag.BoolVar(&o.list, "list", false, "list the contenders")
 	flag.Parse()
@@ -55,7 +58,9 @@ func main() {
 			log.Fatal(err)
 		}
 	default:
-		proc.Pin(0)
+		if o.calls == 0 { // what counts would not see the program that is executed anew
+			proc.Pin(0)
+		}
 		if err := run(o, os.Stdout); err != nil {
 			log.Fatal(err)
 		}
@@ -71,15 +76,23 @@ func run(o options, out io.Writer) error {
 	defer stop()
 	var rs []*runner
 	for _, c := range contenders {
-		if c.name != baseline && o.only != "" && !slices.Contains(strings.Split(o.only, ","), c.name) {
+		if (c.name != baseline || o.calls > 0) && o.only != "" && !slices.Contains(strings.Split(o.only, ","), c.name) {
 			continue
 		}
-		r, err := newRunner(c, env)
+		r, err := newRunner(c, env, o.calls == 0)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 		defer r.close()
 		rs = append(rs, r)
+	}
+	if o.calls > 0 {
+		for _, r := range rs {
+			if err := r.repeat(o.calls, o.workers); err != nil {
+				return fmt.Errorf("%s: %w", r.name, err)
+			}
+		}
+		return nil
 	}
 	for round := range o.rounds {
 		for i := range rs {
@@ -131,7 +144,8 @@ type runner struct {
 
 var payload = &testpb.Payload{Body: make([]byte, 128)}
 
-func newRunner(c contender, env environment) (*runner, error) {
+// newRunner opens the channel of a contender, and connects every server if warm.
+func newRunner(c contender, env environment, warm bool) (*runner, error) {
 	conn, closeConn, err := c.dial(env)
 	if err != nil {
 		return nil, err
@@ -143,8 +157,27 @@ func newRunner(c contender, env environment) (*runner, error) {
 		closeConn()
 		return nil, fmt.Errorf("first call: %w", err)
 	}
-	_, err = r.load(300*time.Millisecond, 64) // connects every server
+	if warm {
+		_, err = r.load(300*time.Millisecond, 64)
+	}
 	return r, err
+}
+
+// repeat makes n calls from many goroutines.
+func (r *runner) repeat(n, workers int) error {
+	var calls errgroup.Group
+	var made atomic.Int64
+	for range workers {
+		calls.Go(func() error {
+			for made.Add(1) <= int64(n) {
+				if err := r.call(context.Background()); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return calls.Wait()
 }
 
 func (r *runner) call(ctx context.Context) error {

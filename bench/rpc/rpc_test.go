@@ -22,12 +22,15 @@ func TestContenders(t *testing.T) {
 	var rs []*runner
 	for _, c := range contenders {
 		t.Run(c.name, func(t *testing.T) {
-			r, err := newRunner(c, env)
+			r, err := newRunner(c, env, true)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer r.close()
 			if err := r.round(options{dur: 20 * time.Millisecond, workers: 4}); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.repeat(10, 4); err != nil {
 				t.Fatal(err)
 			}
 			rs = append(rs, r)
