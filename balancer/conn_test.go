@@ -27,9 +27,10 @@ type channel struct {
 type subConn struct {
 	grpcbalancer.SubConn
 
-	tell             func(grpcbalancer.SubConnState)
-	connects, closed int
-	onShutdown       func() // nil is nothing
+	tell       func(grpcbalancer.SubConnState)
+	connects   int
+	closed     atomic.Int32 // how often
+	onShutdown func()       // nil is nothing
 }
 
 func (c *channel) NewSubConn(_ []grpcresolver.Address, o grpcbalancer.NewSubConnOptions) (grpcbalancer.SubConn, error) {
@@ -49,7 +50,7 @@ func (c *channel) UpdateState(grpcbalancer.State) {
 func (s *subConn) Connect() { s.connects++ }
 
 func (s *subConn) Shutdown() {
-	s.closed++
+	s.closed.Add(1)
 	if s.onShutdown != nil {
 		s.onShutdown()
 	}
@@ -107,8 +108,8 @@ func closes(t *testing.T, end func(*meshBalancer, *conn)) {
 	time.Sleep(leaveDelay)
 	synctest.Wait()
 	for i, s := range cc.made {
-		if s.closed != 1 {
-			t.Errorf("connection %d was closed %d times", i, s.closed)
+		if s.closed.Load() != 1 {
+			t.Errorf("connection %d was closed %d times", i, s.closed.Load())
 		}
 	}
 	if len(b.leaving) != 0 {
@@ -130,7 +131,7 @@ func TestPlainConnectionsAreKept(t *testing.T) {
 		for _, s := range []connectivity.State{connectivity.Connecting, connectivity.Ready, connectivity.Idle} {
 			cc.made[0].tell(grpcbalancer.SubConnState{ConnectivityState: s})
 		}
-		if s := cc.made[0]; len(cc.made) != 1 || s.connects != i+1 || s.closed != 0 || c.only() == nil || c.usage.Load() != nil {
+		if s := cc.made[0]; len(cc.made) != 1 || s.connects != i+1 || s.closed.Load() != 0 || c.only() == nil || c.usage.Load() != nil {
 			t.Fatalf("%d connections; of the first %+v", len(cc.made), s)
 		}
 	}
@@ -157,8 +158,8 @@ func TestAPickBesideANewConnectionFindsIt(t *testing.T) {
 		t.Errorf("the pick got %v", got)
 	}
 	b.Close()
-	if cc.made[0].closed != 1 {
-		t.Errorf("the first connection was closed %d times", cc.made[0].closed)
+	if cc.made[0].closed.Load() != 1 {
+		t.Errorf("the first connection was closed %d times", cc.made[0].closed.Load())
 	}
 }
 
@@ -173,9 +174,11 @@ func TestCallsBeginOnAConnectionThatGoes(t *testing.T) {
 			b.create("a", nil)
 			b.open(b.conns["a"])
 			cc.made[0].tell(grpcbalancer.SubConnState{ConnectivityState: connectivity.Ready})
+			b.mu.Lock()
 			b.drop(b.conns["a"])
+			b.mu.Unlock()
 			time.Sleep(leaveDelay - time.Nanosecond)
-			if cc.made[0].closed != 0 {
+			if cc.made[0].closed.Load() != 0 {
 				t.Error("the connection is closed at once")
 			}
 			if closed {
@@ -184,13 +187,13 @@ func TestCallsBeginOnAConnectionThatGoes(t *testing.T) {
 				time.Sleep(time.Nanosecond)
 				synctest.Wait()
 			}
-			if cc.made[0].closed != 1 {
-				t.Errorf("the connection was closed %d times, at the end of the channel %v", cc.made[0].closed, closed)
+			if cc.made[0].closed.Load() != 1 {
+				t.Errorf("the connection was closed %d times, at the end of the channel %v", cc.made[0].closed.Load(), closed)
 			}
 			b.Close()
 			time.Sleep(leaveDelay)
-			if cc.made[0].closed != 1 || len(b.leaving) != 0 {
-				t.Errorf("the connection was closed %d times in all", cc.made[0].closed)
+			if cc.made[0].closed.Load() != 1 || len(b.leaving) != 0 {
+				t.Errorf("the connection was closed %d times in all", cc.made[0].closed.Load())
 			}
 		}
 	})
