@@ -121,9 +121,9 @@ func TestSequenceHandsOutEachOnce(t *testing.T) {
 		if n := len(slices.Compact(slices.Clone(all))); n != goroutines*each {
 			t.Errorf("spread %v: %d different numbers of %d", spread, n, goroutines*each)
 		}
-		// Every number that was left out costs a turn of somebody; leases under
-		// way at the end are the least.
-		if last := all[len(all)-1]; last > goroutines*each*5/4 {
+		// Numbers are left out where goroutines lease at once, which many that share a place do as the
+		// scheduler has it; if each lease were lost the last would be 64 times as much.
+		if last := all[len(all)-1]; last > goroutines*each*4 {
 			t.Errorf("spread %v: %d numbers were taken, and the last is %d", spread, goroutines*each, last)
 		}
 	}
