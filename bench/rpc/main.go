@@ -45,7 +45,7 @@ func main() {
 	flag.DurationVar(&o.dur, "dur", 2*time.Second, "time under load in a round; half of it one call at a time comes before")
 	flag.IntVar(&o.workers, "c", 64, "goroutines that call at once under load")
 	flag.IntVar(&o.calls, "calls", 0, "have each contender make so many calls and end, unpinned and unmeasured: for programs that count instructions")
-	flag.StringVar(&o.only, "only", "", "contenders to run, separated by commas; the baseline always runs")
+	flag.StringVar(&o.only, "only", "", "contenders to run, separated by commas; the baseline always runs, but with -calls")
 	flag.BoolVar(&o.list, "list", false, "list the contenders")
 	flag.Parse()
 	switch {
@@ -79,7 +79,7 @@ func run(o options, out io.Writer) error {
 		if (c.name != baseline || o.calls > 0) && o.only != "" && !slices.Contains(strings.Split(o.only, ","), c.name) {
 			continue
 		}
-		r, err := newRunner(c, env, o.calls == 0)
+		r, err := newRunner(c, env)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
@@ -93,6 +93,11 @@ func run(o options, out io.Writer) error {
 			}
 		}
 		return nil
+	}
+	for _, r := range rs {
+		if _, err := r.load(300*time.Millisecond, 64); err != nil { // connects every server
+			return fmt.Errorf("%s: %w", r.name, err)
+		}
 	}
 	for round := range o.rounds {
 		for i := range rs {
@@ -144,8 +149,8 @@ type runner struct {
 
 var payload = &testpb.Payload{Body: make([]byte, 128)}
 
-// newRunner opens the channel of a contender, and connects every server if warm.
-func newRunner(c contender, env environment, warm bool) (*runner, error) {
+// newRunner opens the channel of a contender.
+func newRunner(c contender, env environment) (*runner, error) {
 	conn, closeConn, err := c.dial(env)
 	if err != nil {
 		return nil, err
@@ -157,10 +162,7 @@ func newRunner(c contender, env environment, warm bool) (*runner, error) {
 		closeConn()
 		return nil, fmt.Errorf("first call: %w", err)
 	}
-	if warm {
-		_, err = r.load(300*time.Millisecond, 64)
-	}
-	return r, err
+	return r, nil
 }
 
 // repeat makes n calls from many goroutines.

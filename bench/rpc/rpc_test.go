@@ -22,7 +22,7 @@ func TestContenders(t *testing.T) {
 	var rs []*runner
 	for _, c := range contenders {
 		t.Run(c.name, func(t *testing.T) {
-			r, err := newRunner(c, env, true)
+			r, err := newRunner(c, env)
 			if err != nil {
 				t.Fatal(err)
 			}
