@@ -43,6 +43,7 @@ type retriedStream struct {
 	sent    []*frame // nil closes the sending side
 	size    int      // of sent, in bytes
 	taken   int      // how many of sent some attempt has sent
+	pumps   int      // attempts whose queue is being sent
 	refused error    // of what this side could not send
 	unwatch func()   // set once the call has ended without the caller's knowing
 }
@@ -303,10 +304,17 @@ func (s *retriedStream) keep(f *frame) (refused error, kept bool) {
 			s.pump(a, s.hedge) // none waits for another
 		}
 	}
-	for s.hedge && f != nil && s.taken < n && !s.over {
+	for s.hedge && f != nil && s.taken < n && s.maySend() {
 		s.news.Wait()
 	}
 	return s.refused, true
+}
+
+// maySend reports whether it is still open if what was kept can be sent. When the
+// call has failed it may be for that very reason, which those know who send: they
+// return soon, for every attempt has ended. The caller holds mu.
+func (s *retriedStream) maySend() bool {
+	return !s.over || s.err != nil && s.pumps > 0
 }
 
 // pump sees to it that a's queue is sent, beside the caller or by him. The caller
@@ -316,6 +324,7 @@ func (s *retriedStream) pump(a *attempt, beside bool) {
 		return
 	}
 	a.pumping = true
+	s.pumps++
 	if beside {
 		go func() {
 			s.mu.Lock()
@@ -349,6 +358,7 @@ func (s *retriedStream) drain(a *attempt) {
 		s.news.Broadcast()
 	}
 	a.queue, a.pumping = nil, false
+	s.pumps--
 	s.news.Broadcast()
 }
 

@@ -305,6 +305,46 @@ func TestAbandonedStream(t *testing.T) {
 	}
 }
 
+// TestRefusalIsHeardBySender sends what is too large on a hedged stream, whose race
+// its end decides before the attempt's SendMsg has returned.
+func TestRefusalIsHeardBySender(t *testing.T) {
+	t.Parallel()
+	s := xdstest.NewServer(t, hang)
+	sent := make(chan struct{})
+	f := newFixture(t, nil, grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		inner, err := streamer(ctx, desc, cc, method, opts...)
+		return lateSender{inner, sent}, err
+	}))
+	f.serve(map[string][]string{"c": {s.Addr}}, xdstest.Route(func(r *routev3.Route) {
+		withPerTry("unavailable", 1, time.Minute)(r)
+		r.GetRoute().HedgePolicy = &routev3.HedgePolicy{HedgeOnPerTryTimeout: true}
+	}, "c"))
+	st, err := f.cc.NewStream(t.Context(), bidi, "/a.B/C", grpc.MaxCallSendMsgSize(10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = st.SendMsg(wrapperspb.String(strings.Repeat("x", 20)))
+	close(sent)
+	wantCode(t, err, codes.ResourceExhausted)
+	wantCode(t, st.RecvMsg(&wrapperspb.StringValue{}), codes.ResourceExhausted)
+}
+
+// lateSender returns from SendMsg so late that a caller who does not wait for it has
+// sent by then.
+type lateSender struct {
+	grpc.ClientStream
+	sent chan struct{}
+}
+
+func (s lateSender) SendMsg(m any) error {
+	err := s.ClientStream.SendMsg(m)
+	select {
+	case <-s.sent:
+	case <-time.After(20 * time.Millisecond):
+	}
+	return err
+}
+
 // TestHeadersThatAskForARetry shows that headers which ask for a retry are no
 // answer by themselves, and no failure either.
 func TestHeadersThatAskForARetry(t *testing.T) {
