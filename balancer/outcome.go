@@ -81,6 +81,10 @@ func pushbackOf(trailer metadata.MD) time.Duration {
 
 // readTrailer notes what the trailer of a failed attempt says about trying again.
 func readTrailer(call *mesh.Call, trailer metadata.MD) {
+	call.Pushback = pushbackOf(trailer)
+	if call.Decision.Retry == nil {
+		return
+	}
 	header := func(name string) (string, bool) {
 		v := trailer[name]
 		return strings.Join(v, ","), len(v) > 0

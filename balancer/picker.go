@@ -354,13 +354,18 @@ func (p *clusterPicker) observe(call *mesh.Call, i int, info *grpcbalancer.DoneI
 	if !started(info) {
 		return
 	}
-	call.Last, call.Pushback = attemptOf(info), pushbackOf(info.Trailer)
-	if len(info.Trailer) > 0 && call.Decision.Retry != nil {
-		readTrailer(call, info.Trailer)
-	}
+	call.Pushback = 0
 	// To gRPC an attempt was good if the server ended the stream before the
 	// request was sent in full. Only the caller gets to see the status.
-	if call.Unsettled = info.Err == nil; !call.Unsettled && !reported(call) {
+	if call.Unsettled = info.Err == nil; call.Unsettled {
+		call.Last = succeeded
+	} else {
+		call.Last = attemptOf(info)
+	}
+	if len(info.Trailer) > 0 {
+		readTrailer(call, info.Trailer)
+	}
+	if !call.Unsettled && !reported(call) {
 		p.report(i, &call.Last)
 	}
 }

@@ -20,10 +20,10 @@ type call struct {
 	*record
 
 	// The deadline of the route, if it ends before the caller's own. At most one
-	// of the two is set: limit for unary calls that the caller cannot cancel, else
-	// cancel, of the record.
-	limit *deadline
-	at    time.Duration // since epoch: when limit ends the call
+	// of the two is set: at for unary calls that the caller cannot cancel, which the
+	// record's deadline ends, else cancel, of the record.
+	at   time.Duration // since epoch; 0: the call has no such end
+	told atomic.Int64  // since epoch: what Deadline says instead; 0: the attempt has not asked
 
 	over atomic.Bool // the record is not of this call any more
 }
@@ -80,7 +80,7 @@ func (c *call) recycle() {
 // Those that have been made may still look at the one that they had.
 func (c *call) anew(ctx context.Context) *call {
 	c.shared = true
-	return &call{Context: ctx, record: c.record, limit: c.limit, at: c.at}
+	return &call{Context: ctx, record: c.record, at: c.at}
 }
 
 // Value answers the engine's question for the call.
@@ -95,18 +95,23 @@ func (c *call) Value(key any) any {
 }
 
 // Deadline is the route's or the caller's, whichever comes first. To the route's there
-// is as long as writable says, for gRPC asks to tell the server.
+// is as long as writable says, for gRPC asks to tell the server, at once and twice.
 func (c *call) Deadline() (time.Time, bool) {
-	if c.limit == nil {
+	if c.at == 0 {
 		return c.Context.Deadline()
 	}
-	now := time.Since(epoch)
-	return epoch.Add(now + writable(c.at-now)), true
+	told := time.Duration(c.told.Load())
+	if told == 0 {
+		now := time.Since(epoch)
+		told = now + writable(c.at-now)
+		c.told.Store(int64(told))
+	}
+	return epoch.Add(told), true
 }
 
 // ends is when the call ends by the clock, if there is such a time.
 func (c *call) ends() (time.Time, bool) {
-	if c.limit == nil {
+	if c.at == 0 {
 		return c.Context.Deadline()
 	}
 	return epoch.Add(c.at), true
@@ -116,28 +121,28 @@ func (c *call) ends() (time.Time, bool) {
 // closed when the call has ended: what is derived from its context has been
 // cancelled by then.
 func (c *call) Done() <-chan struct{} {
-	if c.limit == nil {
+	if c.at == 0 {
 		return c.Context.Done()
 	}
-	return c.limit.done
+	return c.deadline.done
 }
 
 // Err says why Done is closed.
 func (c *call) Err() error {
-	if c.limit == nil {
+	if c.at == 0 {
 		return c.Context.Err()
 	}
-	return c.limit.why()
+	return c.deadline.why()
 }
 
 // AfterFunc runs f once the context has ended. The context
 // package would start a goroutine for each context derived from this one if the
 // caller's is none of the standard ones.
 func (c *call) AfterFunc(f func()) (stop func() bool) {
-	if c.limit == nil {
+	if c.at == 0 {
 		return context.AfterFunc(c.Context, f)
 	}
-	return c.limit.afterFunc(f)
+	return c.deadline.afterFunc(f)
 }
 
 // endAfter gives the call a deadline of its own, d from now, unless the caller's
@@ -151,8 +156,7 @@ func (c *call) endAfter(d time.Duration, stream bool) {
 	default:
 		d = min(d, forever)
 		c.at = time.Since(epoch) + d
-		c.limit = &c.deadline
-		c.limit.begin(c.at, d)
+		c.deadline.begin(c.at, d)
 	}
 }
 
@@ -169,7 +173,7 @@ func (c *call) release() (free bool) {
 	if c.cancel != nil {
 		c.cancel()
 	}
-	return c.limit == nil || c.limit.release()
+	return c.at == 0 || c.deadline.release()
 }
 
 // donePending gives back the place among the pending requests.

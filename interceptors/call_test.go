@@ -157,7 +157,7 @@ func TestTimerIsUsedAgain(t *testing.T) {
 		for _, d := range []time.Duration{longest, time.Hour} {
 			long := client.reuse(context.Background())
 			long.endAfter(d, false)
-			limit := long.limit
+			limit := &long.deadline
 			long.recycle() // leaves the timer as it is, if that is not for too long
 			if set := limit.timer.Stop(); set != (d <= longest) {
 				t.Errorf("the timer of a call that had %v is set when that has ended: %v", d, set)
@@ -202,6 +202,7 @@ func TestTimeLeftHasThreeDigits(t *testing.T) {
 			}
 			time.Sleep(time.Nanosecond)
 			synctest.Wait()
+			c.told.Store(0) // as before another attempt
 			if at, ok := c.Deadline(); !ok || time.Until(at) != 0 || c.Err() == nil {
 				t.Errorf("%v: %v are left at the end, Err is %v", timeout, time.Until(at), c.Err())
 			}
@@ -229,12 +230,12 @@ func TestTimerFiresTwice(t *testing.T) {
 		c.endAfter(time.Second, false)
 		time.Sleep(time.Second)
 		synctest.Wait()
-		c.limit.fire()
+		c.deadline.fire()
 		if !errors.Is(c.Err(), context.DeadlineExceeded) {
 			t.Errorf("Err is %v at the deadline", c.Err())
 		}
 		c.release()
-		c.limit.fire()
+		c.deadline.fire()
 	})
 }
 

@@ -115,7 +115,7 @@ func (c *call) begin(cc *grpc.ClientConn, method string, stream bool, opts []grp
 		return err
 	}
 	d := &c.Decision
-	if d.Actions != nil {
+	if d.Actions != nil && d.Actions.Answers() {
 		if err := c.answer(d.Actions, method); err != nil {
 			return err
 		}
@@ -128,7 +128,11 @@ func (c *call) begin(cc *grpc.ClientConn, method string, stream bool, opts []grp
 	if c.client.asking || d.Actions.Asks() {
 		c.override(method)
 	}
-	if t := c.client.timeout(c.Context, d, method); t > 0 {
+	t := d.Timeout
+	if d.HasMaxGRPCTimeout || c.client.methods != nil {
+		t = c.client.timeout(c.Context, d, method)
+	}
+	if t > 0 {
 		c.endAfter(t, stream)
 	}
 	return nil
@@ -356,7 +360,13 @@ func (c *call) counted(ctx context.Context) context.Context {
 	if !c.Decision.AttemptCount {
 		return ctx
 	}
-	return metadata.AppendToOutgoingContext(ctx, attemptCountHeader, strconv.Itoa(int(c.Retries)+1))
+	return withAttemptCount(ctx, c.Retries)
+}
+
+// withAttemptCount is apart from counted, so that calls without it pay no more than a
+// look.
+func withAttemptCount(ctx context.Context, retries uint32) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, attemptCountHeader, strconv.Itoa(int(retries)+1))
 }
 
 // Unary returns the interceptor of unary calls.

@@ -143,23 +143,26 @@ func (l *deadline) why() error {
 // afterFunc runs f at the end, as context.AfterFunc does.
 func (l *deadline) afterFunc(f func()) (stop func() bool) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case l.err != nil:
-		go f()
-		return func() bool { return false }
-	case l.first == nil:
-		l.first = f
-		l.turn++
-		turn := l.turn
-		return func() bool { return l.drop(turn) }
+	if l.err != nil || l.first != nil {
+		l.mu.Unlock()
+		return l.afterOthers(f)
 	}
-	return l.afterOthers(f)
+	l.first = f
+	l.turn++
+	turn := l.turn
+	l.mu.Unlock()
+	return func() bool { return l.drop(turn) }
 }
 
-// afterOthers is apart from afterFunc because here f moves to the heap. The caller
-// holds mu.
+// afterOthers is afterFunc for all but the first; apart from it because here f moves
+// to the heap.
 func (l *deadline) afterOthers(f func()) (stop func() bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		go f()
+		return func() bool { return false }
+	}
 	if l.others == nil {
 		l.others = map[*func()]struct{}{}
 	}

@@ -216,7 +216,7 @@ func TestAttemptsKeepTheirContext(t *testing.T) {
 		c.Decision.Upstream = &snapshot.Upstream{State: &snapshot.ClusterState{}, Cluster: &snapshot.Cluster{Limits: breaker.NoLimits}}
 		c.Decision.Retry = &retry.Policy{PerTryTimeout: time.Minute}
 		c.endAfter(time.Hour, false)
-		if limit != (c.limit != nil) {
+		if limit != (c.at != 0) {
 			t.Fatal("the call has another kind of deadline")
 		}
 		attempts := make(chan context.Context, 1)

@@ -225,6 +225,7 @@ func (c *call) nextRetry(rnd func() uint64) (wait time.Duration, ok bool) {
 	if c.Pushback > 0 {
 		wait, c.Pushback = c.Pushback, 0
 	}
+	c.told.Store(0) // what is left then is less
 	return wait, true
 }
 

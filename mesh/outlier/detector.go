@@ -95,6 +95,10 @@ func (d *Detector) Report(h *Host, a *outcome.Attempt, now time.Time) {
 	if c == nil || a.Conditions&outcome.Overflow != 0 {
 		return
 	}
+	if c.Errors == nil && a.Succeeded() {
+		h.good(c)
+		return
+	}
 	if c.SplitLocalOrigin {
 		d.reportLocal(c, h, !a.LocalOrigin, now)
 		if a.LocalOrigin {
@@ -102,6 +106,20 @@ func (d *Detector) Report(h *Host, a *outcome.Attempt, now time.Time) {
 		}
 	}
 	d.reportExternal(c, h, a, now)
+}
+
+// good counts a success, as reportLocal and reportExternal do. It is what nearly all
+// attempts come to.
+func (h *Host) good(c *Config) {
+	if c.rates() {
+		h.external.add(true)
+	}
+	if c.localRates() {
+		h.local.add(true)
+	}
+	reset(&h.consecutive5xx)
+	reset(&h.consecutiveGateway)
+	reset(&h.consecutiveLocal)
 }
 
 func (d *Detector) reportExternal(c *Config, h *Host, a *outcome.Attempt, now time.Time) {

@@ -46,9 +46,14 @@ type Actions struct {
 
 	path, redirectPath *pathRewrite // nil: none
 	host               string
+	answers            bool
 	shapes             bool
 	asks               bool
 }
+
+// Answers reports whether a call may get its answer from the route itself: from its
+// rate limit, redirect or direct response.
+func (a *Actions) Answers() bool { return a.answers }
 
 // Shapes reports whether the call, or its answer, is sent otherwise than as it
 // is, or more than once at a time. The rest of the actions comes before a call or
@@ -179,10 +184,11 @@ func (c *routeCompiler) actions(w *ClusterWeight) *Actions {
 	if r.Redirect != nil {
 		a.redirectPath = newPathRewrite(&r.Match, r.Redirect.Rewrite)
 	}
+	a.answers = a.RateLimit != nil || a.Redirect != nil || a.DirectResponse != nil
 	a.asks = asks(a.RequestHeaders)
 	a.shapes = len(a.RequestHeaders) > 0 || len(a.ResponseHeaders) > 0 || len(a.Mirrors) > 0 ||
 		a.Session != nil || a.Hedge || a.IdleTimeout > 0 || a.path != nil || a.host != ""
-	if !a.shapes && a.Redirect == nil && a.DirectResponse == nil && a.RateLimit == nil && a.Fallback == nil {
+	if !a.shapes && !a.answers && a.Fallback == nil {
 		return nil
 	}
 	return a
