@@ -116,7 +116,7 @@ func (p *clusterPicker) report(i int, a *outcome.Attempt) {
 		return
 	}
 	if codes.Code(a.GRPCStatus) == codes.OK {
-		p.engine.Report(p.up, i, a, time.Time{}) // ejects nobody
+		p.up.ReportGood(i)
 		return
 	}
 	if a.LocalOrigin && codes.Code(a.GRPCStatus) == codes.Canceled {

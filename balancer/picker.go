@@ -168,6 +168,28 @@ func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
 	if p.timed {
 		in.Now = time.Now()
 	}
+	if len(call.Tried) > 0 || d.Selection != nil {
+		p.tie(call, &in)
+	}
+	i, verdict := p.picker.Pick(&in)
+	if in.Warm > 0 {
+		p.hosts[in.Warm-1].connect()
+	}
+	switch {
+	case verdict != pick.Picked:
+		return p.unpicked(call, i, verdict, in.OverrideStrict)
+	case p.resting != nil:
+		p.hosts[p.resting.turn()].connect()
+	}
+	if p.hosts[i].conn != nil {
+		return p.pickedLimited(call, i, in.Now)
+	}
+	return p.picked(call, i, in.Now)
+}
+
+// tie tells the pick of the hosts that the call has tried and is bound to.
+func (p *clusterPicker) tie(call *mesh.Call, in *pick.Input) {
+	d := &call.Decision
 	if len(call.Tried) > 0 {
 		in.Tried, in.AvoidPriorities = call.Tried, d.Retry.AvoidPreviousPriorities
 		if d.Retry.AvoidPreviousHosts {
@@ -178,19 +200,12 @@ func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
 		in.Override = p.up.Override(d.Selection.SessionHost)
 		in.OverrideStrict = d.Session().Strict
 	}
-	i, verdict := p.picker.Pick(&in)
-	if in.Warm > 0 {
-		p.hosts[in.Warm-1].connect()
-	}
+}
+
+// unpicked is what becomes of a call that no host was picked for; i is one to
+// connect, if the verdict says so.
+func (p *clusterPicker) unpicked(call *mesh.Call, i int, verdict pick.Verdict, strict bool) (grpcbalancer.PickResult, error) {
 	switch verdict {
-	case pick.Picked:
-		if p.resting != nil {
-			p.hosts[p.resting.turn()].connect()
-		}
-		if p.hosts[i].conn != nil {
-			return p.pickedLimited(call, i, in.Now)
-		}
-		return p.picked(call, i, in.Now)
 	case pick.Connect:
 		p.hosts[i].connect()
 		return p.queue(call)
@@ -203,8 +218,8 @@ func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
 	default:
 		call.Last = outcome.OfGRPC(int32(codes.Unavailable))
 		call.Last.Conditions |= outcome.ConnectFailure
-		if in.OverrideStrict {
-			return grpcbalancer.PickResult{}, fmt.Errorf("cluster %q: the endpoint of the session, %s, cannot be used, and the session is strict", p.up.Name, d.Selection.SessionHost)
+		if strict {
+			return grpcbalancer.PickResult{}, fmt.Errorf("cluster %q: the endpoint of the session, %s, cannot be used, and the session is strict", p.up.Name, call.Decision.Selection.SessionHost)
 		}
 		return grpcbalancer.PickResult{}, p.errUnavailable
 	}

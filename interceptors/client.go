@@ -187,25 +187,15 @@ func (c *call) decide(cc *grpc.ClientConn, method string, opts []grpc.CallOption
 	t := c.client.target
 	for {
 		s := t.Snapshot()
-		if s == nil {
-			if err := c.await(cc, c.client.waitsForReady(method, opts)); err != nil {
+		if s != nil {
+			r := c.request(s.Authority, method)
+			c.client.engine.Decide(s, &r, &c.Decision)
+		}
+		if s == nil || c.Decision.Upstream == nil {
+			if again, err := c.unforwarded(s, cc, method, opts); !again {
 				return err
 			}
 			continue
-		}
-		r := c.request(s.Authority, method)
-		c.client.engine.Decide(s, &r, &c.Decision)
-		if err := c.Decision.Err; err != nil {
-			if again, err := c.undecided(s, cc, c.client.waitsForReady(method, opts), err); !again {
-				return err
-			}
-			continue
-		}
-		if a := c.Decision.Actions; a != nil && (a.Redirect != nil || a.DirectResponse != nil) {
-			return nil
-		}
-		if c.Decision.Upstream == nil {
-			return status.Errorf(codes.Unavailable, "%s: the route of %s forwards nothing (it is one for servers)", t.Name(), method)
 		}
 		c.Place = c.Decision.Upstream.State.Acquire()
 		c.acquired = true
@@ -219,6 +209,23 @@ func (c *call) decide(cc *grpc.ClientConn, method string, opts []grpc.CallOption
 		c.Decision.Upstream.State.Release(c.Place)
 		c.acquired = false
 	}
+}
+
+// unforwarded is what becomes of a call that s, perhaps nil, sends nowhere: it is
+// decided again when that may have changed, or ends with the error. Without one the
+// route answers.
+func (c *call) unforwarded(s *snapshot.Snapshot, cc *grpc.ClientConn, method string, opts []grpc.CallOption) (again bool, _ error) {
+	if s == nil {
+		err := c.await(cc, c.client.waitsForReady(method, opts))
+		return err == nil, err
+	}
+	if err := c.Decision.Err; err != nil {
+		return c.undecided(s, cc, c.client.waitsForReady(method, opts), err)
+	}
+	if a := c.Decision.Actions; a != nil && (a.Redirect != nil || a.DirectResponse != nil) {
+		return false, nil
+	}
+	return false, status.Errorf(codes.Unavailable, "%s: the route of %s forwards nothing (it is one for servers)", c.client.target.Name(), method)
 }
 
 // observe has the balancer write down how attempts end, where something of the
@@ -448,15 +455,13 @@ func (c *call) unopened(opts []grpc.CallOption, err error) error {
 
 // settle reports the attempt that ended with err, if the balancer did not.
 func (c *call) settle(err error) {
-	switch {
-	case !c.Unsettled:
-	case err == nil:
-		c.Settle(c.client.engine, nil, time.Time{})
-	default:
-		last := outcome.OfGRPC(int32(status.Code(err)))
-		last.Conditions |= c.Last.Conditions & (outcome.RetriableHeaders | outcome.EnvoyRateLimited)
-		c.Settle(c.client.engine, &last, time.Now())
+	if err == nil {
+		c.SettleGood()
+		return
 	}
+	last := outcome.OfGRPC(int32(status.Code(err)))
+	last.Conditions |= c.Last.Conditions & (outcome.RetriableHeaders | outcome.EnvoyRateLimited)
+	c.Settle(last, time.Now())
 }
 
 // finish tells the caller's OnFinish options of a call that gRPC never saw.

@@ -105,10 +105,13 @@ func (u *unary) goOn(err error) error {
 // plain call, and not only after those that fail.
 func (c *call) watches(opts []grpc.CallOption) bool {
 	p := c.Decision.Retry
-	if p == nil && c.Decision.Fallback() == nil {
+	switch {
+	case p != nil && (p.PerTryTimeout > 0 || c.readsHeaders()):
+		return true
+	case len(opts) == 0:
 		return false
 	}
-	return p != nil && p.PerTryTimeout > 0 || c.readsHeaders() || reports(opts)
+	return (p != nil || c.Decision.Fallback() != nil) && reports(opts)
 }
 
 // attempt makes one attempt, within the per-try timeout if there is one.

@@ -111,17 +111,23 @@ func (c *Call) Fork() Call {
 	return Call{Decision: c.Decision, Observe: c.Observe, Place: c.Place, Retries: c.Retries, Tried: slices.Clone(c.Tried)}
 }
 
-// Settle makes Last final and reports it: as it is if last is nil, else as
-// last, the end that the caller got to see.
-func (c *Call) Settle(e *Engine, last *outcome.Attempt, now time.Time) {
+// Settle makes Last, if it is not final, the end that the caller got to see, and
+// reports it.
+func (c *Call) Settle(last outcome.Attempt, now time.Time) {
+	if !c.Unsettled {
+		return
+	}
+	c.Unsettled, c.Last = false, last
+	c.Picked.Report(int(c.PickedHost), &c.Last, now)
+}
+
+// SettleGood is Settle for a call that went well, as Last says already.
+func (c *Call) SettleGood() {
 	if !c.Unsettled {
 		return
 	}
 	c.Unsettled = false
-	if last != nil {
-		c.Last = *last
-	}
-	e.Report(c.Picked, int(c.PickedHost), &c.Last, now)
+	c.Picked.ReportGood(int(c.PickedHost))
 }
 
 // Host returns the state of the host that the present attempt was sent to, or

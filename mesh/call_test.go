@@ -37,27 +37,39 @@ func TestSettle(t *testing.T) {
 	s := e.Apply(update(t, "h", `
 		host vh h
 		route r -> a
-		cluster a consecutive=1 max_ejection=100
+		cluster a consecutive=2 max_ejection=100
 		endpoints a 10.0.0.1:80 10.0.0.2:80`))
 	a := s.Upstreams[0]
-	failed := &outcome.Attempt{HTTPStatus: 503}
+	failed := outcome.Attempt{HTTPStatus: 503}
 	call := &mesh.Call{Last: outcome.Attempt{HTTPStatus: 200}}
 	if call.Host() != nil {
 		t.Error("a call that was not picked has a host")
 	}
 	call.Picked, call.PickedHost = a, 1
-	call.Settle(e, failed, time.Unix(1, 0))
+	settle := func(unsettled bool, end *outcome.Attempt) {
+		call.Unsettled = unsettled
+		if end == nil {
+			call.SettleGood()
+		} else {
+			call.Settle(*end, time.Unix(1, 0))
+		}
+		if call.Unsettled {
+			t.Error("a settled call is unsettled")
+		}
+	}
+	settle(false, &failed)
+	settle(true, &failed)
+	if a.State.Ejected() != 0 || call.Last != failed {
+		t.Errorf("one failure: %d are ejected, %+v", a.State.Ejected(), call)
+	}
+	settle(true, nil)
+	settle(true, &failed)
 	if a.State.Ejected() != 0 {
-		t.Error("a settled call was reported")
+		t.Error("the good end was not reported")
 	}
-	call.Unsettled = true
-	call.Settle(e, failed, time.Unix(1, 0))
-	if !call.Host().Ejected.Load() || call.Last != *failed || a.State.Ejected() != 1 {
+	settle(false, nil)
+	settle(true, &failed)
+	if !call.Host().Ejected.Load() || a.State.Ejected() != 1 {
 		t.Errorf("the end that the caller saw was not reported: %+v", call)
-	}
-	call.PickedHost, call.Unsettled = 0, true
-	call.Settle(e, nil, time.Unix(1, 0))
-	if !call.Host().Ejected.Load() {
-		t.Error("the last end was not reported")
 	}
 }

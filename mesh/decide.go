@@ -93,55 +93,42 @@ func (e *Engine) Decide(s *snapshot.Snapshot, r *Request, d *Decision) {
 		d.Err = notConfigured(s, r)
 		return
 	}
-	if r.Authority == "" {
-		own := *r
-		own.Authority = s.Authority
-		r = &own
+	if r.Authority == "" && s.Authority != "" {
+		e.decideOwn(s, r, d)
+		return
 	}
 	host := s.VirtualHost(r.Authority)
-	if host == nil {
-		d.Err = newRouteError(NoVirtualHost, s, r, nil, nil)
+	if host != nil && host.Err == nil {
+		d.Route = host.Find(r, e.rnd)
+	}
+	if d.Route == nil || d.Route.Err != nil {
+		d.Err = unrouted(s, r, host, d.Route)
 		return
 	}
-	d.AttemptCount = host.AttemptCount
-	if host.Err != nil {
-		d.Err = newRouteError(Refused, s, r, host, host.Err)
-		return
-	}
-	d.Route = host.Find(r, e.rnd)
-	if d.Route == nil {
-		d.Err = newRouteError(NoRoute, s, r, host, nil)
-		return
-	}
-	e.decideRoute(s, host, r, d)
-}
-
-func (e *Engine) decideRoute(s *snapshot.Snapshot, host *snapshot.VirtualHostEntry, r *Request, d *Decision) {
 	entry := d.Route
-	if entry.Err != nil {
-		err := newRouteError(Refused, s, r, host, entry.Err)
-		err.Route = entry.Name
-		d.Err = err
-		return
-	}
+	d.AttemptCount = host.AttemptCount
 	d.Timeout = entry.Timeout
 	d.HasMaxGRPCTimeout, d.MaxGRPCTimeout = entry.HasMaxGRPCTimeout, entry.MaxGRPCTimeout
 	d.Retry = entry.RetryFor(r)
-	destination, cluster, up := s.Draw(host, entry, e.rnd)
+	destination, up := s.Draw(host, entry, e.rnd)
 	d.Fault, d.Actions = destination.Fault, destination.Actions
-	d.Hedge = d.Actions != nil && d.Actions.Hedge
-	switch {
-	case up == nil && cluster != "":
-		d.Err = newClusterError(s, r, d, cluster, errNotSubscribed)
-	case up == nil: // the route forwards nothing
-	case up.Err != nil:
-		d.Err = newClusterError(s, r, d, cluster, up.Err)
-	default:
-		d.Upstream = up
-		if up.Selects() || d.Actions != nil && d.Actions.Session != nil {
-			e.choose(s, r, d)
-		}
+	if up == nil || up.Err != nil {
+		d.Err = unforwarded(s, r, d, host.Cluster(destination), up)
+		return
 	}
+	d.Upstream = up
+	a := d.Actions
+	d.Hedge = a != nil && a.Hedge
+	if up.Selects() || a != nil && a.Session != nil {
+		e.choose(s, r, d)
+	}
+}
+
+// decideOwn decides a call to the target's own authority.
+func (e *Engine) decideOwn(s *snapshot.Snapshot, r *Request, d *Decision) {
+	own := *r
+	own.Authority = s.Authority
+	e.Decide(s, &own, d)
 }
 
 // choose finds out what ties the call to a host of its cluster.

@@ -93,15 +93,35 @@ func notConfigured(s *snapshot.Snapshot, r *Request) error {
 	return e
 }
 
-func newRouteError(k Kind, s *snapshot.Snapshot, r *Request, h *snapshot.VirtualHostEntry, cause error) *RouteError {
-	e := &RouteError{Kind: k, Host: hostOf(s, r), Path: r.Path, Err: cause}
+// unrouted is why no route takes the call: of its virtual host, which may be nil, or
+// of the route that would.
+func unrouted(s *snapshot.Snapshot, r *Request, h *snapshot.VirtualHostEntry, entry *snapshot.RouteEntry) error {
+	e := &RouteError{Kind: NoVirtualHost, Host: hostOf(s, r), Path: r.Path}
 	if h != nil {
 		e.VirtualHost = h.Name
+	}
+	switch {
+	case h == nil:
+	case h.Err != nil:
+		e.Kind, e.Err = Refused, h.Err
+	case entry == nil:
+		e.Kind = NoRoute
+	default:
+		e.Kind, e.Err, e.Route = Refused, entry.Err, entry.Name
 	}
 	return e
 }
 
-func newClusterError(s *snapshot.Snapshot, r *Request, d *Decision, cluster string, cause error) error {
+// unforwarded is why the call cannot go to the cluster that was drawn: up says so, or
+// is not there. It is nil for a route that forwards nothing.
+func unforwarded(s *snapshot.Snapshot, r *Request, d *Decision, cluster string, up *snapshot.Upstream) error {
+	if cluster == "" {
+		return nil
+	}
+	cause := errNotSubscribed
+	if up != nil {
+		cause = up.Err
+	}
 	return &RouteError{
 		Kind: ClusterMissing, Host: hostOf(s, r), Path: r.Path, VirtualHost: d.VirtualHost(),
 		Route: d.Route.Name, Cluster: cluster, Err: cause,

@@ -52,12 +52,6 @@ type Attempt struct {
 	Duration time.Duration
 }
 
-// Succeeded reports whether the server answered with 200 (for gRPC OK), and nothing
-// else is to be said of it.
-func (a *Attempt) Succeeded() bool {
-	return a.HTTPStatus == 200 && a.Conditions == 0 && !a.LocalOrigin
-}
-
 // Failed reports whether the attempt counts as an error for the default,
 // non-split outlier detection: a 5xx (mapped for gRPC) or a failure without a
 // response.

@@ -95,10 +95,6 @@ func (d *Detector) Report(h *Host, a *outcome.Attempt, now time.Time) {
 	if c == nil || a.Conditions&outcome.Overflow != 0 {
 		return
 	}
-	if c.Errors == nil && a.Succeeded() {
-		h.good(c)
-		return
-	}
 	if c.SplitLocalOrigin {
 		d.reportLocal(c, h, !a.LocalOrigin, now)
 		if a.LocalOrigin {
@@ -108,9 +104,20 @@ func (d *Detector) Report(h *Host, a *outcome.Attempt, now time.Time) {
 	d.reportExternal(c, h, a, now)
 }
 
-// good counts a success, as reportLocal and reportExternal do. It is what nearly all
-// attempts come to.
-func (h *Host) good(c *Config) {
+// good is what ReportGood reports, where it makes a difference.
+var good = outcome.Attempt{HTTPStatus: 200}
+
+// ReportGood is Report for an attempt that the server answered with 200 (for gRPC
+// OK), which nearly all are.
+func (d *Detector) ReportGood(h *Host) {
+	c := d.config.Load()
+	switch {
+	case c == nil:
+		return
+	case c.Errors != nil:
+		d.Report(h, &good, time.Time{})
+		return
+	}
 	if c.rates() {
 		h.external.add(true)
 	}

@@ -398,6 +398,35 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// TestReportGoodIsReport compares what hosts come to by the one and by the other.
+func TestReportGoodIsReport(t *testing.T) {
+	var errors StatusSet
+	errors.Add(200)
+	for name, c := range map[string]Config{
+		"consecutive":           {Consecutive5xx: 9, ConsecutiveGateway: 9},
+		"split":                 {Consecutive5xx: 9, SplitLocalOrigin: true, ConsecutiveLocalOrigin: 9},
+		"rates":                 {EnforcingSuccessRate: 100},
+		"rates of local origin": {SplitLocalOrigin: true, EnforcingLocalOriginSuccessRate: 100},
+		"200 is an error":       {Consecutive5xx: 9, Errors: &errors},
+	} {
+		r := newRig(t, 2, &c)
+		for host := range r.watched {
+			r.report(host, 3, fail503)
+			r.report(host, 2, connect)
+		}
+		r.report(0, 1, ok)
+		r.ReportGood(r.watched[1])
+		counts := func(h *Host) string {
+			return fmt.Sprint(h.consecutive5xx.Load(), h.consecutiveGateway.Load(), h.consecutiveLocal.Load(), h.external.counts.Load(), h.local.counts.Load())
+		}
+		if want, got := counts(r.watched[0]), counts(r.watched[1]); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	r := newRig(t, 1, nil)
+	r.ReportGood(r.watched[0]) // without a configuration there is nothing to do
+}
+
 func TestStatusSet(t *testing.T) {
 	for status := -1; status < 1000; status++ {
 		s := &StatusSet{}

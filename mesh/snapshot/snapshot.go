@@ -61,18 +61,18 @@ func (s *Snapshot) VirtualHost(authority string) *VirtualHostEntry {
 
 // Draw chooses one of the route's destinations by weight; h is the route's
 // virtual host, and the route has no Err. The upstream is nil if the route
-// forwards nothing (cluster is "" then), or (only where h is not the target's
-// own virtual host) if the snapshot does not have the cluster.
-func (s *Snapshot) Draw(h *VirtualHostEntry, r *RouteEntry, rnd func() uint64) (d *Destination, cluster string, u *Upstream) {
-	d = r.draw(rnd)
-	if d.cluster < 0 {
-		return d, "", nil
+// forwards nothing (its cluster is "" then, see VirtualHostEntry.Cluster), or (only
+// where h is not the target's own virtual host) if the snapshot does not have the
+// cluster.
+func (s *Snapshot) Draw(h *VirtualHostEntry, r *RouteEntry, rnd func() uint64) (*Destination, *Upstream) {
+	d := r.draw(rnd)
+	switch {
+	case d.cluster < 0:
+		return d, nil
+	case h == s.routes.own:
+		return d, s.Upstreams[d.cluster]
 	}
-	name := h.names[d.cluster]
-	if h == s.routes.own {
-		return d, name, s.Upstreams[d.cluster]
-	}
-	return d, name, s.Upstream(name)
+	return d, s.Upstream(h.names[d.cluster])
 }
 
 // ClusterNames returns the clusters that a target needs, sorted: those that the

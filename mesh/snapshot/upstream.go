@@ -109,6 +109,14 @@ func (u *Upstream) Report(host int, a *outcome.Attempt, now time.Time) {
 	u.Owner(host).State.detector.Report(&u.Hosts[host].State.outlier, a, now)
 }
 
+// ReportGood is Report for an attempt that the server answered with OK.
+func (u *Upstream) ReportGood(host int) {
+	if u.Cluster == nil || u.Cluster.Outlier == nil || host < 0 || host >= len(u.Hosts) {
+		return
+	}
+	u.Owner(host).State.detector.ReportGood(&u.Hosts[host].State.outlier)
+}
+
 // upstreamBuilder builds the upstreams of one snapshot, each once.
 type upstreamBuilder struct {
 	update *Update

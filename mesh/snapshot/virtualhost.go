@@ -39,6 +39,15 @@ func (h *VirtualHostEntry) Find(r *route.Request, rnd func() uint64) *RouteEntry
 	return nil
 }
 
+// Cluster is the name of the cluster of a destination of the virtual host's routes;
+// "" if the route forwards nothing.
+func (h *VirtualHostEntry) Cluster(d *Destination) string {
+	if d.cluster < 0 {
+		return ""
+	}
+	return h.names[d.cluster]
+}
+
 // RouteEntry is a compiled route. It is immutable.
 type RouteEntry struct {
 	Name        string
