@@ -306,7 +306,7 @@ func (s *actionStream) SendMsg(m any) error {
 	if !ok {
 		var err error
 		if f, err = s.codec.encode(m); err != nil {
-			return err
+			return s.ClientStream.SendMsg(m) // fails likewise, and ends the stream
 		}
 	}
 	for _, c := range s.copies {

@@ -30,11 +30,14 @@ type slowStream struct {
 	ctx    context.Context
 	header func() (metadata.MD, error)
 	recv   func() error
+	send   func() error
 }
 
 func (s *slowStream) Header() (metadata.MD, error) { return s.header() }
 
 func (s *slowStream) RecvMsg(any) error { return s.recv() }
+
+func (s *slowStream) SendMsg(any) error { return s.send() }
 
 func (s *slowStream) Context() context.Context { return s.ctx }
 

@@ -227,16 +227,11 @@ func (r *race) pause(d time.Duration) {
 func (r *race) win(a *attempt) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !a.timedOut {
+	if !r.over && !a.timedOut { // else who left the stream to a has noted what it picked
 		r.decide(a, nil)
-	}
-	if r.best != a {
-		return false
-	}
-	if !r.told {
 		r.Picked, r.PickedHost = a.Picked, a.PickedHost
 	}
-	return true
+	return r.best == a
 }
 
 // decide ends the race, once: with the answer of a, or with err. The caller holds

@@ -198,7 +198,7 @@ func (s *retriedStream) hear(err error) {
 // watch lets the end of the context or of the channel end the call, unless the
 // caller receives before how it ended. The caller holds mu.
 func (s *retriedStream) watch(err error) {
-	if s.unwatch != nil {
+	if s.unwatch != nil || s.told {
 		return
 	}
 	var ctx context.Context
@@ -261,22 +261,29 @@ func (s *retriedStream) SendMsg(m any) error {
 	}
 	f, err := s.codec.encode(m)
 	if err != nil {
-		return s.refuse(err)
+		return s.refuse(m, err)
 	}
 	switch refused, kept := s.keep(f); {
 	case !kept:
 		return s.pass(f)
 	case refused != nil:
-		return s.refuse(refused)
+		s.end(refused)
+		return refused
 	}
 	return nil
 }
 
-// refuse ends the call with an error of this side's making.
-func (s *retriedStream) refuse(err error) error {
+// refuse ends the call because m cannot be encoded. If the stream has been left to an
+// attempt meanwhile, gRPC finds that out once more, and ends the attempt before the
+// call ends.
+func (s *retriedStream) refuse(m any, err error) error {
 	s.mu.Lock()
 	s.decide(nil, err)
+	answered := s.answered() != nil
 	s.mu.Unlock()
+	if answered {
+		return s.pass(m)
+	}
 	s.end(err)
 	return err
 }
@@ -312,9 +319,13 @@ func (s *retriedStream) keep(f *frame) (refused error, kept bool) {
 
 // maySend reports whether it is still open if what was kept can be sent. When the
 // call has failed it may be for that very reason, which those know who send: they
-// return soon, for every attempt has ended. The caller holds mu.
+// return soon, for every attempt has ended. When the stream was left to an attempt
+// that one knows. The caller holds mu.
 func (s *retriedStream) maySend() bool {
-	return !s.over || s.err != nil && s.pumps > 0
+	if a := s.answered(); a != nil {
+		return a.pumping
+	}
+	return !s.over || s.pumps > 0
 }
 
 // pump sees to it that a's queue is sent, beside the caller or by him. The caller
@@ -390,8 +401,12 @@ func (s *retriedStream) pass(m any) error {
 		s.news.Wait()
 	}
 	s.mu.Unlock()
-	if a == nil {
+	switch {
+	case a != nil:
+	case s.desc.ClientStreams:
 		return io.EOF
+	default: // generated code takes it for the status of the call, which RecvMsg has
+		return nil
 	}
 	err := a.stream.SendMsg(m)
 	if err != nil && !errors.Is(err, io.EOF) {

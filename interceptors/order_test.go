@@ -1,0 +1,151 @@
+package interceptors_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/meshframe/meshframe/internal/xdstest"
+)
+
+// greet sends headers at once, and nothing else.
+func greet(_ any, ss grpc.ServerStream) error {
+	if err := ss.SendHeader(metadata.Pairs("who", "greeter")); err != nil {
+		return err
+	}
+	return hang(nil, ss)
+}
+
+// heldSender says that it has a message, which it sends when release is closed.
+type heldSender struct {
+	grpc.ClientStream
+	has     chan<- struct{}
+	release <-chan struct{}
+}
+
+func (s heldSender) SendMsg(m any) error {
+	close(s.has)
+	<-s.release
+	return s.ClientStream.SendMsg(m)
+}
+
+// TestRefusalOfTheAnsweredIsHeardBySender sends what is too large on a hedged stream
+// that is answered, or left to its attempt, before the attempt's SendMsg has looked
+// at the message.
+func TestRefusalOfTheAnsweredIsHeardBySender(t *testing.T) {
+	t.Parallel()
+	for name, decide := range map[string]func(grpc.ClientStream){
+		"answered": func(st grpc.ClientStream) { _, _ = st.Header() },
+		"left":     func(st grpc.ClientStream) { st.Context() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			has, release := make(chan struct{}), make(chan struct{})
+			s := xdstest.NewServer(t, func(_ any, ss grpc.ServerStream) error {
+				if name == "answered" {
+					<-has
+					return greet(nil, ss)
+				}
+				return hang(nil, ss)
+			})
+			f := newFixture(t, nil, grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+				inner, err := streamer(ctx, desc, cc, method, opts...)
+				return heldSender{inner, has, release}, err
+			}))
+			f.serve(map[string][]string{"c": {s.Addr}}, xdstest.Route(func(r *routev3.Route) {
+				withPerTry("unavailable", 1, time.Minute)(r)
+				r.GetRoute().HedgePolicy = &routev3.HedgePolicy{HedgeOnPerTryTimeout: true}
+			}, "c"))
+			opt, n := finishes()
+			st, err := f.cc.NewStream(t.Context(), bidi, "/a.B/C", opt, grpc.MaxCallSendMsgSize(10))
+			if err != nil {
+				t.Fatal(err)
+			}
+			sent := make(chan error, 1)
+			go func() { sent <- st.SendMsg(wrapperspb.String(strings.Repeat("x", 20))) }()
+			<-has
+			decide(st)
+			select {
+			case err := <-sent:
+				sent <- err // said before the message was looked at
+			case <-time.After(20 * time.Millisecond):
+			}
+			close(release)
+			wantCode(t, <-sent, codes.ResourceExhausted)
+			wantCode(t, st.RecvMsg(&wrapperspb.StringValue{}), codes.ResourceExhausted)
+			settle(t, f, n)
+		})
+	}
+}
+
+// TestUnencodableEndsAMirroredStream sends what is no message on a stream of which a
+// copy is made.
+func TestUnencodableEndsAMirroredStream(t *testing.T) {
+	t.Parallel()
+	for _, retries := range []bool{false, true} {
+		f := newFixture(t, nil)
+		s := xdstest.NewServer(t, hang)
+		f.serve(map[string][]string{"c": {s.Addr}, "m": {s.Addr}}, xdstest.Route(func(r *routev3.Route) {
+			if retries {
+				retry("unavailable", 1)(r)
+			}
+			r.GetRoute().RequestMirrorPolicies = []*routev3.RouteAction_RequestMirrorPolicy{{Cluster: "m"}}
+		}, "c"))
+		opt, n := finishes()
+		st, err := f.cc.NewStream(t.Context(), bidi, "/a.B/C", opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantCode(t, st.SendMsg("not a message"), codes.Internal, "grpc: error while marshaling")
+		settle(t, f, n)
+	}
+}
+
+// slowCodec says no to a message when it is told to.
+type slowCodec struct{ release <-chan struct{} }
+
+func (c slowCodec) Name() string { return "slow" }
+
+func (c slowCodec) Marshal(any) (mem.BufferSlice, error) {
+	<-c.release
+	return nil, errors.New("no")
+}
+
+func (c slowCodec) Unmarshal(mem.BufferSlice, any) error { return nil }
+
+// TestUnencodableOnAnAnsweredStream has a stream be answered while it is found out that
+// its message cannot be encoded.
+func TestUnencodableOnAnAnsweredStream(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil)
+	f.serve(map[string][]string{"c": {xdstest.NewServer(t, greet).Addr}}, xdstest.Route(retry("unavailable", 1), "c"))
+	release := make(chan struct{})
+	ends := make(chan error, 2)
+	var header metadata.MD
+	st, err := f.cc.NewStream(t.Context(), bidi, "/a.B/C", grpc.ForceCodecV2(slowCodec{release}), grpc.Header(&header),
+		grpc.OnFinish(func(err error) { ends <- err }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent := make(chan error, 1)
+	go func() { sent <- st.SendMsg(wrapperspb.String("hello")) }()
+	if _, err := st.Header(); err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	wantCode(t, <-sent, codes.Internal, "no")
+	if len(header.Get("who")) != 1 {
+		t.Errorf("the caller's option has the headers %v", header)
+	}
+	wantCode(t, <-ends, codes.Internal, "no")
+	wantCode(t, st.RecvMsg(&wrapperspb.StringValue{}), codes.Internal, "no")
+}
