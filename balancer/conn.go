@@ -554,15 +554,22 @@ func (c *conn) take() *link {
 	if l := c.tryTake(); l != nil {
 		return l
 	}
+	return c.starve()
+}
+
+// starve is take for a call that has found no room.
+func (c *conn) starve() *link {
 	told := c.starved.Swap(true)
 	// A place that was given back before starved was set woke nobody: look again.
-	if l := c.tryTake(); l != nil {
-		return l
-	}
-	if !told {
+	l := c.tryTake()
+	switch {
+	case told:
+	case l == nil:
 		go c.balancer.tend(c)
+	case c.starved.CompareAndSwap(true, false): // who found it set relies on it
+		go c.balancer.feed()
 	}
-	return nil
+	return l
 }
 
 func (c *conn) tryTake() *link {

@@ -1,0 +1,63 @@
+package balancer
+
+import (
+	"testing"
+	"testing/synctest"
+
+	grpcbalancer "google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+
+	"github.com/meshframe/meshframe/mesh/snapshot"
+)
+
+// TestACallThatFoundRoomLeavesNobodyWaiting has a place be given back just before a
+// call says that it waits for one: it takes the place. The call after it finds no room,
+// and must be given a connection of its own.
+func TestACallThatFoundRoomLeavesNobodyWaiting(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cc := &channel{}
+		b := builder{}.Build(cc, grpcbalancer.BuildOptions{}).(*meshBalancer)
+		defer b.Close()
+		b.snap = &snapshot.Snapshot{}
+		b.create("a", &demand{pool: snapshot.ConnectionPool{MaxStreams: 1}})
+		c := b.conns["a"]
+		b.open(c)
+		cc.made[0].tell(grpcbalancer.SubConnState{ConnectivityState: connectivity.Ready})
+		if c.starve() == nil {
+			t.Fatal("there is room")
+		}
+		synctest.Wait()
+		if c.take() != nil {
+			t.Fatal("there is no room")
+		}
+		synctest.Wait()
+		if len(cc.made) != 2 || cc.made[1].connects != 1 {
+			t.Errorf("%d connections", len(cc.made))
+		}
+	})
+}
+
+// TestACallBesideOneThatFoundRoomIsFed has a call wait because another has said that
+// it does so, which then finds room after all.
+func TestACallBesideOneThatFoundRoomIsFed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cc := &channel{}
+		b := builder{}.Build(cc, grpcbalancer.BuildOptions{}).(*meshBalancer)
+		defer b.Close()
+		b.snap = &snapshot.Snapshot{}
+		b.create("a", &demand{pool: snapshot.ConnectionPool{MaxStreams: 1}})
+		c := b.conns["a"]
+		b.open(c)
+		cc.made[0].tell(grpcbalancer.SubConnState{ConnectivityState: connectivity.Ready})
+		before := cc.updates.Load()
+		if c.starve() == nil {
+			t.Fatal("there is room")
+		}
+		synctest.Wait()
+		if cc.updates.Load() == before || c.starved.Load() {
+			t.Error("who relied on the first waits for ever")
+		}
+	})
+}
