@@ -275,9 +275,10 @@ func (c *call) undecided(s *snapshot.Snapshot, cc *grpc.ClientConn, wait bool, e
 // await waits until there is a snapshot. Fail-fast calls fail as soon as it is
 // known that there is none to be had for now.
 func (c *call) await(cc *grpc.ClientConn, wait bool) error {
-	// An idle channel has no resolver, and without one nobody subscribes.
-	cc.Connect()
 	for {
+		// An idle channel has no resolver, and without one nobody subscribes. It may
+		// become idle while calls wait here, which gRPC does not know of.
+		cc.Connect()
 		p, err, changed := c.client.target.Current()
 		switch {
 		case p.Snapshot != nil:

@@ -10,11 +10,13 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/meshframe/meshframe/internal/xdstest"
+	"github.com/meshframe/meshframe/resolver/watch"
 )
 
 // greet sends headers at once, and nothing else.
@@ -148,4 +150,33 @@ func TestUnencodableOnAnAnsweredStream(t *testing.T) {
 	}
 	wantCode(t, <-ends, codes.Internal, "no")
 	wantCode(t, st.RecvMsg(&wrapperspb.StringValue{}), codes.Internal, "no")
+}
+
+// TestAWaitingCallOutlivesAnIdleChannel has the channel go idle, and its subscription
+// end, before the first configuration is there.
+func TestAWaitingCallOutlivesAnIdleChannel(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(c *watch.Config) { c.Linger = time.Millisecond }, grpc.WithIdleTimeout(200*time.Millisecond))
+	s := server(t, "ok")
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	answer := make(chan error, 1)
+	go func() {
+		_, err := f.call(ctx, grpc.WaitForReady(true))
+		answer <- err
+	}()
+	_, _, expired := f.manager.Target(target).Current()
+	for _, idle := range []bool{false, true} { // it wakes for the call, and goes idle
+		for state := f.cc.GetState(); (state == connectivity.Idle) != idle && f.cc.WaitForStateChange(ctx, state); {
+			state = f.cc.GetState()
+		}
+	}
+	select {
+	case <-expired:
+	case <-ctx.Done():
+	}
+	f.serve(map[string][]string{"c": {s.Addr}}, xdstest.Route(nil, "c"))
+	if err := <-answer; err != nil {
+		t.Errorf("a call that waits for ready: %v", err)
+	}
 }
