@@ -7,6 +7,7 @@ import (
 	grpcbalancer "google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
 
+	"github.com/meshframe/meshframe/mesh"
 	"github.com/meshframe/meshframe/mesh/snapshot"
 )
 
@@ -60,4 +61,26 @@ func TestACallBesideOneThatFoundRoomIsFed(t *testing.T) {
 			t.Error("who relied on the first waits for ever")
 		}
 	})
+}
+
+// TestAnAttemptWhoseConnectionIsGoneReachedNobody has gRPC find a connection gone that a
+// call was given. Until it is given another, a call is under way nowhere.
+func TestAnAttemptWhoseConnectionIsGoneReachedNobody(t *testing.T) {
+	t.Parallel()
+	b, cc := crowd(t, 1)
+	defer b.Close()
+	cc.made[0].tell(grpcbalancer.SubConnState{ConnectivityState: connectivity.Ready})
+	b.mu.Lock()
+	p := newPicker(b).few[0].picker
+	b.mu.Unlock()
+	call := mesh.Call{Observe: true, Attempting: &mesh.Attempting{}}
+	call.Decision.Upstream = p.up
+	r, err := p.pick(&call)
+	if err != nil || call.Picked == nil || call.Attempting.Host.Load() == nil {
+		t.Fatalf("picked %v: %v", call.Picked, err)
+	}
+	r.Done(grpcbalancer.DoneInfo{})
+	if call.Picked != nil || call.Attempting.Host.Load() != nil {
+		t.Errorf("the call reached %v and is under way at %v", call.Picked, call.Attempting.Host.Load())
+	}
 }

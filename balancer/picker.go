@@ -162,7 +162,7 @@ func (p *clusterPicker) setErrors(last error) {
 func plain(err error) error { return errors.New(err.Error()) }
 
 func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
-	call.Picked = nil // a pick before found its connection gone, and reached nobody
+	call.Picked = nil // a pick before may have reached nobody, unobserved
 	d := &call.Decision
 	in := pick.Input{Rand: rand.Uint64, Place: call.Place, Hash: d.Hash, HasHash: d.HasHash}
 	if p.timed {
@@ -367,6 +367,7 @@ func (p *clusterPicker) doneFunc(i int) func(grpcbalancer.DoneInfo) {
 func (p *clusterPicker) observe(call *mesh.Call, i int, info *grpcbalancer.DoneInfo) {
 	p.release(call.Place, i)
 	if !started(info) {
+		unpicked(call)
 		return
 	}
 	call.Pushback = 0
@@ -382,6 +383,15 @@ func (p *clusterPicker) observe(call *mesh.Call, i int, info *grpcbalancer.DoneI
 	}
 	if !call.Unsettled && !reported(call) {
 		p.report(i, &call.Last)
+	}
+}
+
+// unpicked notes that the connection which the call was given is gone. It has reached
+// nobody, and may not be given another.
+func unpicked(call *mesh.Call) {
+	call.Picked = nil
+	if call.Attempting != nil {
+		call.Attempting.Host.Store(nil)
 	}
 }
 

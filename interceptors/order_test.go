@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/meshframe/meshframe/internal/xdstest"
@@ -179,4 +180,32 @@ func TestAWaitingCallOutlivesAnIdleChannel(t *testing.T) {
 	if err := <-answer; err != nil {
 		t.Errorf("a call that waits for ready: %v", err)
 	}
+}
+
+// TestACallThatPausesIsNotPending has a unary call pause after an attempt that was given
+// no connection.
+func TestACallThatPausesIsNotPending(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil)
+	f.serve(map[string][]string{"c": {goneAddress(t)}}, xdstest.Route(func(r *routev3.Route) {
+		retry("unavailable,connect-failure", 1)(r)
+		r.GetRoute().RetryPolicy.RetryBackOff = &routev3.RetryPolicy_RetryBackOff{BaseInterval: durationpb.New(time.Hour), MaxInterval: durationpb.New(time.Hour)}
+	}, "c"))
+	f.configured(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = f.call(ctx)
+	}()
+	b := &f.state("c").Breaker
+	for b.Retries() == 0 && ctx.Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	if n := b.Pending(); n != 0 || b.Retries() != 1 {
+		t.Errorf("%d calls wait for a connection, and there are %d retries", n, b.Retries())
+	}
+	cancel()
+	<-ended
 }

@@ -171,6 +171,7 @@ func perTryTimeout() outcome.Attempt {
 // again decides whether the attempt is followed by another, and after which wait.
 func (u *unary) again() (wait time.Duration, ok bool) {
 	u.endRetry()
+	u.donePending() // it waits for no connection while it pauses
 	if u.out != nil {
 		u.readHeader(u.out.header)
 	}
