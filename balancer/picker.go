@@ -162,7 +162,7 @@ func (p *clusterPicker) setErrors(last error) {
 func plain(err error) error { return errors.New(err.Error()) }
 
 func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
-	call.Picked = nil // a pick before may have reached nobody, unobserved
+	unpicked(call) // an attempt before has reached nobody: gRPC makes it once more
 	d := &call.Decision
 	in := pick.Input{Rand: rand.Uint64, Place: call.Place, Hash: d.Hash, HasHash: d.HasHash}
 	if p.timed {
@@ -386,10 +386,10 @@ func (p *clusterPicker) observe(call *mesh.Call, i int, info *grpcbalancer.DoneI
 	}
 }
 
-// unpicked notes that the connection which the call was given is gone. It has reached
-// nobody, and may not be given another.
+// unpicked notes that an attempt has reached nobody so far: what gRPC said of one
+// before, which no server has looked at, is not to be settled by how the call ends.
 func unpicked(call *mesh.Call) {
-	call.Picked = nil
+	call.Picked, call.Unsettled = nil, false
 	if call.Attempting != nil {
 		call.Attempting.Host.Store(nil)
 	}

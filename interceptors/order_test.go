@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -208,4 +209,31 @@ func TestACallThatPausesIsNotPending(t *testing.T) {
 	}
 	cancel()
 	<-ended
+}
+
+// TestNobodyIsBlamedForWhatNobodyGot has gRPC find out as it sends that the only host did
+// not look at the stream, which it opens once more: there is nobody then.
+func TestNobodyIsBlamedForWhatNobodyGot(t *testing.T) {
+	t.Parallel()
+	for name, edit := range map[string]func(*routev3.Route){"once": func(*routev3.Route) {}, "retry": retry("resource-exhausted", 1)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, nil)
+			c := xdstest.Cluster("c")
+			c.OutlierDetection = &clusterv3.OutlierDetection{}
+			f.Set(c, xdstest.Endpoints("c", leaver(t)))
+			f.serve(nil, xdstest.Route(edit, "c"))
+			opt, n := finishes()
+			st, err := f.cc.NewStream(t.Context(), bidi, "/a.B/C", opt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for f.cc.GetState() == connectivity.Ready {
+				f.cc.WaitForStateChange(t.Context(), connectivity.Ready)
+			}
+			_ = st.SendMsg(wrapperspb.String("hello"))
+			wantCode(t, st.RecvMsg(&wrapperspb.StringValue{}), codes.Unavailable)
+			settle(t, f, n)
+		})
+	}
 }
