@@ -202,7 +202,7 @@ func TestACallThatPausesIsNotPending(t *testing.T) {
 	}()
 	b := &f.state("c").Breaker
 	for b.Retries() == 0 && ctx.Err() == nil {
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 	}
 	if n := b.Pending(); n != 0 || b.Retries() != 1 {
 		t.Errorf("%d calls wait for a connection, and there are %d retries", n, b.Retries())
