@@ -162,7 +162,7 @@ func (p *clusterPicker) setErrors(last error) {
 func plain(err error) error { return errors.New(err.Error()) }
 
 func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
-	unpicked(call) // an attempt before has reached nobody: gRPC makes it once more
+	reachedNobody(call) // an attempt before has reached nobody: gRPC makes it once more
 	d := &call.Decision
 	in := pick.Input{Rand: rand.Uint64, Place: call.Place, Hash: d.Hash, HasHash: d.HasHash}
 	if p.timed {
@@ -367,7 +367,7 @@ func (p *clusterPicker) doneFunc(i int) func(grpcbalancer.DoneInfo) {
 func (p *clusterPicker) observe(call *mesh.Call, i int, info *grpcbalancer.DoneInfo) {
 	p.release(call.Place, i)
 	if !started(info) {
-		unpicked(call)
+		reachedNobody(call)
 		return
 	}
 	call.Pushback = 0
@@ -386,9 +386,9 @@ func (p *clusterPicker) observe(call *mesh.Call, i int, info *grpcbalancer.DoneI
 	}
 }
 
-// unpicked notes that an attempt has reached nobody so far: what gRPC said of one
+// reachedNobody notes that an attempt has reached nobody so far: what gRPC said of one
 // before, which no server has looked at, is not to be settled by how the call ends.
-func unpicked(call *mesh.Call) {
+func reachedNobody(call *mesh.Call) {
 	call.Picked, call.Unsettled = nil, false
 	if call.Attempting != nil {
 		call.Attempting.Host.Store(nil)
