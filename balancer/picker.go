@@ -276,17 +276,22 @@ func (p *clusterPicker) picked(call *mesh.Call, i int, now time.Time) (grpcbalan
 	r := grpcbalancer.PickResult{SubConn: p.hosts[i].sub, Done: p.hosts[i].done}
 	switch {
 	case p.measures:
-		call.Watch()
-		r.Done = func(info grpcbalancer.DoneInfo) {
-			p.measure(i, now, &info)
-			p.observe(call, i, &info)
-			call.Unwatch()
-		}
+		r.Done = p.measurer(call, i, now)
 	case call.Observe:
 		call.Watch()
 		r.Done = p.observer(call, i)
 	}
 	return r, nil
+}
+
+// measurer is the end of an attempt that began at a time that the policy wants to know.
+func (p *clusterPicker) measurer(call *mesh.Call, i int, began time.Time) func(grpcbalancer.DoneInfo) {
+	call.Watch()
+	return func(info grpcbalancer.DoneInfo) {
+		p.measure(i, began, &info)
+		p.observe(call, i, &info)
+		call.Unwatch()
+	}
 }
 
 // admit counts an attempt on host i against the limits of the cluster, and of

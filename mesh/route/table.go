@@ -43,7 +43,7 @@ func (t *Table) Find(r *Request, rnd func() uint64) int {
 	l.path, l.query = r.split()
 	var best int32
 	if w := t.ways.of(l.path, t); w != nil {
-		best = w.candidates.find(&l, none)
+		best = w.find(&l)
 	} else {
 		best = t.find(&l)
 	}

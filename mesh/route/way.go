@@ -22,9 +22,20 @@ const (
 
 // way is what a table says to a path.
 type way struct {
-	path       string
-	candidates group // without those that the path rules out
-	crowded    bool  // the tree is to be asked: there are too many candidates
+	path string
+	// The candidates that the path does not rule out: as a list where none of them
+	// is found by the value of a header, which is most often so.
+	list    []candidate
+	groups  group
+	crowded bool // the tree is to be asked: there are too many candidates
+}
+
+// find returns the least index whose candidate holds, or none.
+func (w *way) find(l *lookup) int32 {
+	if w.groups == nil {
+		return scan(w.list, l, none)
+	}
+	return w.groups.find(l, none)
 }
 
 // of returns the way of a path, or nil if the tree is to be asked. It makes the way of
@@ -60,7 +71,7 @@ func (t *Table) newWay(path string) *way {
 	visit := func(g group) {
 		for i := range g {
 			if g[i].header != nil {
-				w.candidates = append(w.candidates, g[i])
+				w.groups = append(w.groups, g[i])
 				continue
 			}
 			for _, c := range g[i].list {
@@ -82,10 +93,13 @@ func (t *Table) newWay(path string) *way {
 	if len(list) > mostCandidates {
 		return &way{path: w.path, crowded: true}
 	}
-	if len(list) > 0 {
-		w.candidates = append(w.candidates, part{first: list[0].index, list: slices.Clone(list)})
+	list = slices.Clone(list)
+	if w.groups == nil || len(list) == 0 {
+		w.list = list
+	} else {
+		w.groups = append(w.groups, part{first: list[0].index, list: list})
 	}
-	slices.SortFunc(w.candidates, func(a, b part) int { return cmp.Compare(a.first, b.first) })
+	slices.SortFunc(w.groups, func(a, b part) int { return cmp.Compare(a.first, b.first) })
 	return w
 }
 
