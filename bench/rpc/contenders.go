@@ -8,7 +8,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
-	"google.golang.org/grpc/xds"
 
 	"github.com/meshframe/meshframe/srvframe"
 )
@@ -32,8 +31,6 @@ var contenders = []contender{
 	{baseline, "grpc-go, round_robin over a fixed list", plain(`{"loadBalancingConfig":[{"round_robin":{}}]}`)},
 	{"plain-retry-timeout", "the same with retries and a timeout by service config", plain(`{"loadBalancingConfig":[{"round_robin":{}}],
 		"methodConfig":[{"name":[{}],"timeout":"2s","retryPolicy":{"maxAttempts":4,"initialBackoff":"0.025s","maxBackoff":"0.25s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]}`)},
-	{"grpc-xds-full", "grpc-go xds:///: header route, weights, retries, timeout, fault at 0 %, breaker, outlier detection", grpcXDS("full")},
-	{"grpc-xds-1000-routes", "the same as the last of 1,000 routes", grpcXDS("routes")},
 	{"meshframe-routing", "Meshframe: one route, one cluster", meshframe("routing")},
 	{"meshframe-full", "Meshframe with everything that grpc-xds-full has", meshframe("full")},
 	{"meshframe-policies", "Meshframe: the same with every policy that can be configured and do nothing in a call, mirrors at 0 % among them", meshframe("policies")},
@@ -63,16 +60,6 @@ func plain(serviceConfig string) func(environment) (grpc.ClientConnInterface, fu
 
 func bootstrap(e environment) []byte {
 	return fmt.Appendf(nil, `{"xds_servers":[{"server_uri":%q,"channel_creds":[{"type":"insecure"}],"server_features":["xds_v3"]}],"node":{"id":%q}}`, e.XDS, nodeID)
-}
-
-func grpcXDS(listener string) func(environment) (grpc.ClientConnInterface, func(), error) {
-	return func(e environment) (grpc.ClientConnInterface, func(), error) {
-		r, err := xds.NewXDSResolverWithConfigForTesting(bootstrap(e))
-		if err != nil {
-			return nil, nil, err
-		}
-		return channel("xds:///"+listener, grpc.WithResolvers(r))
-	}
 }
 
 func meshframe(listener string) func(environment) (grpc.ClientConnInterface, func(), error) {
