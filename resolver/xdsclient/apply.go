@@ -25,6 +25,7 @@ type reading struct {
 func (st *stream) handle(r *response) *hold {
 	h := newHold()
 	defer h.release()
+	st.setHeld(true)
 	st.s.c.reading.Lock()
 	defer st.s.c.reading.Unlock()
 	t, list := st.look(r)

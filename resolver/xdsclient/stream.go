@@ -15,7 +15,7 @@ type stream struct {
 	talks    map[string]*talk // by type URL
 	expiries []expiry         // in order of time
 	timer    *time.Timer      // for expiries[0]; nil when there is none
-	held     bool             // watchers are being waited for
+	held     bool             // a response is being read, or watchers are waited for
 	puzzled  bool             // a response of an unknown type was logged
 	answered bool             // there was a response
 }
@@ -86,7 +86,6 @@ func (st *stream) receiveAll(ctx context.Context, w wire) error {
 		}
 		h := st.handle(r)
 		st.s.poke()
-		st.setHeld(true)
 		select {
 		case <-h.free:
 		case <-ctx.Done():
