@@ -18,7 +18,7 @@ import (
 // channel to it, or with the mesh; without a watch it has no stream.
 type clients struct {
 	first    *xdsclient.Client // of servers, and of the targets where they have none of their own
-	config   xdsclient.Config
+	config   xdsclient.Config  // of targets
 	stateDir string
 
 	mu       sync.Mutex
@@ -27,12 +27,12 @@ type clients struct {
 	closing  sync.WaitGroup // clients of targets that nobody uses
 }
 
-func newClients(config xdsclient.Config, stateDir string) (*clients, error) {
-	first, err := xdsclient.New(config)
+func newClients(ofServers, ofTargets xdsclient.Config, stateDir string) (*clients, error) {
+	first, err := xdsclient.New(ofServers)
 	if err != nil {
 		return nil, err
 	}
-	return &clients{first: first, config: config, stateDir: stateDir, byTarget: map[string]*xdsclient.Client{}}, nil
+	return &clients{first: first, config: ofTargets, stateDir: stateDir, byTarget: map[string]*xdsclient.Client{}}, nil
 }
 
 // of returns the client of a target.

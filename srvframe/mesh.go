@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -139,10 +140,12 @@ func join(o Options, given *bootstrap.Config) (*Mesh, error) {
 
 func (s *setup) join() (*Mesh, error) {
 	leaving := &withdrawals{}
-	for i := range s.ads.Servers {
-		s.ads.Servers[i].DialOptions = []grpc.DialOption{grpc.WithChainStreamInterceptor(leaving.intercept)}
+	ofServers := s.ads
+	ofServers.Servers = slices.Clone(s.ads.Servers)
+	for i := range ofServers.Servers {
+		ofServers.Servers[i].DialOptions = []grpc.DialOption{grpc.WithChainStreamInterceptor(leaving.intercept)}
 	}
-	clients, err := newClients(s.ads, s.stateDir)
+	clients, err := newClients(ofServers, s.ads, s.stateDir)
 	if err != nil {
 		return nil, err
 	}

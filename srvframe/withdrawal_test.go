@@ -3,10 +3,14 @@ package srvframe
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"testing"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
+
+	"github.com/meshframe/meshframe/internal/xdstest"
 )
 
 // openStream is a stream that takes everything.
@@ -69,6 +73,32 @@ func TestNobodyToTell(t *testing.T) {
 		t.Error("a stream that could not be opened was")
 	}
 	<-w.expect([]string{"a"})
+}
+
+// TestStreamsOfTargets shows that targets which have streams of their own tell
+// nothing of the withdrawal of servers: none of their requests names those.
+func TestStreamsOfTargets(t *testing.T) {
+	const name = "reviews:9080"
+	first, next := xdstest.NewControlPlane(t), xdstest.NewControlPlane(t)
+	first.Set(xdstest.Listener(name), xdstest.Routes(name, xdstest.Route(nil, "c")), xdstest.Cluster("c"), xdstest.Endpoints("c"))
+	m, err := Join(t.Context(), Options{Logger: slog.New(slog.DiscardHandler), Bootstrap: fmt.Appendf(nil,
+		`{"xds_servers":[{"server_uri":%q,"channel_creds":[{"type":"insecure"}]},{"server_uri":%q,"channel_creds":[{"type":"insecure"}]}]}`,
+		first.Addr(), next.Addr())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	target := m.watch.Target(name)
+	defer target.Return()
+	defer target.Acquire().Release()
+	for p, _, changed := target.Current(); p.Snapshot == nil; p, _, changed = target.Current() {
+		<-changed
+	}
+	select {
+	case <-m.withdrawals.expect([]string{"a server"}):
+	default:
+		t.Error("the stream of a target counts as one that a server is withdrawn on")
+	}
 }
 
 // openTo opens a stream that is noted, and returns what ends it.
