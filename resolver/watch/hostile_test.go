@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,7 +18,9 @@ import (
 	aggregatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/aggregate/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -46,6 +49,8 @@ type hostile struct {
 	answer func(typeURL, name string) proto.Message
 	// hangsUp ends each stream after its first response.
 	hangsUp bool
+	// away turns further streams away.
+	away atomic.Bool
 
 	mu      sync.Mutex
 	stream  grpc.BidiStreamingServer[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse]
@@ -98,6 +103,9 @@ func good(typeURL, resource string) proto.Message {
 }
 
 func (h *hostile) DeltaAggregatedResources(st grpc.BidiStreamingServer[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse]) error {
+	if h.away.Load() {
+		return status.Error(codes.Unavailable, "gone for good")
+	}
 	h.mu.Lock()
 	h.stream = st
 	h.streams++
@@ -324,6 +332,26 @@ func TestHostileStreams(t *testing.T) {
 				t.Errorf("%d streams in a minute", streams)
 			}
 		})
+	})
+}
+
+// TestLostBetweenListenerAndRoutes has the control plane go before it has sent the
+// routes: once calls fail for want of a configuration, they hear why there is none.
+func TestLostBetweenListenerAndRoutes(t *testing.T) {
+	t.Parallel()
+	h := &hostile{hangsUp: true}
+	h.answer = func(typeURL, resource string) proto.Message {
+		h.away.Store(true)
+		return good(typeURL, resource)
+	}
+	play(t, h, func(t *testing.T) {
+		for range 2 { // when the time is over, and on later attempts to connect
+			time.Sleep(16 * time.Second) // of the bubble
+			p, err, _ := h.target.Current()
+			if p.Snapshot != nil || err == nil || !strings.Contains(err.Error(), "hostile:1") || !strings.Contains(err.Error(), "gone for good") {
+				t.Errorf("calls fail with %v, want the control plane and what is wrong with it", err)
+			}
+		}
 	})
 }
 

@@ -99,8 +99,9 @@ func (w subscriber[T]) Error(_ string, err error, done func()) {
 			w.t.join.evaluate()
 			return
 		}
-		if w.t.join.listener.known && w.t.current.Load() == nil {
-			return // the rest of what was kept from before is on its way
+		if w.t.join.listener.known && w.t.current.Load() == nil && w.t.err == nil {
+			w.t.withheld = err // the rest of what was kept from before is on its way
+			return
 		}
 		w.t.setError(err)
 	})

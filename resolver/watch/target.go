@@ -34,6 +34,8 @@ type Target struct {
 	err     error         // why there is no snapshot, or why it may be stale
 	turns   uint64        // see Published
 	changed chan struct{} // closed when any of these changes
+
+	withheld error // what err is not yet: there may be a snapshot in a moment
 }
 
 // Published is a snapshot with the engine that decides on it: what a resolver
@@ -132,9 +134,14 @@ func (t *Target) subscribe() {
 func (t *Target) noteOverdue() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.current.Load() == nil && t.err == nil && t.join != nil {
-		t.setError(fmt.Errorf("no configuration after %v", t.m.cfg.WarmTimeout))
+	if t.current.Load() != nil || t.err != nil || t.join == nil {
+		return
 	}
+	err := fmt.Errorf("no configuration after %v", t.m.cfg.WarmTimeout)
+	if t.withheld != nil {
+		err = fmt.Errorf("%w: %w", err, t.withheld)
+	}
+	t.setError(err)
 }
 
 // expire ends the subscription of a target that nobody borrows.
@@ -146,7 +153,7 @@ func (t *Target) expire() {
 	}
 	t.unsubscribe()
 	t.current.Store(nil)
-	t.err = nil
+	t.err, t.withheld = nil, nil
 	t.m.cfg.Engine.Drop(t.name)
 	t.notify()
 }
@@ -194,7 +201,7 @@ func (t *Target) publish(s *snapshot.Snapshot) {
 		t.overdue.Stop()
 	}
 	t.current.Store(s)
-	t.err = nil
+	t.err, t.withheld = nil, nil
 	t.notify()
 	t.m.noteApplied()
 }
