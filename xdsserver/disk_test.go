@@ -180,6 +180,21 @@ func TestRestartWithOtherPaths(t *testing.T) {
 	}
 }
 
+// So it is with a directory that is not there.
+func TestRestartWithoutTheDirectory(t *testing.T) {
+	dir, state := t.TempDir(), t.TempDir()
+	must(t, os.Mkdir(filepath.Join(dir, "mesh"), 0o700))
+	write(t, dir, "mesh/reviews.yaml", reviews("10.0.1.1", ""))
+	t.Chdir(dir)
+	s, err := xdsserver.New(t.Context(), quiet("./mesh", state))
+	must(t, err)
+	must(t, s.Close())
+	must(t, os.Rename("mesh", "away"))
+	s, err = xdsserver.New(t.Context(), quiet("./mesh", state))
+	must(t, err)
+	must(t, s.Close())
+}
+
 // A start at which everything is bad, and nothing that was kept takes its place, fails as it does without state.
 func TestRestartOnNothing(t *testing.T) {
 	dir, state := t.TempDir(), t.TempDir()

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -155,8 +154,7 @@ func withMissing(read, kept []config.File) []config.File {
 			continue
 		}
 		for _, k := range kept {
-			below := strings.HasPrefix(k.Name, strings.TrimSuffix(f.Name, string(filepath.Separator))+string(filepath.Separator))
-			if below && !slices.ContainsFunc(read, func(r config.File) bool { return r.Name == k.Name }) {
+			if files.Below(f.Name, k.Name) && !slices.ContainsFunc(read, func(r config.File) bool { return r.Name == k.Name }) {
 				read = append(read, k)
 			}
 		}

@@ -243,6 +243,52 @@ func TestAGivenPathThatGoesMissingKeepsWhatItHeld(t *testing.T) {
 	}
 }
 
+// However the path is written.
+func TestADirectoryThatGoesMissingKeepsWhatItHeld(t *testing.T) {
+	t.Chdir(t.TempDir())
+	tree(t, "", map[string]string{"conf/a.yaml": serviceEntry("a")})
+	for _, path := range []string{"./conf", "conf/", "../" + filepath.Base(must(os.Getwd())) + "/conf/."} {
+		c := newClock(path)
+		c.after(0)
+		if err := os.Rename("conf", "away"); err != nil {
+			t.Fatal(err)
+		}
+		files, _, _ := c.after(time.Second)
+		if !slices.ContainsFunc(files, func(f config.File) bool { return len(f.Objects) == 1 }) {
+			t.Errorf("%s: %v", path, contents("", files))
+		}
+		if err := os.Rename("away", "conf"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func must(dir string, err error) string {
+	if err != nil {
+		panic(err)
+	}
+	return dir
+}
+
+// A file that is replaced by removing it is missing first, then empty.
+func TestAFileThatComesBackEmptyIsNotBelievedAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.yaml")
+	tree(t, filepath.Dir(path), map[string]string{"a.yaml": serviceEntry("a")})
+	c := newClock(path)
+	c.after(0)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	c.after(time.Second)
+	tree(t, filepath.Dir(path), map[string]string{"a.yaml": ""})
+	if files, changed, again := c.after(time.Second); changed || again != time.Second || len(files[0].Problems) != 1 {
+		t.Errorf("%v, changed %v, again in %v", contents("", files), changed, again)
+	}
+	if files, changed, _ := c.after(time.Second); !changed || len(files[0].Problems) != 0 {
+		t.Errorf("%v: an empty file is believed in the end", contents("", files))
+	}
+}
+
 func TestWriteReplacesAtOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new/dir/file")
 	for _, content := range []string{"one", "two"} {

@@ -194,7 +194,7 @@ func (w *walk) content(path string, info fs.FileInfo, data []byte) {
 // write it.
 func (w *walk) doubt(path string, data []byte) bool {
 	old := w.known[path]
-	if old == nil || len(bytes.TrimSpace(data)) > 0 || len(bytes.TrimSpace(old.file.Data)) == 0 {
+	if old == nil || len(bytes.TrimSpace(data)) > 0 || old.parsed == nil || len(bytes.TrimSpace(old.parsed.Data)) == 0 {
 		if old != nil {
 			old.empty = time.Time{}
 		}
@@ -217,7 +217,7 @@ func (w *walk) doubt(path string, data []byte) bool {
 // fail takes a path that cannot be read: what was below it is taken for what it was.
 func (w *walk) fail(path string, err error) {
 	for name, e := range w.known {
-		if strings.HasPrefix(name, path+string(filepath.Separator)) && w.found[name] == nil {
+		if Below(path, name) && w.found[name] == nil {
 			w.found[name] = e
 		}
 	}
@@ -230,6 +230,12 @@ func (w *walk) fail(path string, err error) {
 		w.changed = true
 	}
 	w.found[path] = e
+}
+
+// Below reports whether a file that was read has its name from a directory, however the path of that is written.
+func Below(path, name string) bool {
+	rel, err := filepath.Rel(path, name)
+	return err == nil && rel != "." && filepath.IsLocal(rel)
 }
 
 // reason is the part of an error that does not repeat the path.
