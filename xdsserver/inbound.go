@@ -22,7 +22,9 @@ type inbound struct {
 	response  string                      // nonce of the last response with listeners
 	names     []string                    // in that response
 
-	// What the client had when the stream began: all that it asks for, or listeners by name.
+	// What the client had when the stream began: all that its first request for listeners asks for, or listeners by name.
+	// What it asks for later is new.
+	asked  bool
 	hadAll bool
 	had    map[string]string
 }
@@ -34,14 +36,15 @@ type inboundListener struct {
 
 // had notes what the first request of a stream for listeners says that the client has accepted before.
 func (c *client) had(typeURL string, versions map[string]string, all bool) {
-	if typeURL != resource.ListenerType || len(versions) == 0 && !all {
+	if typeURL != resource.ListenerType {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.inbound.response == "" && c.inbound.had == nil {
-		c.inbound.had, c.inbound.hadAll = versions, all
+	if c.inbound.asked {
+		versions, all = nil, false
 	}
+	c.inbound.asked, c.inbound.had, c.inbound.hadAll = true, versions, all
 }
 
 // listening notes a subscription to an inbound listener.

@@ -376,6 +376,41 @@ func TestRegistrationNeedsAnAcceptedListener(t *testing.T) {
 	})
 }
 
+// What a server that comes back had does not speak for a listener that it begins with later, or again.
+func TestRegistrationOfALaterListener(t *testing.T) {
+	bothProtocols(t, func(t *testing.T, protocol string) {
+		s := embedded(t, xdsserver.Options{})
+		f := follow(t, s, protocol, rcName)
+		const first, later = inbound + "10.0.8.1:7000", inbound + "10.0.8.1:7001"
+		server := connect(t, dial(t, s.Dialer()), protocol, serverNode("s1", "reviews:9080"))
+		if protocol == "sotw" {
+			server.request(lds, "", "1", nil, []string{first}, nil, nil)
+		} else {
+			server.request(lds, "", "", nil, []string{first}, nil, map[string]string{first: "1"})
+		}
+		pass(time.Second)
+		f.sees("10.0.8.1:7000")
+		server.drain()
+		server.subscribe(lds, later)
+		pass(time.Second)
+		f.sees("10.0.8.1:7000") // it has not said anything about the other yet
+		server.drain()
+		pass(time.Second)
+		f.sees("10.0.8.1:7000", "10.0.8.1:7001")
+
+		server.unsubscribe(lds, first, later)
+		pass(time.Second)
+		server.drain()
+		f.sees()
+		server.subscribe(lds, first)
+		pass(time.Second)
+		f.sees()
+		server.drain()
+		pass(time.Second)
+		f.sees("10.0.8.1:7000")
+	})
+}
+
 // Of several listeners in one response those that a refusal names are refused.
 func TestRegistrationOfSeveralListeners(t *testing.T) {
 	bothProtocols(t, func(t *testing.T, protocol string) {
