@@ -271,7 +271,9 @@ func (b *builder) rebase() {
 		v.users++
 		c.view = v
 		for typeURL, names := range c.names {
-			b.acquire(v, typeURL, slices.Collect(maps.Keys(names)))
+			all := slices.Collect(maps.Keys(names))
+			b.acquire(v, typeURL, all)
+			b.inherit(old, v, typeURL, all)
 		}
 		c.session.rebase(v.key)
 		for typeURL, names := range c.names {
@@ -279,6 +281,33 @@ func (b *builder) rebase() {
 		}
 		b.release(old)
 	}
+}
+
+// inherit keeps for a client that moves to another view what it would lose by that: what is gone stays as it does for
+// those who do not move.
+func (b *builder) inherit(from, to *view, typeURL string, names []string) {
+	var changes []change
+	for _, name := range names {
+		key := unitKey{typeURL, name}
+		before, u := from.units[key], to.units[key]
+		if !before.served || u.served || u.refused || !retained(typeURL) {
+			continue
+		}
+		u.served = true
+		b.retireLater(u)
+		ch := change{key: tableKey{to.key, typeURL}, name: name}
+		ch.res, _ = b.cache.get(tableKey{from.key, typeURL}, name)
+		_, ch.instead = b.cache.get(ch.key, name)
+		changes = append(changes, ch)
+	}
+	if len(changes) > 0 {
+		b.cache.apply(changes)
+	}
+}
+
+// retained reports whether resources of a type outlive their configuration.
+func retained(typeURL string) bool {
+	return typeURL == resource.ClusterType || typeURL == resource.EndpointType
 }
 
 // affected finds the units that depend on what changed.
@@ -330,20 +359,28 @@ func sameDefinition(a, b *registry.Service) bool {
 // they have given it up, which they do when they have the routes that left it, or a time limit.
 func (b *builder) renew(u *unit, old *translate.World) (change, bool) {
 	ch := b.translate(u)
-	gone := ch.res == nil && u.served && !u.refused && (u.typeURL == resource.ClusterType || u.typeURL == resource.EndpointType)
+	gone := ch.res == nil && u.served && !u.refused && retained(u.typeURL)
 	if !gone {
 		u.stopRetiring()
 		u.served = ch.res != nil
 		return ch, true
 	}
-	if u.retire == nil {
-		u.retire = time.AfterFunc(b.retain, func() { b.retired(u) })
-	}
+	b.retireLater(u)
 	if u.typeURL == resource.EndpointType && b.unregistered(old, u) {
 		ch.res = ch.instead // those endpoints are known to be gone
 		return ch, true
 	}
 	return change{}, false
+}
+
+// retireLater begins the time that a resource may outlive its configuration.
+func (b *builder) retireLater(u *unit) {
+	if u.retire != nil {
+		return
+	}
+	var t *time.Timer
+	t = time.AfterFunc(b.retain, func() { b.retired(u, &t) })
+	u.retire = t
 }
 
 // unregistered reports whether the service of an assignment, or its port, existed only because servers had registered
@@ -362,10 +399,10 @@ func (b *builder) unregistered(old *translate.World, u *unit) bool {
 }
 
 // retired ends the time that a resource may outlive its configuration.
-func (b *builder) retired(u *unit) {
+func (b *builder) retired(u *unit, t **time.Timer) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed || u.retire == nil {
+	if b.closed || u.retire == nil || u.retire != *t { // it was stopped too late, and may have begun again
 		return
 	}
 	u.retire = nil
@@ -392,7 +429,7 @@ func (b *builder) over(reason *bool) {
 	var changes []change
 	for _, v := range b.views {
 		for _, u := range v.units {
-			if u.held {
+			if u.held && u.retire == nil {
 				changes = append(changes, b.translate(u))
 			}
 		}

@@ -210,6 +210,16 @@ func (c *Cache) set(ch change, woken []*watch) []*watch {
 	return woken
 }
 
+// get returns what there is under a name, and what stands for it if there is nothing.
+func (c *Cache) get(key tableKey, name string) (res, instead *encoded) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t := c.tables[key]; t != nil && t.entries[name] != nil {
+		res, instead = t.entries[name].cur, t.entries[name].instead
+	}
+	return res, instead
+}
+
 func (c *Cache) table(key tableKey) *table {
 	t := c.tables[key]
 	if t == nil {

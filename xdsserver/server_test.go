@@ -265,6 +265,55 @@ func TestMakeBeforeBreak(t *testing.T) {
 	})
 }
 
+// Nor does a client lose what is gone too soon because the same change lets it see by other rules than before.
+func TestMakeBeforeBreakInAnotherView(t *testing.T) {
+	bothProtocols(t, func(t *testing.T, protocol string) {
+		s := embedded(t, xdsserver.Options{}, reviews("10.0.1.1", "10.0.2.1"), subsets("v1", "v2"), routed("v2 100"))
+		n := grpcNode()
+		n.Locality = &corev3.Locality{Region: "eu"}
+		c := connect(t, dial(t, s.Dialer()), protocol, n)
+		c.subscribe(rds, rcName)
+		c.subscribe(cds, v2Cluster)
+		c.subscribe(eds, v2Cluster)
+		c.drain()
+		apply(t, s, reviews("10.0.1.1", "10.0.2.1"), subsets("v1")+"  trafficPolicy: {outlierDetection: {consecutive5xxErrors: 5}}\n", routed("v1 100"))
+		c.expect("RDS +" + rcName)
+		pass(9 * time.Second)
+		c.expect()
+		pass(2 * time.Second)
+		for _, m := range c.drain() {
+			if m.typeURL != cds && m.typeURL != eds {
+				t.Errorf("got %v", m)
+			}
+		}
+		c.unsubscribe(eds, v2Cluster)
+		c.unsubscribe(cds, v2Cluster)
+		c.subscribe(cds, v2Cluster)
+		c.expectGone(v2Cluster)
+	})
+}
+
+// What goes while the server has just started stays as long as later.
+func TestMakeBeforeBreakAtTheStart(t *testing.T) {
+	bothProtocols(t, func(t *testing.T, protocol string) {
+		s := embedded(t, xdsserver.Options{OutboundPolicy: xdsserver.RegistryOnly})
+		server := connect(t, dial(t, s.Dialer()), protocol, serverNode("s1", "reviews:9080"))
+		server.subscribe(lds, inbound+"10.0.8.1:7000")
+		server.drain()
+		c := connect(t, dial(t, s.Dialer()), protocol, grpcNode())
+		c.subscribe(cds, rcName)
+		c.expect("CDS +" + rcName)
+		pass(28 * time.Second)
+		server.unsubscribe(lds, inbound+"10.0.8.1:7000")
+		pass(9 * time.Second)
+		c.expect()
+		pass(2 * time.Second)
+		if len(c.drain()) == 0 {
+			t.Error("the cluster has not changed")
+		}
+	})
+}
+
 // A burst of changes is sent as one.
 func TestBurst(t *testing.T) {
 	bothProtocols(t, func(t *testing.T, protocol string) {

@@ -1,0 +1,43 @@
+package xdsserver
+
+import (
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+
+	"github.com/meshframe/meshframe/xdsserver/config"
+	"github.com/meshframe/meshframe/xdsserver/registry"
+	"github.com/meshframe/meshframe/xdsserver/translate"
+)
+
+// A time that was stopped when it was over already does not end the next one.
+func TestRetiringBeginsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := config.Build(nil, config.Options{})
+		w := translate.NewWorld(registry.NewIndex(m), translate.Options{RegistryOnly: true}, nil)
+		b := newBuilder(w, NewCache(), slog.New(slog.DiscardHandler), newMetrics(), time.Second)
+		defer b.close()
+		u := &unit{unitKey: unitKey{resource.ClusterType, "outbound|80||a.example.com"}, view: b.view(translate.Client{}), served: true}
+		b.mu.Lock()
+		b.retireLater(u)
+		time.Sleep(time.Second) // its end waits for the lock
+		u.stopRetiring()
+		b.retireLater(u)
+		b.mu.Unlock()
+		time.Sleep(time.Second / 2)
+		b.mu.Lock()
+		if !u.served || u.retire == nil {
+			t.Error("it is over too soon")
+		}
+		b.mu.Unlock()
+		time.Sleep(time.Second)
+		b.mu.Lock()
+		if u.served || u.retire != nil {
+			t.Error("it is not over")
+		}
+		b.mu.Unlock()
+	})
+}
