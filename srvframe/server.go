@@ -27,6 +27,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	stopping bool
+	told     <-chan struct{} // see deregister; nil until then
 	leases   map[*lease]struct{}
 }
 
@@ -140,15 +141,18 @@ func (s *Server) deregister() (told <-chan struct{}) {
 	if len(s.leases) == 0 {
 		return nil
 	}
+	if s.told != nil { // nothing is withdrawn twice, nor sent again
+		return s.told
+	}
 	names := make([]string, 0, len(s.leases))
 	for l := range s.leases {
 		names = append(names, l.name)
 	}
-	told = s.mesh.withdrawals.expect(names)
+	s.told = s.mesh.withdrawals.expect(names)
 	for l := range s.leases {
 		l.cancel()
 	}
-	return told
+	return s.told
 }
 
 // GracefulStop withdraws the server from the mesh, serves on for the mesh's

@@ -101,6 +101,29 @@ func TestStreamsOfTargets(t *testing.T) {
 	}
 }
 
+// TestWithdrawnOnce shows that a Stop after GracefulStop does not wait for what
+// was sent already, and that nobody waits for ever.
+func TestWithdrawnOnce(t *testing.T) {
+	w := &withdrawals{}
+	stream, end := openTo(t, w)
+	defer end()
+	s := newServer(nil)
+	s.mesh = &Mesh{withdrawals: w}
+	s.leases[&lease{name: "a", cancel: func() {}}] = struct{}{}
+	s.deregister()
+	if err := stream.SendMsg(&discoveryv3.DeltaDiscoveryRequest{ResourceNamesUnsubscribe: []string{"a"}}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-s.deregister():
+	default:
+		t.Error("it waits for a second withdrawal")
+	}
+	if len(w.waiting) != 0 {
+		t.Errorf("%d wait", len(w.waiting))
+	}
+}
+
 // openTo opens a stream that is noted, and returns what ends it.
 func openTo(t *testing.T, w *withdrawals) (stream grpc.ClientStream, end func()) {
 	t.Helper()
