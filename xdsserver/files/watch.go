@@ -94,19 +94,28 @@ func (w *Watcher) want(dir, name string) {
 	if names == nil {
 		names = map[string]bool{}
 		w.wanted[dir] = names
-		w.add(dir)
+		if above := filepath.Dir(dir); !w.add(dir) && above != dir {
+			w.want(above, filepath.Base(dir)) // until it is there
+			w.add(dir)                        // which it may be now
+		}
 	}
 	names[name] = true
 }
 
-// add watches a directory, also when it is watched already: another one may have its name now.
-func (w *Watcher) add(dir string) {
+// add watches a directory, also when it is watched already: another one may have its name now. It reports whether the
+// directory is there.
+func (w *Watcher) add(dir string) bool {
 	if w.notify == nil {
-		return
+		return true
 	}
-	if err := w.notify.Add(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := w.notify.Add(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	if err != nil {
 		w.poll(err)
 	}
+	return true
 }
 
 func (w *Watcher) scan() (files []config.File, changed bool, again time.Time) {

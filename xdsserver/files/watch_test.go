@@ -130,6 +130,21 @@ func TestAGivenFileMayBeReplaced(t *testing.T) {
 	w.until("a.yaml: a3")
 }
 
+// Its directory may come later, and be replaced.
+func TestTheDirectoryOfAGivenFileMayBeMissing(t *testing.T) {
+	dir := t.TempDir()
+	w := watch(t, dir, Options{Paths: []string{filepath.Join(dir, "etc/mesh/a.yaml"), filepath.Join(dir, "etc/mesh/sub/b.yaml")}, Rescan: time.Hour})
+	tree(t, dir, map[string]string{"etc/mesh/a.yaml": serviceEntry("a"), "etc/mesh/sub/b.yaml": serviceEntry("b")})
+	w.until("etc/mesh/a.yaml: a", "etc/mesh/sub/b.yaml: b")
+	tree(t, dir, map[string]string{"etc/mesh/sub/b.yaml": serviceEntry("b2")})
+	w.until("etc/mesh/a.yaml: a", "etc/mesh/sub/b.yaml: b2")
+	const missing = ": error: cannot be read: no such file or directory"
+	w.must(os.RemoveAll(filepath.Join(dir, "etc")))
+	w.until("etc/mesh/a.yaml"+missing, "etc/mesh/sub/b.yaml"+missing)
+	tree(t, dir, map[string]string{"etc/mesh/a.yaml": serviceEntry("a2"), "etc/mesh/sub/b.yaml": serviceEntry("b2")})
+	w.until("etc/mesh/a.yaml: a2", "etc/mesh/sub/b.yaml: b2")
+}
+
 func TestAFileLeftEmptyGoesInTheEnd(t *testing.T) {
 	dir := t.TempDir()
 	tree(t, dir, map[string]string{"a.yaml": serviceEntry("a")})
