@@ -533,6 +533,40 @@ default/a.default.svc.cluster.local static 1=grpc:GRPC
 	check(t, r, "a.default.svc.cluster.local", "none")
 }
 
+// What could not be written is written when it can be, at the latest at the end, though nothing changes any more.
+func TestAStateThatCannotBeWrittenIsWrittenLater(t *testing.T) {
+	dir := t.TempDir()
+	inTheWay := filepath.Join(dir, stateFile, "x")
+	if err := os.MkdirAll(inTheWay, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	log, failures := slog.New(slog.DiscardHandler), make(chan struct{}, 10)
+	s := newState(dir, slog.New(handler{log.Handler(), failures}), func() []Instance { return []Instance{{Host: "a"}} })
+	s.dirty()
+	<-failures
+	if err := os.RemoveAll(filepath.Dir(inTheWay)); err != nil {
+		t.Fatal(err)
+	}
+	s.close()
+	all, err := restore(dir, log)
+	if err != nil || len(all) != 1 {
+		t.Errorf("%v, %v", all, err)
+	}
+}
+
+// handler tells when something is logged.
+type handler struct {
+	slog.Handler
+	logged chan struct{}
+}
+
+func (h handler) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h handler) Handle(context.Context, slog.Record) error {
+	h.logged <- struct{}{}
+	return nil
+}
+
 func TestAStateThatCannotBeReadIsPutAside(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, stateFile), []byte("{"), 0o600); err != nil {

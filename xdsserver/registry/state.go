@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/meshframe/meshframe/xdsserver/files"
 )
@@ -48,24 +49,38 @@ func (s *state) close() {
 	<-s.done
 }
 
+// writeAgain is the time between two tries to write what could not be written.
+const writeAgain = time.Second
+
 func (s *state) run() {
 	defer close(s.done)
+	again := time.NewTimer(0)
+	again.Stop()
+	defer again.Stop()
+	failed := false
 	for {
 		select {
 		case <-s.wake:
-			s.write()
+		case <-again.C:
 		case <-s.quit:
 			select {
 			case <-s.wake:
-				s.write()
+				s.write(failed)
 			default:
+				if failed {
+					s.write(failed)
+				}
 			}
 			return
+		}
+		if failed = !s.write(failed); failed {
+			again.Reset(writeAgain)
 		}
 	}
 }
 
-func (s *state) write() {
+// write reports whether all is on disk. That it is not is logged once.
+func (s *state) write(failing bool) bool {
 	all := s.read()
 	slices.SortFunc(all, func(a, b Instance) int {
 		return strings.Compare(fmt.Sprint(a.place()), fmt.Sprint(b.place()))
@@ -74,9 +89,10 @@ func (s *state) write() {
 	if err == nil {
 		err = files.Write(s.path, data)
 	}
-	if err != nil {
+	if err != nil && !failing {
 		s.logger.Error("cannot keep registrations for a restart", "error", err)
 	}
+	return err == nil
 }
 
 // restore reads the registrations of a state directory. A file that cannot be read is put aside: servers that are still
