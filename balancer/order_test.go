@@ -11,20 +11,27 @@ import (
 	"github.com/meshframe/meshframe/mesh/snapshot"
 )
 
+// oneStream is a balancer with one address, whose only connection so far is ready and
+// has room for one call.
+func oneStream() (*meshBalancer, *channel, *conn) {
+	cc := &channel{}
+	b := builder{}.Build(cc, grpcbalancer.BuildOptions{}).(*meshBalancer)
+	b.snap = &snapshot.Snapshot{}
+	b.create("a", &demand{pool: snapshot.ConnectionPool{MaxStreams: 1}})
+	c := b.conns["a"]
+	b.open(c)
+	cc.made[0].tell(grpcbalancer.SubConnState{ConnectivityState: connectivity.Ready})
+	return b, cc, c
+}
+
 // TestACallThatFoundRoomLeavesNobodyWaiting has a place be given back just before a
 // call says that it waits for one: it takes the place. The call after it finds no room,
 // and must be given a connection of its own.
 func TestACallThatFoundRoomLeavesNobodyWaiting(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		cc := &channel{}
-		b := builder{}.Build(cc, grpcbalancer.BuildOptions{}).(*meshBalancer)
+		b, cc, c := oneStream()
 		defer b.Close()
-		b.snap = &snapshot.Snapshot{}
-		b.create("a", &demand{pool: snapshot.ConnectionPool{MaxStreams: 1}})
-		c := b.conns["a"]
-		b.open(c)
-		cc.made[0].tell(grpcbalancer.SubConnState{ConnectivityState: connectivity.Ready})
 		if c.starve() == nil {
 			t.Fatal("there is room")
 		}
@@ -44,14 +51,8 @@ func TestACallThatFoundRoomLeavesNobodyWaiting(t *testing.T) {
 func TestACallBesideOneThatFoundRoomIsFed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		cc := &channel{}
-		b := builder{}.Build(cc, grpcbalancer.BuildOptions{}).(*meshBalancer)
+		b, cc, c := oneStream()
 		defer b.Close()
-		b.snap = &snapshot.Snapshot{}
-		b.create("a", &demand{pool: snapshot.ConnectionPool{MaxStreams: 1}})
-		c := b.conns["a"]
-		b.open(c)
-		cc.made[0].tell(grpcbalancer.SubConnState{ConnectivityState: connectivity.Ready})
 		before := cc.updates.Load()
 		if c.starve() == nil {
 			t.Fatal("there is room")

@@ -116,7 +116,7 @@ func (p *clusterPicker) report(i int, a *outcome.Attempt) {
 		return
 	}
 	if codes.Code(a.GRPCStatus) == codes.OK {
-		p.up.ReportGood(i)
+		p.engine.ReportGood(p.up, i)
 		return
 	}
 	if a.LocalOrigin && codes.Code(a.GRPCStatus) == codes.Canceled {

@@ -368,13 +368,7 @@ func (c *call) counted(ctx context.Context) context.Context {
 	if !c.Decision.AttemptCount {
 		return ctx
 	}
-	return withAttemptCount(ctx, c.Retries)
-}
-
-// withAttemptCount is apart from counted, so that calls without it pay no more than a
-// look.
-func withAttemptCount(ctx context.Context, retries uint32) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, attemptCountHeader, strconv.Itoa(int(retries)+1))
+	return metadata.AppendToOutgoingContext(ctx, attemptCountHeader, strconv.Itoa(int(c.Retries)+1))
 }
 
 // Unary returns the interceptor of unary calls.
@@ -457,12 +451,12 @@ func (c *call) unopened(opts []grpc.CallOption, err error) error {
 // settle reports the attempt that ended with err, if the balancer did not.
 func (c *call) settle(err error) {
 	if err == nil {
-		c.SettleGood()
+		c.SettleGood(c.client.engine)
 		return
 	}
 	last := outcome.OfGRPC(int32(status.Code(err)))
 	last.Conditions |= c.Last.Conditions & (outcome.RetriableHeaders | outcome.EnvoyRateLimited)
-	c.Settle(last, time.Now())
+	c.Settle(c.client.engine, last, time.Now())
 }
 
 // finish tells the caller's OnFinish options of a call that gRPC never saw.

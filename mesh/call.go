@@ -113,21 +113,21 @@ func (c *Call) Fork() Call {
 
 // Settle makes Last, if it is not final, the end that the caller got to see, and
 // reports it.
-func (c *Call) Settle(last outcome.Attempt, now time.Time) {
+func (c *Call) Settle(e *Engine, last outcome.Attempt, now time.Time) {
 	if !c.Unsettled {
 		return
 	}
 	c.Unsettled, c.Last = false, last
-	c.Picked.Report(int(c.PickedHost), &c.Last, now)
+	e.Report(c.Picked, int(c.PickedHost), &c.Last, now)
 }
 
 // SettleGood is Settle for a call that went well, as Last says already.
-func (c *Call) SettleGood() {
+func (c *Call) SettleGood(e *Engine) {
 	if !c.Unsettled {
 		return
 	}
 	c.Unsettled = false
-	c.Picked.ReportGood(int(c.PickedHost))
+	e.ReportGood(c.Picked, int(c.PickedHost))
 }
 
 // Host returns the state of the host that the present attempt was sent to, or

@@ -49,9 +49,9 @@ func TestSettle(t *testing.T) {
 	settle := func(unsettled bool, end *outcome.Attempt) {
 		call.Unsettled = unsettled
 		if end == nil {
-			call.SettleGood()
+			call.SettleGood(e)
 		} else {
-			call.Settle(*end, time.Unix(1, 0))
+			call.Settle(e, *end, time.Unix(1, 0))
 		}
 		if call.Unsettled {
 			t.Error("a settled call is unsettled")

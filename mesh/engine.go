@@ -108,6 +108,10 @@ func (e *Engine) Report(u *snapshot.Upstream, host int, a *outcome.Attempt, now 
 	u.Report(host, a, now)
 }
 
+// ReportGood is Report for an attempt that the server answered with OK, as nearly all
+// are.
+func (e *Engine) ReportGood(u *snapshot.Upstream, host int) { u.ReportGood(host) }
+
 // Clusters is the number of clusters whose live state the engine holds.
 func (e *Engine) Clusters() int { return e.states.Len() }
 

@@ -101,20 +101,23 @@ func (u *Upstream) NewPicker(conns []pick.ConnState) *pick.Picker {
 	return pick.New(config, &u.State.rotation, u.picking, conns, overprovisioning)
 }
 
+// judges reports whether outlier detection wants to know of Hosts[host].
+func (u *Upstream) judges(host int) bool {
+	return u.Cluster != nil && u.Cluster.Outlier != nil && host >= 0 && host < len(u.Hosts)
+}
+
 // Report tells outlier detection how an attempt on Hosts[host] ended.
 func (u *Upstream) Report(host int, a *outcome.Attempt, now time.Time) {
-	if u.Cluster == nil || u.Cluster.Outlier == nil || host < 0 || host >= len(u.Hosts) {
-		return
+	if u.judges(host) {
+		u.Owner(host).State.detector.Report(&u.Hosts[host].State.outlier, a, now)
 	}
-	u.Owner(host).State.detector.Report(&u.Hosts[host].State.outlier, a, now)
 }
 
 // ReportGood is Report for an attempt that the server answered with OK.
 func (u *Upstream) ReportGood(host int) {
-	if u.Cluster == nil || u.Cluster.Outlier == nil || host < 0 || host >= len(u.Hosts) {
-		return
+	if u.judges(host) {
+		u.Owner(host).State.detector.ReportGood(&u.Hosts[host].State.outlier)
 	}
-	u.Owner(host).State.detector.ReportGood(&u.Hosts[host].State.outlier)
 }
 
 // upstreamBuilder builds the upstreams of one snapshot, each once.
