@@ -34,6 +34,7 @@ var contenders = []contender{
 	{"meshframe-routing", "Meshframe: one route, one cluster", meshframe("routing")},
 	{"meshframe-full", "Meshframe with everything that grpc-xds-full has", meshframe("full")},
 	{"meshframe-policies", "Meshframe: the same with every policy that can be configured and do nothing in a call, mirrors at 0 % among them", meshframe("policies")},
+	{"meshframe-untimed", "Meshframe: the same without a timeout", meshframe("untimed")},
 	{"meshframe-1000-routes", "Meshframe: the same as the last of 1,000 routes by path", meshframe("routes")},
 	{"meshframe-1000-headers", "Meshframe: the same as the last of 1,000 routes by header", meshframe("headers")},
 }

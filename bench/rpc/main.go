@@ -41,8 +41,8 @@ func main() {
 	log.SetFlags(0)
 	var o options
 	flag.BoolVar(&o.server, "server", false, "run the servers (started by the client itself)")
-	flag.IntVar(&o.rounds, "rounds", 5, "rounds; each runs every contender once")
-	flag.DurationVar(&o.dur, "dur", 2*time.Second, "time under load in a round; half of it one call at a time comes before")
+	flag.IntVar(&o.rounds, "rounds", 40, "rounds; each runs every contender once")
+	flag.DurationVar(&o.dur, "dur", 200*time.Millisecond, "time under load in a round; half of it one call at a time comes before")
 	flag.IntVar(&o.workers, "c", 64, "goroutines that call at once under load")
 	flag.IntVar(&o.calls, "calls", 0, "have each contender make so many calls and end, unpinned and unmeasured: for programs that count instructions")
 	flag.StringVar(&o.only, "only", "", "contenders to run, separated by commas; the baseline always runs, but with -calls")

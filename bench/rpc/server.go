@@ -103,6 +103,7 @@ func configuration(backends []string) (*cache.Snapshot, error) {
 		"routes":   append(byPath, full...),
 		"headers":  append(byHeader, full...),
 		"policies": policyRoutes(),
+		"untimed":  untimed(policyRoutes()),
 	} {
 		resources[resource.ListenerType] = append(resources[resource.ListenerType], listener(name))
 		resources[resource.RouteType] = append(resources[resource.RouteType], &routev3.RouteConfiguration{
@@ -159,6 +160,14 @@ func policyRoutes() []*routev3.Route {
 	}
 	for _, w := range routes[1].GetRoute().GetWeightedClusters().GetClusters() {
 		w.Name += "-policies"
+	}
+	return routes
+}
+
+// untimed are the routes without their timeouts.
+func untimed(routes []*routev3.Route) []*routev3.Route {
+	for _, r := range routes {
+		r.GetRoute().MaxStreamDuration = nil
 	}
 	return routes
 }
