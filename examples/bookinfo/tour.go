@@ -86,7 +86,7 @@ func (t *tour) step(ctx context.Context, s *step, risk float64) (ok bool, err er
 		}
 		t.out.printf("     applied   %s: %s\n", f.name, strings.Join(objects, ", "))
 	}
-	took, err := t.settle(ctx, s.inForce)
+	took, givenUp, err := t.settle(ctx, s.inForce)
 	switch {
 	case ctx.Err() != nil:
 		return false, ctx.Err()
@@ -94,7 +94,11 @@ func (t *tour) step(ctx context.Context, s *step, risk float64) (ok bool, err er
 		t.out.printf("     FAIL      %v\n", err)
 		return false, nil
 	}
-	t.out.printf("     in force  after %v\n", took.Round(time.Millisecond))
+	of := ""
+	if givenUp > 0 {
+		of = fmt.Sprintf(", with %d × %v for pages that were held up", givenUp, hurried)
+	}
+	t.out.printf("     in force  after %v%s\n", took.Round(time.Millisecond), of)
 	ok = true
 	for _, v := range s.visits {
 		r, err := t.visit(ctx, v)
@@ -141,8 +145,9 @@ func (t *tour) gather(ctx context.Context) error {
 	}
 }
 
-// settle loads pages until the sign is there.
-func (t *tour) settle(ctx context.Context, s sign) (time.Duration, error) {
+// settle loads pages until the sign is there. It returns how long that took,
+// and how many of the pages it gave up, which takes longer than the change does.
+func (t *tour) settle(ctx context.Context, s sign) (took time.Duration, givenUp int, err error) {
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
@@ -155,14 +160,17 @@ func (t *tour) settle(ctx context.Context, s sign) (time.Duration, error) {
 	for ctx.Err() == nil {
 		loads++
 		last = t.load(ctx, s.user, hurried)
+		if last.timedOut {
+			givenUp++
+		}
 		if run++; !s.seen(last) {
 			run = 0
 		}
 		if run == s.run {
-			return time.Since(begin), nil
+			return time.Since(begin), givenUp, nil
 		}
 	}
-	return 0, fmt.Errorf("not in force after %v and %d pages; the last one: %s", settleTime, loads, last)
+	return 0, givenUp, fmt.Errorf("not in force after %v and %d pages; the last one: %s", settleTime, loads, last)
 }
 
 // visit loads the pages of a visit, several at the same time.
