@@ -322,7 +322,8 @@ func (b *meshBalancer) newClusterPicker(u *snapshot.Upstream) *clusterPicker {
 	p.picker = u.NewPicker(states)
 	if u.Cluster != nil {
 		p.measures = u.Cluster.LB.Policy == pick.PeakEWMA
-		p.timed = p.measures || u.Cluster.LB.SlowStart != nil || u.Cluster.Limits.BudgetInterval > 0
+		p.weighs = u.Cluster.LB.Policy == pick.ClientSideWeightedRoundRobin
+		p.timed = p.measures || p.weighs || u.Cluster.LB.SlowStart != nil || u.Cluster.Limits.BudgetInterval > 0
 	}
 	p.setErrors(errors.Join(failures...))
 	b.connect(p)

@@ -140,6 +140,8 @@ type clusterPicker struct {
 	resting   *resting   // hosts whose connections rest; nil if there are none
 	// measures says that the end of each attempt needs its beginning.
 	measures bool
+	// weighs says that the policy wants to hear what hosts report of their load.
+	weighs bool
 
 	errUnavailable, errNoHealthy, errNoHosts error
 }
@@ -361,6 +363,9 @@ func (p *clusterPicker) doneFunc(i int) func(grpcbalancer.DoneInfo) {
 	return func(info grpcbalancer.DoneInfo) {
 		p.picker.Done(i)
 		p.release(stripe.Here(), i)
+		if len(info.Trailer) > 0 {
+			p.readReport(i, info.Trailer)
+		}
 		if p.up.Cluster.Outlier != nil && started(&info) {
 			a := attemptOf(&info)
 			p.report(i, &a)
@@ -384,6 +389,7 @@ func (p *clusterPicker) observe(call *mesh.Call, i int, info *grpcbalancer.DoneI
 		call.Last = attemptOf(info)
 	}
 	if len(info.Trailer) > 0 {
+		p.readReport(i, info.Trailer)
 		readTrailer(call, info.Trailer)
 	}
 	if !call.Unsettled && !reported(call) {

@@ -28,6 +28,7 @@ var sharedClusters = map[string]string{
 	"ring_hash":     "lb=ring_hash",
 	"maglev":        "lb=maglev",
 	"peak_ewma":     "lb=peak_ewma",
+	"utilization":   "lb=client_side_weighted_round_robin",
 	"panic":         "lb=round_robin panic=100",
 	"limits":        "lb=round_robin max_requests=1000 max_pending=1000 max_retries=1000",
 	"budget":        "lb=round_robin retry_budget=20%,3,1s",

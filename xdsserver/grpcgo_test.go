@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/orca"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/xds"
 
@@ -523,5 +524,68 @@ func TestGRPCGoClientSurvivesRestart(t *testing.T) {
 	cancel()
 	if err := <-failed; err != nil {
 		t.Error(err)
+	}
+}
+
+// reporting is a backend that says how much of its capacity is in use.
+type reporting struct {
+	grpc_testing.UnimplementedTestServiceServer
+	name        string
+	utilization float64
+}
+
+func (r *reporting) UnaryCall(ctx context.Context, _ *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+	report := orca.CallMetricsRecorderFromContext(ctx)
+	report.SetApplicationUtilization(r.utilization)
+	report.SetQPS(100)
+	return &grpc_testing.SimpleResponse{Username: r.name}, nil
+}
+
+// TestGRPCGoBalancesByUtilization: grpc-go's own client weighs endpoints by what they
+// report, by what it is sent for a rule.
+func TestGRPCGoBalancesByUtilization(t *testing.T) {
+	ports := []any{}
+	for name, utilization := range map[string]float64{"idle": 0.1, "busy": 0.9} {
+		lis, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		s := grpc.NewServer(orca.CallMetricsServerOption(nil))
+		grpc_testing.RegisterTestServiceServer(s, &reporting{name: name, utilization: utilization})
+		done := make(chan error, 1)
+		go func() { done <- s.Serve(lis) }()
+		t.Cleanup(func() { s.Stop(); <-done })
+		ports = append(ports, lis.Addr().(*net.TCPAddr).Port)
+	}
+	_, addr := serve(t, xdsserver.Options{}, fmt.Sprintf(`
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: reviews}
+spec:
+  hosts: [reviews.example.com]
+  resolution: STATIC
+  ports: [{number: 9080, name: grpc, protocol: GRPC}]
+  endpoints: [{address: 127.0.0.1, ports: {grpc: %d}}, {address: 127.0.0.1, ports: {grpc: %d}}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews}
+spec:
+  host: reviews.example.com
+  trafficPolicy: {loadBalancer: {backendUtilization: {weightStabilizationPeriod: 0s, weightUpdatePeriod: 100ms}}}
+`, ports...))
+	client := dialXDS(t, addr, "reviews.example.com:9080")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for {
+		got := map[string]int{}
+		for range 100 {
+			resp, err := client.UnaryCall(ctx, &grpc_testing.SimpleRequest{}, grpc.WaitForReady(true))
+			if err != nil {
+				t.Fatalf("%v; the last calls went to %v", err, got)
+			}
+			got[resp.GetUsername()]++
+		}
+		if got["idle"] > 80 && got["busy"] > 5 {
+			return
+		}
 	}
 }

@@ -91,11 +91,11 @@ spec: {hosts: [` + named + `], ports: [{number: 80, name: http, protocol: HTTP}]
 	}{
 		{"meshframe", "1.0.0", "meshframe", clusterv3.Cluster_LEAST_REQUEST, true, true, nil},
 		{"gRPC Go", "1.85.0", "grpc-go", clusterv3.Cluster_LEAST_REQUEST, true, true, nil},
-		{"gRPC Go", "1.72.2", "grpc-go@1.50", clusterv3.Cluster_ROUND_ROBIN, true, true, []string{least}},
+		{"gRPC Go", "1.72.2", "grpc-go@1.56", clusterv3.Cluster_ROUND_ROBIN, true, true, []string{least}},
 		{"gRPC Go", "1.40.0", "grpc-go@1.37", clusterv3.Cluster_ROUND_ROBIN, false, false, []string{least, ring, whole, resolves}},
 		{"gRPC Java", "1.64.0", "grpc-java", clusterv3.Cluster_LEAST_REQUEST, true, true, nil},
 		{"gRPC Java", "1.47.0", "grpc-java@1.40.1", clusterv3.Cluster_ROUND_ROBIN, true, true, []string{least}},
-		{"gRPC C-core linux", "C-core 29.0.0", "grpc-core", clusterv3.Cluster_ROUND_ROBIN, true, true, []string{least}},
+		{"gRPC C-core linux", "C-core 29.0.0", "grpc-core@1.51", clusterv3.Cluster_ROUND_ROBIN, true, true, []string{least}},
 		{"gRPC C-core linux", "C-core 20.0.0", "grpc-core@1.40", clusterv3.Cluster_ROUND_ROBIN, true, false, []string{least, whole, resolves}},
 		{"gRPC Node Pure JS", "1.14.0", "grpc-node", clusterv3.Cluster_ROUND_ROBIN, true, true, []string{least}},
 		{"gRPC Node Pure JS", "1.7.0", "grpc-node@1.7", clusterv3.Cluster_ROUND_ROBIN, false, false, []string{least, ring, whole, resolves}},

@@ -69,7 +69,11 @@ var rules = []rule{
 	{packages: []string{"resolver/watch"}, own: []string{"mesh/...", "resolver/decode", "resolver/xdsclient"}},
 
 	// The edges of gRPC and net/http.
-	{packages: []string{"resolver", "balancer"}, own: []string{"mesh/...", "resolver/watch"}, outside: grpcModules},
+	{packages: []string{"resolver"}, own: []string{"mesh/...", "resolver/watch"}, outside: grpcModules},
+	{
+		packages: []string{"balancer"},
+		own:      []string{"mesh/...", "resolver/watch"}, outside: append([]string{"github.com/cncf/xds/go/xds/data/orca/v3"}, grpcModules...),
+	},
 	{
 		packages: []string{"interceptors"},
 		own:      []string{"mesh/...", "resolver/watch"}, outside: append([]string{"github.com/pires/go-proxyproto"}, grpcModules...),

@@ -10,10 +10,12 @@ import (
 	"testing"
 	"time"
 
+	orcav3 "github.com/cncf/xds/go/xds/data/orca/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/meshframe/meshframe/srvframe"
@@ -144,7 +146,7 @@ func (a Answerer) unary(method string) grpc.MethodHandler {
 		handle := func(ctx context.Context, _ any) (any, error) {
 			path, _ := grpc.Method(ctx)
 			answer := a(arrival(ctx, path))
-			err := errors.Join(grpc.SetHeader(ctx, metadata.New(answer.Headers)), grpc.SetTrailer(ctx, metadata.New(answer.Trailers)))
+			err := errors.Join(grpc.SetHeader(ctx, metadata.New(answer.Headers)), grpc.SetTrailer(ctx, trailers(answer)))
 			if err != nil {
 				return nil, err
 			}
@@ -171,7 +173,7 @@ func (a Answerer) stream(_ any, stream grpc.ServerStream) error {
 		if answer == nil {
 			made := a(arrival(stream.Context(), path))
 			answer = &made
-			stream.SetTrailer(metadata.New(answer.Trailers))
+			stream.SetTrailer(trailers(made))
 			if err := stream.SetHeader(metadata.New(answer.Headers)); err != nil {
 				return err
 			}
@@ -183,6 +185,20 @@ func (a Answerer) stream(_ any, stream grpc.ServerStream) error {
 			return err
 		}
 	}
+}
+
+// trailers are those of an answer, with what the server says of its load as gRPC's
+// servers do (gRFC A51).
+func trailers(a Answer) metadata.MD {
+	md := metadata.New(a.Trailers)
+	if l := a.Load; l != nil {
+		report, err := proto.Marshal(&orcav3.OrcaLoadReport{CpuUtilization: l.CPU, RpsFractional: l.QPS, Eps: l.EPS, NamedMetrics: l.Named})
+		if err != nil {
+			panic(err) // it is made of numbers
+		}
+		md.Set("endpoint-load-metrics-bin", string(report))
+	}
+	return md
 }
 
 func statusText(a Answer) string { return "said by " + a.Body }

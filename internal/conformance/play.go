@@ -164,7 +164,7 @@ func (p *player) start(s Server) {
 		// deadline would race with it.
 		time.Sleep(b.Delay)
 		code, _ := codeOf(b.Status) // Rows has checked it
-		return Answer{Body: s.Name, Status: code, Headers: b.Headers, Trailers: b.Trailers}
+		return Answer{Body: s.Name, Status: code, Headers: b.Headers, Trailers: b.Trailers, Load: b.Load}
 	})
 }
 

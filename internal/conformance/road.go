@@ -61,6 +61,7 @@ type Answer struct {
 	Body              string // of an OK answer
 	Status            codes.Code
 	Headers, Trailers map[string]string
+	Load              *Load // nil is nothing
 }
 
 // Response is what the caller gets.

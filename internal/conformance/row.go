@@ -88,6 +88,15 @@ type Behaviour struct {
 	Status   string            `yaml:"status"`
 	Headers  map[string]string `yaml:"headers"`  // of the response
 	Trailers map[string]string `yaml:"trailers"` // likewise
+	Load     *Load             `yaml:"load"`     // what it says of its load at the end of the response
+}
+
+// Load is what a server says of its load (xds.data.orca.v3.OrcaLoadReport).
+type Load struct {
+	CPU   float64            `yaml:"cpu"` // its utilization
+	QPS   float64            `yaml:"qps"`
+	EPS   float64            `yaml:"eps"`
+	Named map[string]float64 `yaml:"named"` // metrics of its own
 }
 
 // Step does one thing, or makes calls and compares.

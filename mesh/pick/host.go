@@ -72,8 +72,9 @@ type HostState struct {
 	// it calls State.Changed of the cluster afterwards.
 	Ejected atomic.Bool
 
-	since   atomic.Int64 // when the host became usable, in Unix nanoseconds; 0 is unknown
-	latency peakEWMA
+	since    atomic.Int64 // when the host became usable, in Unix nanoseconds; 0 is unknown
+	latency  peakEWMA
+	reported reported
 }
 
 // SetSince tells when the host became usable, from where slow start counts.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -17,6 +18,8 @@ type hostSet struct {
 	levels []priority // by number
 	places []int32    // of each host: its locality among those of its priority; nil unless LocalityWeighted
 	index  func() map[*HostState]int32
+	// weights are those of ClientSideWeightedRoundRobin; nil until a call has come.
+	weights atomic.Pointer[weights]
 }
 
 // priority holds the hosts of one priority. Those that drain, or that the

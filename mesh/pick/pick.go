@@ -25,6 +25,7 @@ const (
 	RingHash
 	Maglev
 	PeakEWMA
+	ClientSideWeightedRoundRobin
 )
 
 // Config is the load-balancing configuration of a cluster.
@@ -52,6 +53,9 @@ type Config struct {
 	TableSize uint64
 	// Decay is the time constant of PeakEWMA's averages; default 10 s.
 	Decay time.Duration
+	// Utilization is for ClientSideWeightedRoundRobin, which needs it; others have
+	// none.
+	Utilization *Utilization
 	// SlowStart ramps up hosts that are new; nil is off.
 	SlowStart *SlowStart
 	// LocalityWeighted gives localities calls by their weight, and the hosts of a
@@ -67,8 +71,9 @@ type Config struct {
 
 // SlowStart raises the weight of a host in the course of Window after it became
 // usable: weight * max(MinWeightPercent/100, (elapsed/Window)^(1/Aggression))
-// (Envoy slow_start_config). Envoy has it for RoundRobin and LeastRequest; here
-// it works with Random and PeakEWMA too. The policies that hash ignore it: a
+// (Envoy slow_start_config). Envoy has it for RoundRobin, LeastRequest and
+// ClientSideWeightedRoundRobin; here
+// it works with all policies but those that hash. The policies that hash ignore it: a
 // weight that changes would move requests from host to host.
 type SlowStart struct {
 	Window           time.Duration

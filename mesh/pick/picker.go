@@ -54,8 +54,9 @@ type Input struct {
 	Rand func() uint64
 	// Place is where the call is counted.
 	Place stripe.Place
-	// Now is the present, for slow start and PeakEWMA; others do not read it.
-	// Without it there is no slow start and averages do not decay.
+	// Now is the present, for slow start, PeakEWMA and ClientSideWeightedRoundRobin;
+	// others do not read it. Without it there is no slow start, averages do not
+	// decay and weights do not change.
 	Now time.Time
 	// Hash is the request's hash key, for RingHash and Maglev. Without HasHash
 	// they draw one from Rand.
@@ -93,6 +94,7 @@ type Picker struct {
 	counts           bool    // attempts in flight are counted
 	meanWeight       float64 // of all hosts, for PeakEWMA
 	view             atomic.Pointer[view]
+	weighing         atomic.Bool // the weights of ClientSideWeightedRoundRobin are being computed
 }
 
 // New returns a picker over hosts, of which conns[i] is the connection state
@@ -126,8 +128,8 @@ func (p *Picker) hashes() bool { return p.config.Policy == RingHash || p.config.
 // else -1. When it returns Picked, the caller must call Done or DoneAfter with
 // the same host when the attempt has ended. It allocates nothing, except once
 // for each picker when first needed: after an ejection began or ended, for the
-// first session or retry that avoids priorities, and where nearly all hosts of a
-// ring cannot be used.
+// first session or retry that avoids priorities, where nearly all hosts of a ring
+// cannot be used, and whenever Utilization.Update has passed.
 func (p *Picker) Pick(in *Input) (host int, v Verdict) {
 	w := p.view.Load()
 	if w.changes != p.state.changes.Load() {
@@ -153,6 +155,9 @@ func (p *Picker) special(w *view, in *Input) (choose *view, host int, v Verdict)
 			host, v = p.begin(host, v)
 			return nil, host, v
 		}
+	}
+	if p.config.Utilization != nil {
+		w = p.weighed(w, in.Now)
 	}
 	if in.AvoidPriorities && len(in.Tried) > 0 {
 		w = p.avoiding(w, in.Tried)

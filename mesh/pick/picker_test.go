@@ -23,7 +23,16 @@ func hostsOf(weights ...uint32) ([]Host, []ConnState) {
 
 func seeded(n uint64) *rand.Rand { return rand.New(rand.NewPCG(n, n)) }
 
-var everyPolicy = []Policy{RoundRobin, Random, LeastRequest, RingHash, Maglev, PeakEWMA}
+var everyPolicy = []Policy{RoundRobin, Random, LeastRequest, RingHash, Maglev, PeakEWMA, ClientSideWeightedRoundRobin}
+
+// configOf is a configuration of a policy, with what it needs.
+func configOf(policy Policy) Config {
+	c := Config{Policy: policy}
+	if policy == ClientSideWeightedRoundRobin {
+		c.Utilization = &Utilization{Expiration: 3 * time.Minute, Update: time.Second}
+	}
+	return c
+}
 
 // counts picks n times, ending each attempt at once.
 func counts(t *testing.T, p *Picker, in *Input, hosts, n int) []int {
@@ -299,7 +308,10 @@ func TestPickAllocatesNothing(t *testing.T) {
 		for _, weight := range []uint32{1, 2} {
 			hosts, conns := hostsOf(1, weight, 1, 1)
 			hosts[3].Priority, hosts[0].Health = 1, Unhealthy
-			p := New(Config{Policy: policy, SlowStart: &SlowStart{Window: time.Minute}}, &State{}, hosts, conns, 0)
+			c := configOf(policy)
+			c.SlowStart = &SlowStart{Window: time.Minute}
+			p := New(c, &State{}, hosts, conns, 0)
+			p.Reports(1, now, &Report{CPU: 0.5, QPS: 100})
 			in := &Input{Rand: rand.Uint64, Tried: []*HostState{hosts[1].State}, MaxRepicks: 3, Now: now}
 			if n := testing.AllocsPerRun(100, func() {
 				in.AvoidPriorities = !in.AvoidPriorities
@@ -324,13 +336,14 @@ func TestPicksAreSound(t *testing.T) {
 			h.Weight, h.Priority, h.Health = rnd.Uint32N(4), rnd.Uint32N(3), Health(rnd.IntN(4))
 			h.Locality, h.LocalityWeight = fmt.Sprint(h.Weight%2), h.Weight%2*3
 			h.State.SetSince(start.Add(time.Duration(rnd.IntN(100)) * time.Second))
+			h.State.reported.set(start.UnixNano(), rnd.Float64())
 			h.State.Ejected.Store(rnd.IntN(4) == 0)
 			conns[i] = ConnState(rnd.IntN(4))
 		}
-		c := Config{
-			Policy: everyPolicy[rnd.IntN(len(everyPolicy))], PanicThreshold: rnd.Uint32N(101), TableSize: 13, MinRingSize: 20,
-			LocalityWeighted: rnd.IntN(2) == 0, SubsetSize: rnd.Uint32N(4), HasActiveRequestBias: rnd.IntN(2) == 0, ActiveRequestBias: rnd.Float64(),
-		}
+		c := configOf(everyPolicy[rnd.IntN(len(everyPolicy))])
+		c.PanicThreshold, c.TableSize, c.MinRingSize = rnd.Uint32N(101), 13, 20
+		c.LocalityWeighted, c.SubsetSize = rnd.IntN(2) == 0, rnd.Uint32N(4)
+		c.HasActiveRequestBias, c.ActiveRequestBias = rnd.IntN(2) == 0, rnd.Float64()
 		if rnd.IntN(2) == 0 {
 			c.SlowStart = &SlowStart{Window: time.Minute}
 		}
@@ -354,6 +367,8 @@ func TestPicksAreSound(t *testing.T) {
 			}
 			if v == Picked {
 				p.DoneAfter(host, in.Now, time.Duration(rnd.IntN(1000)), false)
+				p.Reports(host, in.Now, &Report{CPU: rnd.Float64(), QPS: rnd.Float64()})
+				start = start.Add(time.Second / 4)
 			}
 		}
 		for i := range hosts {
@@ -368,7 +383,9 @@ func TestPicksAreSound(t *testing.T) {
 // counts come out even.
 func TestPickWhileEjecting(t *testing.T) {
 	for _, policy := range everyPolicy {
-		pickWhileEjecting(t, Config{Policy: policy, PanicThreshold: 1, SlowStart: &SlowStart{Window: time.Minute}})
+		c := configOf(policy)
+		c.PanicThreshold, c.SlowStart = 1, &SlowStart{Window: time.Minute}
+		pickWhileEjecting(t, c)
 	}
 }
 
@@ -395,6 +412,8 @@ func pickWhileEjecting(t *testing.T, c Config) {
 					return
 				}
 				p.DoneAfter(host, in.Now, time.Duration(i), false)
+				p.Reports(host, in.Now, &Report{CPU: 1, QPS: float64(i)})
+				in.Now = in.Now.Add(time.Second / 10)
 			}
 		})
 	}
@@ -410,13 +429,17 @@ func BenchmarkPick(b *testing.B) {
 	for _, policy := range everyPolicy {
 		for _, n := range []int{2, 1000} {
 			for _, weighted := range []bool{false, true} {
-				name := fmt.Sprintf("%s/%d", [...]string{"round_robin", "random", "least_request", "ring_hash", "maglev", "peak_ewma"}[policy], n)
+				name := fmt.Sprintf("%s/%d", [...]string{"round_robin", "random", "least_request", "ring_hash", "maglev", "peak_ewma", "client_side_weighted_round_robin"}[policy], n)
 				if weighted {
 					name += "/weighted"
 				}
 				b.Run(name, func(b *testing.B) {
 					hosts, conns := benchmarkHosts(n, weighted)
-					benchmarkPick(b, New(Config{Policy: policy}, &State{}, hosts, conns, 0), &Input{})
+					p := New(configOf(policy), &State{}, hosts, conns, 0)
+					for i := range hosts {
+						p.Reports(i, time.Unix(1e9, 0), &Report{CPU: 1, QPS: float64(weightOf(&hosts[i]))})
+					}
+					benchmarkPick(b, p, &Input{Now: time.Unix(1e9, 0)})
 				})
 			}
 		}
@@ -467,10 +490,10 @@ func BenchmarkNew(b *testing.B) {
 		b.Run(fmt.Sprint(policy), func(b *testing.B) {
 			hosts, conns := benchmarkHosts(1000, true)
 			state := &State{}
-			p := New(Config{Policy: policy}, state, hosts, conns, 0)
+			p := New(configOf(policy), state, hosts, conns, 0)
 			b.ReportAllocs()
 			for b.Loop() {
-				p = New(Config{Policy: policy}, state, hosts, conns, 0)
+				p = New(configOf(policy), state, hosts, conns, 0)
 			}
 			_ = p.Wants()
 		})

@@ -20,7 +20,8 @@ type view struct {
 	groups  []group  // the parts of hosts that share calls at fixed rates; nil if they are one
 	warm    []int32  // idle hosts that are to get calls, once connected, which others take meanwhile
 	buckets []bucket // of the policies that hash; verdict is Picked, and what a pick meets decides
-	plain   bool     // it has neither: picks go straight to the policy
+	weights *weights // of ClientSideWeightedRoundRobin; nil is all equal
+	plain   bool     // there is nothing more to a pick than the policy
 	levels  int      // how many priorities are in use or come before one that is
 	rescue  bool     // unhealthy hosts are used
 
@@ -46,7 +47,7 @@ func (p *Picker) refresh() *view {
 func (p *Picker) build(avoid uint64) *view {
 	levels := p.levels()
 	portions := p.portions(levels, avoid)
-	w := &view{verdict: Unavailable, levels: len(levels)}
+	w := &view{verdict: Unavailable, levels: len(levels), weights: p.set.weights.Load()}
 	if len(portions) == 0 {
 		switch {
 		case len(levels) == 0:
@@ -84,8 +85,8 @@ func (w *view) fillHosts(p *Picker, parts []part) {
 	}
 	switch {
 	case len(ready) > 0:
-		w.verdict, w.warm, w.plain = Picked, idle, len(idle) == 0
-		w.weigh(p.hosts, ready)
+		w.verdict, w.warm, w.plain = Picked, idle, len(idle) == 0 && p.config.Utilization == nil
+		w.weigh(p, ready)
 	case len(idle) > 0:
 		w.verdict, w.hosts = Connect, idle
 	default:
@@ -173,23 +174,34 @@ func (w *view) rotate(n uint64) uint64 {
 }
 
 // weigh computes the shares of the hosts in use.
-func (w *view) weigh(hosts []Host, parts []part) {
+func (w *view) weigh(p *Picker, parts []part) {
 	if len(parts) == 1 {
 		w.hosts = parts[0].hosts
-		w.weighHosts(hosts)
+		w.weighHosts(p)
 		return
 	}
-	w.weighParts(hosts, parts)
+	w.weighParts(p, parts)
+}
+
+// weight is that of a host. It is never 0.
+func (w *view) weight(p *Picker, host int32) uint64 {
+	switch {
+	case p.config.Utilization == nil:
+		return weightOf(&p.hosts[host])
+	case w.weights == nil:
+		return 1
+	}
+	return w.weights.of[host]
 }
 
 // weighHosts computes shares from the hosts' weights, reduced by their greatest
 // common divisor so that a full rotation is short.
-func (w *view) weighHosts(hosts []Host) {
+func (w *view) weighHosts(p *Picker) {
 	divisor, equal := uint64(0), true
 	for _, i := range w.hosts {
-		weight := weightOf(&hosts[i])
+		weight := w.weight(p, i)
 		divisor = gcd(divisor, weight)
-		equal = equal && weight == weightOf(&hosts[w.hosts[0]])
+		equal = equal && weight == w.weight(p, w.hosts[0])
 	}
 	w.total = uint64(len(w.hosts))
 	if equal {
@@ -198,7 +210,7 @@ func (w *view) weighHosts(hosts []Host) {
 	w.total = 0
 	w.ends = make([]uint64, len(w.hosts))
 	for i, h := range w.hosts {
-		w.total += weightOf(&hosts[h]) / divisor
+		w.total += w.weight(p, h) / divisor
 		w.ends[i] = w.total
 	}
 	w.step = evenStep(w.total)
@@ -206,7 +218,7 @@ func (w *view) weighHosts(hosts []Host) {
 
 // weighParts computes shares such that each part gets its load and within it
 // each host its weight, to one in four billion.
-func (w *view) weighParts(hosts []Host, parts []part) {
+func (w *view) weighParts(p *Picker, parts []part) {
 	const resolution = 1 << 32
 	loads := 0.0
 	for _, a := range parts {
@@ -215,11 +227,11 @@ func (w *view) weighParts(hosts []Host, parts []part) {
 	for _, a := range parts {
 		sum := 0.0
 		for _, i := range a.hosts {
-			sum += float64(weightOf(&hosts[i]))
+			sum += float64(w.weight(p, i))
 		}
 		from := w.total
 		for _, i := range a.hosts {
-			w.total += max(uint64(resolution*(a.load/loads)*float64(weightOf(&hosts[i]))/sum), 1)
+			w.total += max(uint64(resolution*(a.load/loads)*float64(w.weight(p, i))/sum), 1)
 			w.ends = append(w.ends, w.total)
 		}
 		w.hosts = append(w.hosts, a.hosts...)

@@ -5,6 +5,7 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	cswrrv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3"
 	commonlbv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/common/v3"
 	leastrequestv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
 	overridehostv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/override_host/v3"
@@ -44,13 +45,13 @@ const (
 	typeSubsetting   = typePolicies + "random_subsetting.v3.RandomSubsetting"
 	typeOverrideHost = typePolicies + "override_host.v3.OverrideHost"
 	typeProvided     = typePolicies + "cluster_provided.v3.ClusterProvided"
+	typeUtilization  = typePolicies + "client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin"
 )
 
 // degraded are the policies that are served round robin: the calls arrive, and
 // what the policy adds is lost.
 var degraded = map[string]bool{
-	typePolicies + "pick_first.v3.PickFirst":                                          true,
-	typePolicies + "client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin": true,
+	typePolicies + "pick_first.v3.PickFirst": true,
 }
 
 var (
@@ -174,6 +175,11 @@ func (s *scope) policy(a *anypb.Any, depth int) (out pick.Config, known bool, er
 		}
 		if err == nil {
 			err = s.common(m.GetSlowStartConfig(), m.GetLocalityLbConfig(), &out)
+		}
+	case typeUtilization:
+		m := &cswrrv3.ClientSideWeightedRoundRobin{}
+		if err = s.policyOptions(a, m, utilizationFields); err == nil {
+			err = s.utilization(m, &out)
 		}
 	case typeRingHash:
 		err = s.ringHashPolicy(a, &out)

@@ -23,6 +23,7 @@ func policy(name, fields string) string {
 const (
 	roundRobin, random  = "round_robin.v3.RoundRobin", "random.v3.Random"
 	leastRequest        = "least_request.v3.LeastRequest"
+	utilization         = "client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin"
 	ringHash, maglev    = "ring_hash.v3.RingHash", "maglev.v3.Maglev"
 	slowStart           = `"slow_start_config": {"slow_start_window": "3s", "aggression": {"default_value": 2}, "min_weight_percent": {"value": 2.5}}`
 	localityWeighted    = `"locality_lb_config": {"locality_weighted_lb_config": {}}`
@@ -101,8 +102,25 @@ func TestLoadBalancing(t *testing.T) {
 		},
 		{
 			name:   "degraded policy",
-			fields: policies(policy("client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin", ``)),
-			notes:  []string{firstPolicy + `envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin is not honoured yet: round robin is used`},
+			fields: policies(policy("pick_first.v3.PickFirst", ``)),
+			notes:  []string{firstPolicy + `envoy.extensions.load_balancing_policies.pick_first.v3.PickFirst is not honoured yet: round robin is used`},
+		},
+		{
+			name:   "utilization, defaults",
+			fields: policies(policy(utilization, ``)),
+			want: pick.Config{Policy: pick.ClientSideWeightedRoundRobin, Utilization: &pick.Utilization{
+				Blackout: 10 * time.Second, Expiration: 3 * time.Minute, Update: time.Second, ErrorPenalty: 1,
+			}},
+		},
+		{
+			name: "utilization, everything",
+			fields: policies(policy("wrr_locality.v3.WrrLocality", `"endpoint_picking_policy": `+policyList(policy(utilization, join(
+				`"blackout_period": "0s", "weight_expiration_period": "9s", "weight_update_period": "0.001s", "error_utilization_penalty": 0.5`,
+				`"metric_names_for_computing_utilization": ["named_metrics.x", "mem_utilization"], "enable_oob_load_report": true`, slowStart))))),
+			want: pick.Config{Policy: pick.ClientSideWeightedRoundRobin, LocalityWeighted: true, SlowStart: slow, Utilization: &pick.Utilization{
+				Expiration: 9 * time.Second, Update: 100 * time.Millisecond, ErrorPenalty: 0.5, Metrics: []string{"named_metrics.x", "mem_utilization"},
+			}},
+			notes: []string{firstPolicy + `endpoint_picking_policy.policies[0] "p": enable_oob_load_report: is not honoured yet: what counts is what hosts report at the end of calls`},
 		},
 		{
 			name:   "wrr_locality",
@@ -184,6 +202,11 @@ func TestLoadBalancingRefused(t *testing.T) {
 		policies(policy("subset.v3.Subset", ``)):                                                                            `load_balancing_policy.policies: none of them is supported`,
 		policies(policy("random_subsetting.v3.RandomSubsetting", ``)):                                                       firstPolicy + `subset_size: must be positive`,
 		policies(policy("wrr_locality.v3.WrrLocality", ``)):                                                                 firstPolicy + `endpoint_picking_policy.policies: none of them is supported`,
+		policies(policy(utilization, `"error_utilization_penalty": -1`)):                                                    firstPolicy + `error_utilization_penalty: is -1, must not be negative`,
+		policies(policy(utilization, `"error_utilization_penalty": "NaN"`)):                                                 firstPolicy + `error_utilization_penalty: is NaN, must not be negative`,
+		policies(policy(utilization, `"blackout_period": "-1s"`)):                                                           firstPolicy + `blackout_period: is -1s, must not be negative`,
+		policies(policy(utilization, `"weight_expiration_period": "0s"`)):                                                   firstPolicy + `weight_expiration_period: is 0, must be positive`,
+		policies(policy(utilization, `"weight_update_period": "-1s"`)):                                                      firstPolicy + `weight_update_period: is -1s, must not be negative`,
 		policies(policy(ringHash, `"hash_function": 7`)):                                                                    firstPolicy + `hash_function: 7 is not supported`,
 	} {
 		t.Run(fields, func(t *testing.T) {

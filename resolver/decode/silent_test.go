@@ -194,6 +194,7 @@ func TestNothingIsSilent(t *testing.T) {
 		policies(policy(roundRobin, join(slowStart, localityWeighted))),
 		policies(policy(random, localityWeighted)),
 		policies(policy(leastRequest, join(slowStart, localityWeighted, `"active_request_bias": {"default_value": 2}`))),
+		policies(policy(utilization, slowStart)),
 		policies(policy(ringHash, join(`"consistent_hashing_lb_config": {}`, `"locality_weighted_lb_config": {}`))),
 		policies(policy(maglev, join(consistentByHost, `"locality_weighted_lb_config": {}`))),
 		policies(policy("wrr_locality.v3.WrrLocality", `"endpoint_picking_policy": `+policyList(policy("cluster_provided.v3.ClusterProvided", ``)))),

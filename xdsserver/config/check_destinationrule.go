@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 	networking "istio.io/api/networking/v1alpha3"
@@ -104,7 +105,46 @@ func checkLoadBalancer(r *reader, path string, lb *networking.LoadBalancerSettin
 	}
 	checkLocality(r, field(path, "localityLbSetting"), lb.LocalityLbSetting, outlier)
 	checkZones(r, field(path, "zoneAwareLbSetting"), lb.ZoneAwareLbSetting, outlier)
+	checkUtilization(r, field(path, "backendUtilization"), lb.GetBackendUtilization())
 	checkWarmup(r, path, lb)
+}
+
+// shortestUpdate is the least period in which Envoy computes weights anew.
+const shortestUpdate = 100 * time.Millisecond
+
+func checkUtilization(r *reader, path string, b *networking.LoadBalancerSettings_BackendUtilizationLB) {
+	if b == nil {
+		return
+	}
+	if d := b.WeightStabilizationPeriod; d != nil {
+		r.judge(field(path, "weightStabilizationPeriod"), badTimeout(d))
+	}
+	if d := b.WeightExpirationPeriod; d != nil {
+		r.judge(field(path, "weightExpirationPeriod"), badDuration(d))
+	}
+	if d := b.WeightUpdatePeriod; d != nil {
+		if bad := badDuration(d); bad != "" {
+			r.judge(field(path, "weightUpdatePeriod"), bad)
+		} else if d.AsDuration() < shortestUpdate {
+			r.warnf(field(path, "weightUpdatePeriod"), "want at least %s, have %s: weights are computed every %[1]s", shortestUpdate, d.AsDuration())
+		}
+	}
+	for i, name := range b.MetricNamesForComputingUtilization {
+		if !isMetric(name) {
+			r.warnf(element(field(path, "metricNamesForComputingUtilization"), i),
+				"%q is no field of a load report: want cpu_utilization, mem_utilization, application_utilization, or utilization.NAME, request_cost.NAME or named_metrics.NAME", shorten(name))
+		}
+	}
+}
+
+// isMetric reports whether a name is that of a field of xds.data.orca.v3.OrcaLoadReport, or of an entry of one.
+func isMetric(name string) bool {
+	switch name {
+	case "cpu_utilization", "mem_utilization", "application_utilization", "rps_fractional", "eps":
+		return true
+	}
+	of, key, _ := strings.Cut(name, ".")
+	return key != "" && (of == "utilization" || of == "request_cost" || of == "named_metrics")
 }
 
 func checkWarmup(r *reader, path string, lb *networking.LoadBalancerSettings) {
@@ -357,6 +397,7 @@ func checkOutlierDetection(r *reader, path string, o *networking.OutlierDetectio
 	}
 	r.judge(field(path, "maxEjectionPercent"), badPercent(float64(o.MaxEjectionPercent)))
 	r.judge(field(path, "minHealthPercent"), badPercent(float64(o.MinHealthPercent)))
+	r.judge(field(path, "failurePercentageThreshold"), badPercent(float64(o.GetFailurePercentageThreshold().GetValue())))
 	for i, code := range o.OutlierDetectionHttpErrorCodes {
 		if code < 100 || code > 599 {
 			r.errorf(element(field(path, "outlierDetectionHttpErrorCodes"), i), "want 100 to 599, have %d", code)

@@ -9,7 +9,9 @@ const (
 	noBinding   = "calls are not bound to endpoints: gRPC hashes by a header only, in a ring only"
 	noRing      = "calls are not bound to endpoints: this release of gRPC would refuse the cluster"
 	noWarmup    = "new endpoints get their full share of calls at once"
+	noReports   = "round robin: this release of gRPC does not weigh endpoints by what they report"
 	noEjection  = "endpoints are not ejected: gRPC cannot count consecutive errors"
+	onlyShares  = "for failurePercentageThreshold only: gRPC cannot count consecutive errors"
 	noBudget    = "retries are not limited by a budget"
 	noZones     = "clients that know their locality prefer their region, and in it calls are spread over all zones by the weight of their endpoints: what the own zone can take depends on how many callers each zone has, which is not known"
 	noTLS       = "calls fail: there is no TLS yet, and plaintext would break what the rule asks for"
@@ -34,6 +36,11 @@ var destinationRuleRows = []row{
 	since(RingHash, degraded(noRing), row{field: "trafficPolicy.loadBalancer.consistentHash.ringHash.minimumRingSize", library: works(), grpc: works("at most 4096"), judge: ringSize}),
 	since(RingHash, degraded(noRing), row{field: "trafficPolicy.loadBalancer.consistentHash.minimumRingSize", library: works("deprecated by Istio"), grpc: works("at most 4096"), judge: ringSize}),
 	{field: "trafficPolicy.loadBalancer.consistentHash.maglev", library: works(), grpc: degraded("calls are not bound to endpoints: gRPC would refuse the cluster")},
+	since(Utilization, degraded(noReports), both("trafficPolicy.loadBalancer.backendUtilization.weightStabilizationPeriod", works())),
+	since(Utilization, degraded(noReports), both("trafficPolicy.loadBalancer.backendUtilization.weightExpirationPeriod", works())),
+	since(Utilization, degraded(noReports), both("trafficPolicy.loadBalancer.backendUtilization.weightUpdatePeriod", works("at least 100ms"))),
+	since(Utilization, degraded(noReports), both("trafficPolicy.loadBalancer.backendUtilization.errorUtilizationPenaltyPercent", works())),
+	{field: "trafficPolicy.loadBalancer.backendUtilization.metricNamesForComputingUtilization[]", library: works(), grpc: degraded("the utilization of the application counts, and without it that of the CPU")},
 	both("trafficPolicy.loadBalancer.localityLbSetting.enabled", works()),
 	both("trafficPolicy.loadBalancer.localityLbSetting.distribute[]", works()),
 	{field: "trafficPolicy.loadBalancer.localityLbSetting.failover[]", library: works("with outlierDetection, by degrees"), grpc: degraded("another locality is used only when no endpoint of the nearer one is connected: endpoints are not ejected")},
@@ -64,9 +71,10 @@ var destinationRuleRows = []row{
 	{field: "trafficPolicy.outlierDetection.consecutiveLocalOriginFailures", library: works(), grpc: degraded(noEjection)},
 	{field: "trafficPolicy.outlierDetection.splitExternalLocalOriginErrors", library: works(), grpc: degraded(noEjection)},
 	{field: "trafficPolicy.outlierDetection.outlierDetectionHttpErrorCodes[]", library: works("the gRPC status read as HTTP"), grpc: degraded(noEjection)},
-	{field: "trafficPolicy.outlierDetection.interval", library: works(), grpc: degraded(noEjection)},
-	{field: "trafficPolicy.outlierDetection.baseEjectionTime", library: works("longer with each ejection"), grpc: degraded(noEjection)},
-	{field: "trafficPolicy.outlierDetection.maxEjectionPercent", library: works("10 unless set, as in Envoy: of fewer than ten endpoints none is ejected then"), grpc: degraded(noEjection)},
+	since(Ejection, degraded("endpoints are not ejected by this release of gRPC"), both("trafficPolicy.outlierDetection.failurePercentageThreshold", works("of endpoints with 50 calls in an interval, if 5 have as many, as in Envoy; off unless set, and at 0"))),
+	{field: "trafficPolicy.outlierDetection.interval", library: works(), grpc: degraded(onlyShares)},
+	{field: "trafficPolicy.outlierDetection.baseEjectionTime", library: works("longer with each ejection"), grpc: degraded(onlyShares)},
+	{field: "trafficPolicy.outlierDetection.maxEjectionPercent", library: works("10 unless set, as in Envoy: of fewer than ten endpoints none is ejected then"), grpc: degraded(onlyShares)},
 	{field: "trafficPolicy.outlierDetection.minHealthPercent", library: works("below it all endpoints are used; 0, or unset, is never"), grpc: degraded(noEjection)},
 	{field: "trafficPolicy.tls", library: rejected("every mode but `DISABLE` fails, never plaintext"), grpc: rejected("as for the library"), judge: tlsMode},
 	both("trafficPolicy.tunnel", degraded("it is for tcp and tls routes, in Istio too, which are not served yet: http routes connect directly")),

@@ -74,6 +74,8 @@ const (
 	LeastRequest
 	// Ejection is outlier detection by comparison, gRFC A50.
 	Ejection
+	// Utilization is weights by what endpoints report of their load, gRFC A58.
+	Utilization
 )
 
 // never is for what a client does in no release.
@@ -95,6 +97,7 @@ var features = []feature{
 	{NamedClusters, "clusters by name (DNS)", "A37", [types]Release{GRPCCore: {1, 47, 0}, GRPCJava: {1, 39, 0}, GRPCGo: {1, 48, 0}, GRPCNode: {1, 9, 0}}},
 	{LeastRequest, "least request", "A48", [types]Release{GRPCCore: never, GRPCJava: {1, 48, 0}, GRPCGo: {1, 73, 0}, GRPCNode: never}},
 	{Ejection, "outlier detection", "A50", [types]Release{GRPCCore: {1, 51, 0}, GRPCJava: {1, 49, 0}, GRPCGo: {1, 50, 0}, GRPCNode: {1, 7, 0}}},
+	{Utilization, "weights by utilization", "A58", [types]Release{GRPCCore: {1, 55, 0}, GRPCJava: {1, 54, 0}, GRPCGo: {1, 56, 0}, GRPCNode: {1, 14, 0}}},
 }
 
 // oldest are the first releases that are served. Those before do not know faults, timeouts and limits of requests (gRFCs

@@ -28,9 +28,9 @@ func TestReleasesAreRead(t *testing.T) {
 // Releases that know the same are one client, and the report of one is that of the other.
 func TestReleasesThatKnowTheSameAreOne(t *testing.T) {
 	for in, want := range map[string]string{
-		"grpc-go": "grpc-go", "grpc-go@1.85": "grpc-go", "grpc-go@1.73": "grpc-go", "grpc-go@1.72.2": "grpc-go@1.50", "grpc-go@1.51": "grpc-go@1.50",
+		"grpc-go": "grpc-go", "grpc-go@1.85": "grpc-go", "grpc-go@1.73": "grpc-go", "grpc-go@1.72.2": "grpc-go@1.56", "grpc-go@1.51": "grpc-go@1.50",
 		"grpc-go@1.49": "grpc-go@1.48", "grpc-go@1.47": "grpc-go@1.41", "grpc-go@1.40": "grpc-go@1.37", "grpc-go@1.20": "grpc-go@1.20",
-		"grpc-core@1.51": "grpc-core", "grpc-core@1.50.1": "grpc-core@1.47", "grpc-core@1.46": "grpc-core@1.40", "grpc-java@1.64": "grpc-java",
+		"grpc-core@1.55": "grpc-core", "grpc-core@1.51": "grpc-core@1.51", "grpc-core@1.50.1": "grpc-core@1.47", "grpc-core@1.46": "grpc-core@1.40", "grpc-java@1.64": "grpc-java",
 		"grpc-java@1.48.2": "grpc-java@1.48", "grpc-node@1.9.1": "grpc-node@1.9", "grpc-node@1.14": "grpc-node", "meshframe": "meshframe", "envoy": "envoy",
 	} {
 		c, err := ParseClient(in)

@@ -186,7 +186,7 @@ test.yaml:25: DestinationRule default/reviews: spec.trafficPolicy.loadBalancer.s
 test.yaml:29: DestinationRule default/reviews: spec.trafficPolicy.portLevelSettings[0].loadBalancer.simple: degraded for grpc-core: round robin is used: gRPC refuses RANDOM
 test.yaml:30: DestinationRule default/reviews: spec.trafficPolicy.portLevelSettings[0].tls: rejected for grpc-core: calls fail: there is no TLS yet, and plaintext would break what the rule asks for
 test.yaml:35: DestinationRule default/reviews: spec.subsets[0].trafficPolicy.loadBalancer.consistentHash.ringHash.minimumRingSize: degraded for grpc-core: the ring has 4096 entries, which is the most that gRPC takes
-test.yaml:36: DestinationRule default/reviews: spec.subsets[0].trafficPolicy.outlierDetection.interval: degraded for grpc-core: endpoints are not ejected: gRPC cannot count consecutive errors
+test.yaml:36: DestinationRule default/reviews: spec.subsets[0].trafficPolicy.outlierDetection.interval: degraded for grpc-core: for failurePercentageThreshold only: gRPC cannot count consecutive errors
 test.yaml:38: Gateway default/edge: degraded for grpc-core: not served yet: no gateway is configured by it
 test.yaml:48: MeshPolicy default/reviews: spec.breaker: degraded for grpc-core: no call is refused
 test.yaml:49: MeshPolicy default/reviews: spec.rateLimit.client: degraded for grpc-core: calls are not limited

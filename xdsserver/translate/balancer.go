@@ -25,7 +25,9 @@ func (t *translation) balancer(m *clusterv3.Cluster, p trafficPolicy) {
 	m.LbPolicy = t.policy(p)
 	switch m.GetLbPolicy() {
 	case clusterv3.Cluster_ROUND_ROBIN:
-		if s := t.slowStartConfig(p); s != nil {
+		if b := t.balancesBy(p); b != nil {
+			m.LoadBalancingPolicy = t.utilization(p, b)
+		} else if s := t.slowStartConfig(p); s != nil {
 			m.LbConfig = &clusterv3.Cluster_RoundRobinLbConfig_{RoundRobinLbConfig: &clusterv3.Cluster_RoundRobinLbConfig{SlowStartConfig: s}}
 		}
 	case clusterv3.Cluster_LEAST_REQUEST:
@@ -59,6 +61,9 @@ func (t *translation) policy(p trafficPolicy) clusterv3.Cluster_LbPolicy {
 		default:
 			return clusterv3.Cluster_RING_HASH
 		}
+	}
+	if p.balancer.value.GetBackendUtilization() != nil {
+		return clusterv3.Cluster_ROUND_ROBIN // with weights, see balancesBy
 	}
 	switch p.balancer.value.GetSimple() {
 	case networking.LoadBalancerSettings_ROUND_ROBIN:

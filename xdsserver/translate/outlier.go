@@ -28,11 +28,12 @@ func (p *trafficPolicy) ejects() bool {
 	return p.outlier.value != nil || p.own.OutlierDetection.Value != nil
 }
 
-// outlier writes outlier detection: by Istio's terms the counts of errors in a row, by this project's the comparison of
-// endpoints with each other. gRPC's own clients know only the latter, and would take any of the fields for it.
+// outlier writes outlier detection: by Istio's terms the counts of errors in a row and the failure percentage, by this
+// project's the comparison of endpoints with each other. gRPC's own clients know only the percentage and the comparison,
+// and would take any of the fields for them.
 func (t *translation) outlier(m *clusterv3.Cluster, p trafficPolicy) {
 	v, own := p.outlier.value, p.own.OutlierDetection.Value
-	if own == nil && (v == nil || !t.client.ours()) || !t.client.knows(support.Ejection) {
+	if own == nil && (v == nil || !t.client.ours() && v.FailurePercentageThreshold == nil) || !t.client.knows(support.Ejection) {
 		return
 	}
 	out := &clusterv3.OutlierDetection{
@@ -48,6 +49,12 @@ func (t *translation) outlier(m *clusterv3.Cluster, p trafficPolicy) {
 		out.EnforcingConsecutive_5Xx = wrapperspb.UInt32(0)
 	default:
 		consecutive(out, v)
+	}
+	if n := v.GetFailurePercentageThreshold(); n != nil {
+		out.FailurePercentageThreshold, out.EnforcingFailurePercentage = n, enforce(n)
+		if out.GetSplitExternalLocalOriginErrors() {
+			out.EnforcingFailurePercentageLocalOrigin = enforce(n)
+		}
 	}
 	if own != nil {
 		detectors(out, own)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/meshframe/meshframe/mesh/breaker"
 	"github.com/meshframe/meshframe/mesh/fault"
@@ -245,11 +246,15 @@ func (c *Config) setCluster(w words) error {
 		policy, known := map[string]pick.Policy{
 			"round_robin": pick.RoundRobin, "random": pick.Random, "least_request": pick.LeastRequest,
 			"ring_hash": pick.RingHash, "maglev": pick.Maglev, "peak_ewma": pick.PeakEWMA,
+			"client_side_weighted_round_robin": pick.ClientSideWeightedRoundRobin,
 		}[v]
 		if !known {
 			r.note(fmt.Errorf("unknown policy %s", v))
 		}
 		cluster.LB.Policy = policy
+		if policy == pick.ClientSideWeightedRoundRobin {
+			cluster.LB.Utilization = &pick.Utilization{Expiration: 3 * time.Minute, Update: time.Second}
+		}
 	}
 	r.number("panic", &cluster.LB.PanicThreshold)
 	r.number("max_requests", &cluster.Limits.MaxRequests)
