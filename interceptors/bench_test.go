@@ -11,6 +11,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	cswrrv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/grpc"
@@ -113,6 +114,11 @@ var policyCases = []policyCase{
 	}},
 	{name: "least request", cluster: policy(clusterv3.Cluster_LEAST_REQUEST)},
 	{name: "random", cluster: policy(clusterv3.Cluster_RANDOM)},
+	{name: "weights by utilization", cluster: func(t testing.TB, c *clusterv3.Cluster) { // without a report
+		c.LoadBalancingPolicy = &clusterv3.LoadBalancingPolicy{Policies: []*clusterv3.LoadBalancingPolicy_Policy{{
+			TypedExtensionConfig: &corev3.TypedExtensionConfig{Name: "p", TypedConfig: xdstest.Any(&cswrrv3.ClientSideWeightedRoundRobin{})},
+		}}}
+	}},
 	{name: "ring hash by header", md: metadata.Pairs("end-user", "jason"), route: hashBy("end-user"), cluster: policy(clusterv3.Cluster_RING_HASH)},
 	{name: "maglev by header", md: metadata.Pairs("end-user", "jason"), route: hashBy("end-user"), cluster: policy(clusterv3.Cluster_MAGLEV)},
 }
