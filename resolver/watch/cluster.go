@@ -115,12 +115,14 @@ func (c *cluster) follow(v *snapshot.Cluster) {
 		c.endpoints = subscribe(c.t, c.t.m.endpoints, name)
 	}
 	isDNS := v.Discovery == snapshot.StrictDNS || v.Discovery == snapshot.LogicalDNS
+	var known addresses
 	if c.dns != nil && (!isDNS || c.dns.of != v) {
+		known = c.dns.known
 		c.dns.close()
 		c.dns = nil
 	}
 	if isDNS && c.dns == nil {
-		c.dns = newLookup(c.t, v)
+		c.dns = newLookup(c.t, v, known)
 	}
 }
 
@@ -190,15 +192,21 @@ type lookup struct {
 	cancel context.CancelFunc
 
 	// guarded by the target's mutex
-	result *snapshot.ClusterLoadAssignment // the last good answer
+	result *snapshot.ClusterLoadAssignment // of the last good answers
+	known  addresses                       // the last good answers; not written again
 	err    error
 }
 
-func newLookup(t *Target, of *snapshot.Cluster) *lookup {
-	l := &lookup{of: of}
+// addresses are those that names were resolved to, sorted.
+type addresses map[string][]string
+
+// newLookup resolves the names of a version; known are the answers that the one
+// before had.
+func newLookup(t *Target, of *snapshot.Cluster, known addresses) *lookup {
+	l := &lookup{of: of, known: known}
 	var ctx context.Context
 	ctx, l.cancel = context.WithCancel(t.m.ctx)
-	t.m.wg.Go(func() { l.run(ctx, t) })
+	t.m.wg.Go(func() { l.run(ctx, t, known) })
 	return l
 }
 
@@ -208,18 +216,23 @@ func (l *lookup) close() {
 	}
 }
 
-func (l *lookup) run(ctx context.Context, t *Target) {
+func (l *lookup) run(ctx context.Context, t *Target, known addresses) {
 	rate := l.of.DNSRefreshRate
 	if rate <= 0 {
 		rate = 5 * time.Second
 	}
 	for {
-		result, again, err := resolve(ctx, t.m.cfg.LookupHost, l.of.Assignment)
+		now, err := lookUp(ctx, t.m.cfg.LookupHost, l.of.Assignment, known)
 		if ctx.Err() != nil {
 			return
 		}
-		l.deliver(ctx, t, result, err)
-		if !again {
+		known = now
+		result := resolved(l.of.Assignment, known)
+		if !empty(result) {
+			err = nil
+		}
+		l.deliver(ctx, t, result, known, err)
+		if len(known) == 0 && err == nil { // there is no name, whose addresses may change
 			return
 		}
 		timer := time.NewTimer(rate)
@@ -234,9 +247,10 @@ func (l *lookup) run(ctx context.Context, t *Target) {
 
 // deliver notes an answer that differs from the last; a failure keeps the last
 // good answer.
-func (l *lookup) deliver(ctx context.Context, t *Target, result *snapshot.ClusterLoadAssignment, err error) {
+func (l *lookup) deliver(ctx context.Context, t *Target, result *snapshot.ClusterLoadAssignment, known addresses, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	l.known = known
 	if ctx.Err() != nil || t.join == nil || (err == nil && l.result != nil && slices.EqualFunc(l.result.Localities, result.Localities, sameEndpoints)) {
 		return
 	}
@@ -267,29 +281,63 @@ func lookupHost(ctx context.Context, host string) ([]string, error) {
 	return addrs, nil
 }
 
-// resolve replaces host names by their addresses. again reports whether there
-// was a name, whose addresses may change.
-func resolve(ctx context.Context, lookupHost func(context.Context, string) ([]string, error), in *snapshot.ClusterLoadAssignment) (out *snapshot.ClusterLoadAssignment, again bool, err error) {
+// lookUp resolves each name once. One that cannot be resolved keeps the addresses
+// that it had, if any, and holds up no other, as in Envoy; the error is that of the
+// first such.
+func lookUp(ctx context.Context, lookupHost func(context.Context, string) ([]string, error), in *snapshot.ClusterLoadAssignment, before addresses) (addresses, error) {
+	now := addresses{}
+	var first error
+	for i := range in.Localities {
+		for j := range in.Localities[i].Endpoints {
+			name, _, isName, err := nameOf(in.Localities[i].Endpoints[j].Address)
+			if _, done := now[name]; err == nil && (!isName || done) {
+				continue
+			}
+			var found []string
+			if err == nil {
+				found, err = lookupHost(ctx, name)
+			}
+			if err == nil {
+				found = slices.Clone(found)
+				slices.Sort(found)
+				now[name] = slices.Compact(found)
+				continue
+			}
+			if now[name] = before[name]; first == nil {
+				first = err
+			}
+		}
+	}
+	return now, first
+}
+
+// nameOf divides an address into host and port, and reports whether the host is a
+// name.
+func nameOf(address string) (host, port string, isName bool, _ error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address, "", false, fmt.Errorf("address %q: %w", address, err)
+	}
+	_, err = netip.ParseAddr(host)
+	return host, port, err != nil, nil
+}
+
+// resolved is an assignment with addresses in place of names.
+func resolved(in *snapshot.ClusterLoadAssignment, known addresses) *snapshot.ClusterLoadAssignment {
 	c := *in
 	c.Localities = slices.Clone(in.Localities)
 	for i := range c.Localities {
 		var eps []snapshot.Endpoint
 		for _, e := range c.Localities[i].Endpoints {
-			host, port, err := net.SplitHostPort(e.Address)
-			if err != nil {
-				return nil, again, fmt.Errorf("address %q: %w", e.Address, err)
-			}
-			if _, err := netip.ParseAddr(host); err == nil {
+			host, port, isName, err := nameOf(e.Address)
+			switch {
+			case err != nil:
+				continue
+			case !isName:
 				eps = append(eps, e)
 				continue
 			}
-			again = true
-			addrs, err := lookupHost(ctx, host)
-			if err != nil {
-				return nil, again, err
-			}
-			slices.Sort(addrs)
-			for _, a := range slices.Compact(addrs) {
+			for _, a := range known[host] {
 				r := e
 				r.Address = net.JoinHostPort(a, port)
 				if r.Hostname == "" {
@@ -300,5 +348,10 @@ func resolve(ctx context.Context, lookupHost func(context.Context, string) ([]st
 		}
 		c.Localities[i].Endpoints = eps
 	}
-	return &c, again, nil
+	return &c
+}
+
+// empty reports whether an assignment has no endpoint.
+func empty(a *snapshot.ClusterLoadAssignment) bool {
+	return !slices.ContainsFunc(a.Localities, func(l snapshot.LocalityEndpoints) bool { return len(l.Endpoints) > 0 })
 }

@@ -27,6 +27,7 @@ import (
 
 	"github.com/meshframe/meshframe/internal/xdstest"
 	"github.com/meshframe/meshframe/mesh"
+	"github.com/meshframe/meshframe/mesh/pick"
 	"github.com/meshframe/meshframe/mesh/snapshot"
 	"github.com/meshframe/meshframe/resolver/watch"
 	"github.com/meshframe/meshframe/resolver/xdsclient"
@@ -282,6 +283,45 @@ func TestDNS(t *testing.T) {
 	answer.Store(&[]string{})
 	answer.Store(&[]string{"10.0.0.3"})
 	f.when(t, "resolved again", is("dns[10.0.0.3:80]"))
+}
+
+// TestDNSNamesApart holds that a name which cannot be resolved keeps its last
+// addresses, in the next version of the cluster too, and that the other names of the
+// cluster are followed meanwhile.
+func TestDNSNamesApart(t *testing.T) {
+	t.Parallel()
+	var answers atomic.Pointer[map[string]string]
+	f := newFixture(t, func(c *watch.Config) {
+		c.LookupHost = func(_ context.Context, host string) ([]string, error) {
+			if a, ok := (*answers.Load())[host]; ok {
+				return []string{a}, nil
+			}
+			return nil, &net.DNSError{Err: "no such host", Name: host}
+		}
+	})
+	answer := func(list map[string]string) { answers.Store(&list) }
+	cluster := func(policy clusterv3.Cluster_LbPolicy) *clusterv3.Cluster {
+		return &clusterv3.Cluster{
+			Name: "dns", ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STRICT_DNS}, LbPolicy: policy,
+			LoadAssignment: xdstest.Endpoints("dns", "a.example:80", "b.example:80", "10.0.0.9:80"),
+			DnsRefreshRate: durationpb.New(10 * time.Millisecond),
+		}
+	}
+	answer(map[string]string{"b.example": "10.0.0.2"})
+	f.Set(cluster(clusterv3.Cluster_ROUND_ROBIN))
+	f.routes("dns")
+	f.target.Acquire()
+	f.when(t, "one is not known yet", is("dns[10.0.0.2:80 10.0.0.9:80]"))
+	answer(map[string]string{"a.example": "10.0.0.1", "b.example": "10.0.0.2"})
+	f.when(t, "both are known", is("dns[10.0.0.1:80 10.0.0.2:80 10.0.0.9:80]"))
+	answer(map[string]string{"b.example": "10.0.0.3"})
+	f.when(t, "one is lost, the other has moved", is("dns[10.0.0.1:80 10.0.0.3:80 10.0.0.9:80]"))
+	answer(nil)
+	f.Set(cluster(clusterv3.Cluster_RANDOM))
+	s := f.when(t, "another version", func(s *snapshot.Snapshot, _ error) bool { return s.Upstreams[0].Cluster.LB.Policy == pick.Random })
+	if got := describe(s); got != "dns[10.0.0.1:80 10.0.0.3:80 10.0.0.9:80]" {
+		t.Errorf("another version, while no name is resolved: %s", got)
+	}
 }
 
 func TestDNSFails(t *testing.T) {
