@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -104,15 +105,17 @@ func (u *Upstream) addMember(m *Upstream, offset uint32, seen map[*Upstream]bool
 }
 
 // inherit returns the configuration of an aggregate cluster: load balancing
-// and outlier detection of its members where it has none of its own.
+// and outlier detection of its members where it has none of its own. Of members that
+// differ in their load balancing the first counts, for the hosts of all.
 func (c *Cluster) inherit(members []*Upstream) *Cluster {
 	own := *c
 	for _, m := range members {
 		if m.Cluster == nil {
 			continue
 		}
-		if own.LB == (pick.Config{}) {
+		if own.LB == (pick.Config{OverrideHealth: c.LB.OverrideHealth}) {
 			own.LB = m.Cluster.LB
+			own.LB.OverrideHealth = cmp.Or(c.LB.OverrideHealth, own.LB.OverrideHealth)
 		}
 		if own.Outlier == nil {
 			own.Outlier = m.Cluster.Outlier

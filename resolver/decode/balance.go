@@ -75,9 +75,9 @@ func plainBalancing() pick.Config {
 
 // loadBalancing reads load_balancing_policy, or the older lb_policy in its
 // absence. The latter weighs localities always but where it hashes, as in gRPC:
-// control planes that write for gRPC do not ask for it.
+// control planes that write for gRPC do not ask for it. An aggregate cluster without
+// a policy of its own gets none, and has that of the clusters behind it.
 func (s *scope) loadBalancing(m *clusterv3.Cluster, out *snapshot.Cluster) (err error) {
-	out.LB = plainBalancing()
 	switch {
 	case m.GetLoadBalancingPolicy() != nil:
 		out.LB, err = s.at("load_balancing_policy").policies(m.GetLoadBalancingPolicy(), 1)
@@ -88,8 +88,14 @@ func (s *scope) loadBalancing(m *clusterv3.Cluster, out *snapshot.Cluster) (err 
 	default:
 		out.LB, err = s.lbPolicy(m)
 	}
-	if err != nil {
+	switch none := out.LB == (pick.Config{}); {
+	case err != nil:
 		return err
+	case none && out.Discovery == snapshot.Aggregate:
+		s.aggregateLB(m, out)
+		return nil
+	case none:
+		out.LB = plainBalancing()
 	}
 	return s.commonLB(m, out)
 }
@@ -186,6 +192,7 @@ func (s *scope) policy(a *anypb.Any, depth int) (out pick.Config, known bool, er
 	case typeMaglev:
 		err = s.maglevPolicy(a, &out)
 	case typeProvided: // what an aggregate cluster asks for
+		out = pick.Config{}
 		if len(a.GetValue()) > 0 {
 			s.notef("has settings, of which none is known")
 		}

@@ -43,8 +43,10 @@ var (
 		"typed_extension_protocol_options", "upstream_connection_options")
 	commonLBFields = newFields("healthy_panic_threshold", "locality_weighted_lb_config", "update_merge_window",
 		"consistent_hashing_lb_config", "override_host_status")
-	edsFields       = newFields("eds_config", "service_name")
-	aggregateFields = newFields("clusters")
+	// Of an aggregate cluster the rest is that of the clusters behind it.
+	aggregateLBFields = newFields("update_merge_window", "override_host_status")
+	edsFields         = newFields("eds_config", "service_name")
+	aggregateFields   = newFields("clusters")
 	// When the source answers, and in which version, is for the client's own stream.
 	sourceFields        = newFields("ads", "self", "authorities", "initial_fetch_timeout", "resource_api_version", "path", "path_config_source", "api_config_source")
 	healthSetFields     = newFields("statuses")
@@ -249,6 +251,14 @@ func (s *scope) commonLB(m *clusterv3.Cluster, out *snapshot.Cluster) (err error
 	at.at("consistent_hashing_lb_config").noteRest(common.GetConsistentHashingLbConfig(), consistentHashFields)
 	out.LB.HashByHostname = common.GetConsistentHashingLbConfig().GetUseHostnameForHashing()
 	return nil
+}
+
+// aggregateLB reads common_lb_config of an aggregate cluster that has no policy of
+// its own.
+func (s *scope) aggregateLB(m *clusterv3.Cluster, out *snapshot.Cluster) {
+	common, at := m.GetCommonLbConfig(), s.at("common_lb_config")
+	at.noteRest(common, aggregateLBFields)
+	at.at("override_host_status").overrideHealth(common.GetOverrideHostStatus(), &out.LB)
 }
 
 // overrideHealth reads which health the host of a session may have.

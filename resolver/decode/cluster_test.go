@@ -253,15 +253,28 @@ func aggregate(list string, fields ...string) string {
 }
 
 func TestAggregate(t *testing.T) {
-	want := edsValue(func(c *snapshot.Cluster) {
-		c.Discovery, c.ServiceName, c.Aggregate, c.LB.LocalityWeighted = snapshot.Aggregate, "", []string{"b", "a"}, false
-	})
+	value := func(lb pick.Config) *snapshot.Cluster {
+		return edsValue(func(c *snapshot.Cluster) {
+			c.Discovery, c.ServiceName, c.Aggregate, c.LB = snapshot.Aggregate, "", []string{"b", "a"}, lb
+		})
+	}
+	// Without a policy it has that of the clusters behind it: there is nothing of its own.
 	for json, notes := range map[string][]string{
 		aggregate(`"b", "a", "b"`, `"lb_policy": "CLUSTER_PROVIDED"`):                      nil,
 		aggregate(`"b", "a"`, `"lb_policy": "RANDOM"`):                                     {`lb_policy: has no effect: the clusters of the aggregate have their own`},
 		aggregate(`"b", "a"`, policies(policy("cluster_provided.v3.ClusterProvided", ``))): nil,
+		aggregate(`"b", "a"`, `"lb_policy": "CLUSTER_PROVIDED", "common_lb_config": {"healthy_panic_threshold": {"value": 30}}`): {
+			`common_lb_config.healthy_panic_threshold: is not honoured yet`,
+		},
 	} {
-		check(t, &clusterv3.Cluster{}, json, decode.Cluster, verdict[*snapshot.Cluster]{value: want, notes: notes})
+		check(t, &clusterv3.Cluster{}, json, decode.Cluster, verdict[*snapshot.Cluster]{value: value(pick.Config{}), notes: notes})
+	}
+	for json, lb := range map[string]pick.Config{
+		policies(policy("random.v3.Random", ``)):                                   {Policy: pick.Random, ChoiceCount: 2, PanicThreshold: 50},
+		policies(policy("round_robin.v3.RoundRobin", ``)):                          {ChoiceCount: 2, PanicThreshold: 50},
+		`"common_lb_config": {"override_host_status": {"statuses": ["DRAINING"]}}`: {OverrideHealth: 1 << pick.Draining},
+	} {
+		check(t, &clusterv3.Cluster{}, aggregate(`"b", "a"`, json, `"lb_policy": "CLUSTER_PROVIDED"`), decode.Cluster, verdict[*snapshot.Cluster]{value: value(lb)})
 	}
 }
 
