@@ -27,6 +27,8 @@ type Detector struct {
 	hosts   []*Host
 	ejected int       // how many of hosts are ejected
 	next    time.Time // of the sweep; zero when none is scheduled
+
+	interval time.Duration // from the sweep before to next
 }
 
 // NewDetector returns a detector that is off until Configure is called. It
@@ -40,8 +42,11 @@ func NewDetector(rnd func() uint64, onChange func()) *Detector {
 func (d *Detector) Configure(c *Config) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.config.Store(c)
+	before := d.config.Swap(c)
 	if c != nil {
+		if before == nil || before.rates() != c.rates() || before.localRates() != c.localRates() {
+			d.clear() // nobody took what was counted before
+		}
 		return
 	}
 	d.next = time.Time{}
@@ -52,6 +57,14 @@ func (d *Detector) Configure(c *Config) {
 	}
 	if changed {
 		d.onChange()
+	}
+}
+
+// clear has the windows of all hosts begin anew.
+func (d *Detector) clear() {
+	for _, h := range d.hosts {
+		h.external.take()
+		h.local.take()
 	}
 }
 

@@ -457,6 +457,41 @@ func TestHostsComeAndGo(t *testing.T) {
 	}
 }
 
+// TestIntervalChanges holds that the sweep which is due follows the interval that is in
+// force by then.
+func TestIntervalChanges(t *testing.T) {
+	d := NewDetector(nil, nil)
+	began := time.Unix(1e9, 0)
+	for i, test := range []struct{ interval, at, next time.Duration }{
+		{time.Hour, 0, time.Hour},
+		{time.Minute, 30 * time.Second, time.Minute},
+		{time.Minute, time.Minute, 2 * time.Minute},
+		{time.Second, 90 * time.Second, 91 * time.Second},
+		{time.Hour, 90*time.Second + 1, 90*time.Second + time.Hour},
+	} {
+		d.Configure(&Config{Interval: test.interval})
+		if next, _ := d.Sweep(began.Add(test.at)); next.Sub(began) != test.next {
+			t.Errorf("step %d: the next sweep is at %v, want %v", i, next.Sub(began), test.next)
+		}
+	}
+}
+
+// TestWindowsBeginWithTheirJudges holds that rates are of attempts since the detector of
+// rates was turned on.
+func TestWindowsBeginWithTheirJudges(t *testing.T) {
+	on := &Config{
+		Interval: time.Second, MaxEjectionPercent: 100, EnforcingFailurePercentage: 100, FailurePercentageThreshold: 50, FailurePercentageRequestVolume: 10,
+	}
+	r := newRig(t, 2, on)
+	r.report(0, 10, fail500)
+	r.Configure(&Config{Interval: time.Second})
+	r.sweep()
+	r.Configure(on)
+	r.report(0, 10, ok)
+	r.sweep()
+	r.expect("ten good attempts")
+}
+
 func TestReportIsCheap(t *testing.T) {
 	r := newRig(t, 1, &Config{
 		Consecutive5xx: 3, EnforcingConsecutive5xx: 100, SplitLocalOrigin: true, EnforcingSuccessRate: 100,

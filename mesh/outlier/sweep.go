@@ -16,14 +16,15 @@ func (d *Detector) Sweep(now time.Time) (next time.Time, changed bool) {
 	if c == nil {
 		return time.Time{}, false
 	}
-	switch {
-	case d.next.IsZero():
-		d.next = now.Add(c.interval())
-		return d.next, false
-	case now.Before(d.next):
+	if d.next.IsZero() {
+		d.schedule(c, now)
 		return d.next, false
 	}
-	d.next = now.Add(c.interval())
+	d.schedule(c, d.next.Add(-d.interval)) // the interval may be another by now
+	if now.Before(d.next) {
+		return d.next, false
+	}
+	d.schedule(c, now)
 	for _, h := range d.hosts {
 		changed = d.review(c, h, now) || changed
 	}
@@ -35,6 +36,12 @@ func (d *Detector) Sweep(now time.Time) (next time.Time, changed bool) {
 		d.onChange()
 	}
 	return d.next, changed
+}
+
+// schedule sets when the sweep after one at a time is due.
+func (d *Detector) schedule(c *Config, after time.Time) {
+	d.interval = c.interval()
+	d.next = after.Add(d.interval)
 }
 
 // review takes a host back when its ejection is over.
