@@ -437,8 +437,12 @@ func (c *call) openOnce(out outgoing, desc *grpc.StreamDesc, cc *grpc.ClientConn
 	st, err := streamer(c.counted(out.ctx), desc, cc, out.method, append([]grpc.CallOption{grpc.OnFinish(end)}, out.opts...)...)
 	if err != nil {
 		end(err) // gRPC has said so, unless an interceptor further in refused
+		return nil, err
 	}
-	return st, err
+	if permit.Probe() && desc.ServerStreams {
+		return &probingStream{st, permit}, nil
+	}
+	return st, nil
 }
 
 // unopened ends a call of which no attempt was made, and returns err.

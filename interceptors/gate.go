@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/meshframe/meshframe/mesh/breaker"
@@ -41,4 +43,29 @@ func (c *call) passed(p breaker.Permit) {
 	default:
 		p.Done(!c.Last.Failed())
 	}
+}
+
+// probingStream is a stream by which the breaker finds out whether the cluster is
+// well again. It does not wait for the end, which may be far off: an answer will do.
+type probingStream struct {
+	grpc.ClientStream
+	permit breaker.Permit
+}
+
+// RecvMsg receives the next message.
+func (s *probingStream) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	if err == nil {
+		s.permit.Answered()
+	}
+	return err
+}
+
+// Header waits for the response's headers.
+func (s *probingStream) Header() (metadata.MD, error) {
+	md, err := s.ClientStream.Header()
+	if err == nil && md != nil { // else there is nothing but the end
+		s.permit.Answered()
+	}
+	return md, err
 }

@@ -106,3 +106,58 @@ func oddProbes(t *testing.T, edit func(*routev3.Route), call func(context.Contex
 		held(t, f, "c", "spare")
 	}
 }
+
+// TestStreamsThatLastCloseTheBreaker has a stream that goes on be the only probe that a
+// breaker lets through: its first answer is enough, or nobody else would be let through.
+func TestStreamsThatLastCloseTheBreaker(t *testing.T) {
+	t.Parallel()
+	for name, edit := range map[string]func(*routev3.Route){
+		"once":  func(*routev3.Route) {},
+		"retry": retry("unavailable", 2),
+	} {
+		for what, answered := range map[string]func(grpc.ClientStream) error{
+			"header":  func(st grpc.ClientStream) error { _, err := st.Header(); return err },
+			"message": func(st grpc.ClientStream) error { return st.RecvMsg(&wrapperspb.StringValue{}) },
+		} {
+			t.Run(name+" "+what, func(t *testing.T) {
+				t.Parallel()
+				var broken atomic.Bool
+				broken.Store(true)
+				s := xdstest.NewServer(t, func(srv any, ss grpc.ServerStream) error {
+					if broken.Load() {
+						return status.Error(codes.Internal, "broken")
+					}
+					if method, _ := grpc.MethodFromServerStream(ss); method == "/a.B/Watch" {
+						_ = ss.SendMsg(wrapperspb.String("begun"))
+						return hang(srv, ss)
+					}
+					return xdstest.Answer("ok", nil)(srv, ss)
+				})
+				f := newFixture(t, nil)
+				c := xdstest.Cluster("c")
+				c.Metadata = gated(t, "0.1s", 1)
+				f.Set(c, xdstest.Endpoints("c", s.Addr), xdstest.Routes(target, xdstest.Route(edit, "c")), xdstest.Listener(target))
+				gate := func() bool { return f.manager.Target(target).Snapshot().Upstream("c").Gate.Open() }
+				for i := 0; i < 12 || !gate(); i++ {
+					_, _ = f.call(t.Context())
+				}
+				broken.Store(false)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				st, err := f.cc.NewStream(ctx, bidi, "/a.B/Watch")
+				for ; err != nil; <-time.After(10 * time.Millisecond) {
+					st, err = f.cc.NewStream(ctx, bidi, "/a.B/Watch")
+				}
+				if err := answered(st); err != nil {
+					t.Fatal(err)
+				}
+				if gate() {
+					t.Fatal("the stream was answered, and the breaker is open")
+				}
+				if got, err := f.call(t.Context()); got != "ok" {
+					t.Errorf("while the stream goes on: %q, %v", got, err)
+				}
+			})
+		}
+	}
+}

@@ -89,6 +89,9 @@ func (s *retriedStream) attempt(a *attempt) error {
 		err = status.FromContextError(s.ctx.Err()).Err()
 	}
 	if err == nil && s.win(a) {
+		if s.desc.ServerStreams {
+			a.permit.Answered()
+		}
 		return nil
 	}
 	return s.fail(a, err)

@@ -118,6 +118,109 @@ func TestGateForgets(t *testing.T) {
 	})
 }
 
+// TestGateCountsLongCalls holds that a call counts when it ends: also one that took
+// longer than the window.
+func TestGateCountsLongCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(&HalfOpen{})
+		var permits []Permit
+		for range 10 {
+			p, err := g.Allow()
+			if err != nil {
+				t.Fatal(err)
+			}
+			permits = append(permits, p)
+		}
+		time.Sleep(15 * time.Second)
+		for _, p := range permits {
+			p.Done(false)
+		}
+		if !g.Open() {
+			t.Fatal("ten calls failed after 15 seconds, and the gate is not open")
+		}
+	})
+}
+
+// TestGateLongProbes has probes that do not end: those that a server has answered have
+// succeeded, others make room when they last longer than the gate was open.
+func TestGateLongProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		half := func() *Gate {
+			g := NewGate(&HalfOpen{MinVolume: 1, ErrorPercent: 100, OpenFor: time.Second, Probes: 2})
+			through(t, g, 1, false)
+			time.Sleep(time.Second + 1)
+			return g
+		}
+		probes := func(g *Gate) (list []Permit) {
+			for range 5 {
+				if p, err := g.Allow(); err == nil {
+					list = append(list, p)
+				}
+			}
+			return list
+		}
+		g := half()
+		long := probes(g)
+		if time.Sleep(time.Second); len(probes(g)) != 0 {
+			t.Fatal("probes gave up their places before their time")
+		}
+		time.Sleep(time.Nanosecond)
+		again := probes(g)
+		if len(again) != 2 {
+			t.Fatalf("%d probes in place of those that last, want 2", len(again))
+		}
+		long[0].Done(false)
+		long[1].Done(true)
+		if !g.Open() {
+			t.Fatal("probes that were given up count")
+		}
+		again[0].Done(true)
+		again[1].Done(true)
+		if g.Open() {
+			t.Error("two probes succeeded and the gate is open")
+		}
+		through(t, g, 1, false)
+		if again[0].Abandon(); !g.Open() {
+			t.Error("a permit counts twice")
+		}
+
+		g = half()
+		long = probes(g)
+		for _, p := range long {
+			p.Answered()
+		}
+		if g.Open() {
+			t.Fatal("two probes were answered and the gate is open")
+		}
+		for _, p := range long {
+			p.Done(false)
+		}
+		if g.Open() {
+			t.Error("a probe counts twice")
+		}
+		p, _ := g.Allow()
+		p.Answered()
+		if p.Done(false); !g.Open() {
+			t.Error("of a call that is no probe the end does not count")
+		}
+	})
+}
+
+// TestGateForgetsOldPhases holds that a long call does not count after the gate has
+// been open since it began.
+func TestGateForgetsOldPhases(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(&HalfOpen{MinVolume: 1, ErrorPercent: 100, OpenFor: time.Second, Probes: 1})
+		old, _ := g.Allow()
+		through(t, g, 1, false)
+		time.Sleep(time.Minute)
+		through(t, g, 1, true)
+		if old.Done(false); g.Open() {
+			t.Error("a call from before the gate was open has opened it again")
+		}
+	})
+}
+
 // TestGateAtOnce lets calls compete, for the race detector.
 func TestGateAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
