@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 )
@@ -10,19 +11,28 @@ import (
 // moves that time by the time it takes to fill one. A nil bucket admits
 // everything.
 type bucket struct {
-	token int64 // time to fill one token, in nanoseconds
-	burst int64 // time to fill all but one
-	start atomic.Pointer[time.Time]
-	full  atomic.Int64 // since start
+	token  int64 // time to fill one token
+	burst  int64 // time to fill all but one
+	coarse uint8 // times are in nanoseconds times 2 to the power of this
+	start  atomic.Pointer[time.Time]
+	full   atomic.Int64 // since start
 }
+
+// longestFill bounds the time to fill a bucket, in its units: with it and the time
+// since the start there is no overflow.
+const longestFill = math.MaxInt64 / 4
 
 // newBucket returns a full bucket.
 func newBucket(b *Bucket) *bucket {
 	if *b == (Bucket{}) {
 		return nil
 	}
-	token := max(int64(b.FillInterval)/int64(max(b.TokensPerFill, 1)), 1)
-	return &bucket{token: token, burst: token * (int64(b.MaxTokens) - 1)}
+	token, coarse := max(int64(b.FillInterval)/int64(max(b.TokensPerFill, 1)), 1), uint8(0)
+	for token > longestFill/max(int64(b.MaxTokens), 1) { // it takes centuries to fill all
+		token >>= 1
+		coarse++
+	}
+	return &bucket{token: token, burst: token * (int64(b.MaxTokens) - 1), coarse: coarse}
 }
 
 // take takes one token, if there is one.
@@ -43,13 +53,13 @@ func (b *bucket) take(now time.Time) bool {
 	}
 }
 
-// since is the time since the bucket was first used.
+// since is the time since the bucket was first used, in the bucket's units.
 func (b *bucket) since(now time.Time) int64 {
 	start := b.start.Load()
 	if start == nil {
 		start = b.begin(now)
 	}
-	return int64(now.Sub(*start))
+	return int64(now.Sub(*start)) >> b.coarse
 }
 
 // begin is apart from since because here now moves to the heap.

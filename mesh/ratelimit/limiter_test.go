@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -91,6 +92,30 @@ func TestBuckets(t *testing.T) {
 }
 
 // TestBucketIsExactAtOnce lets many goroutines compete for the tokens.
+// TestBucketsThatFillForCenturies holds that neither many tokens nor long intervals are
+// too much.
+func TestBucketsThatFillForCenturies(t *testing.T) {
+	for _, b := range []Bucket{
+		{MaxTokens: 200_000, FillInterval: 24 * time.Hour},
+		{MaxTokens: 200_000, FillInterval: math.MaxInt64},
+	} {
+		l := NewLimiter(&Policy{Bucket: b})
+		if n := admitted(l, nil, "", start, 200_001); n != 200_000 {
+			t.Errorf("%v: %d at first, want 200000", b, n)
+		}
+		if n := admitted(l, nil, "", start.Add(b.FillInterval-b.FillInterval/1000), 2); n != 0 {
+			t.Errorf("%v: %d before the first token is filled", b, n)
+		}
+		if n := admitted(l, nil, "", start.Add(b.FillInterval), 2); n != 1 {
+			t.Errorf("%v: %d after the interval, want 1", b, n)
+		}
+	}
+	l := NewLimiter(&Policy{Bucket: Bucket{MaxTokens: math.MaxUint32, FillInterval: time.Hour}})
+	if n := admitted(l, nil, "", start, 10); n != 10 {
+		t.Errorf("%d of 10 with the greatest bucket", n)
+	}
+}
+
 func TestBucketIsExactAtOnce(t *testing.T) {
 	for name, p := range map[string]*Policy{
 		"keyless": {Bucket: Bucket{MaxTokens: 500, TokensPerFill: 1, FillInterval: time.Hour}},
