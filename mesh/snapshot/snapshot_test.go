@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/meshframe/meshframe/mesh"
+	"github.com/meshframe/meshframe/mesh/breaker"
 	"github.com/meshframe/meshframe/mesh/fault"
 	"github.com/meshframe/meshframe/mesh/internal/enginetest"
 	"github.com/meshframe/meshframe/mesh/outcome"
@@ -312,6 +313,32 @@ func TestOverprovisioningOfEndpoints(t *testing.T) {
 		if want *= 10; got < want-10 || got > want+10 { // shares are rounded, and the calls are not whole rounds
 			t.Errorf("factor %d: %d of 1000 calls stay in the first priority, want %d", factor, got, want)
 		}
+	}
+}
+
+// TestStatusWithoutGate holds that a breaker which was taken away is open no more.
+func TestStatusWithoutGate(t *testing.T) {
+	e := mesh.New(mesh.Options{})
+	update := func(half *breaker.HalfOpen) *snapshot.Upstream {
+		c := config(t, "host h reviews:9080\nroute r -> v1\ncluster v1\nendpoints v1 10.0.0.1:80")
+		u := c.Update()
+		u.Clusters["v1"].HalfOpen = half
+		return upstream(t, e.Apply(u), "v1")
+	}
+	half := &breaker.HalfOpen{MinVolume: 1}
+	permit, err := update(half).Gate.Allow()
+	if err != nil {
+		t.Fatal(err)
+	}
+	permit.Done(false)
+	if s := e.Status(); !s[0].Open {
+		t.Errorf("before: %+v", s)
+	}
+	if u, s := update(nil), e.Status(); u.Gate != nil || s[0].Open {
+		t.Errorf("without a breaker: %+v", s)
+	}
+	if u := update(half); u.Gate == nil || u.Gate.Open() {
+		t.Errorf("a breaker that is new is not closed")
 	}
 }
 

@@ -93,7 +93,7 @@ func (s *ClusterState) unfollow(aggregate *ClusterState) {
 func (s *ClusterState) gateOf(c *breaker.HalfOpen) *breaker.Gate {
 	switch {
 	case c == nil:
-		return nil
+		s.gate = nil
 	case s.gate == nil || s.halfOpen != *c:
 		s.halfOpen, s.gate = *c, breaker.NewGate(c)
 	}
