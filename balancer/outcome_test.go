@@ -2,13 +2,18 @@ package balancer
 
 import (
 	"errors"
+	"math/rand/v2"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	grpcbalancer "google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/meshframe/meshframe/mesh"
 	"github.com/meshframe/meshframe/mesh/outcome"
+	"github.com/meshframe/meshframe/mesh/pick"
 )
 
 // TestRefusedStreams has the texts by which gRPC tells of streams that the server
@@ -33,4 +38,44 @@ func TestRefusedStreams(t *testing.T) {
 			t.Errorf("%v, said by the server: it was taken", c.err)
 		}
 	}
+}
+
+// TestMeasure holds that peak EWMA learns of a stream how long its answer took, and of
+// an attempt that was given up not that the host is fast.
+func TestMeasure(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for name, test := range map[string]struct {
+			answered time.Duration // 0 is never
+			took     time.Duration
+			info     grpcbalancer.DoneInfo
+			second   bool // the second host is preferred, which takes half a second
+		}{
+			"slow":                  {took: time.Second, info: grpcbalancer.DoneInfo{BytesReceived: true}, second: true},
+			"fast":                  {took: time.Millisecond, info: grpcbalancer.DoneInfo{BytesReceived: true}},
+			"a stream that lasts":   {answered: time.Millisecond, took: time.Hour, info: grpcbalancer.DoneInfo{BytesReceived: true}},
+			"cancelled at last":     {answered: time.Millisecond, took: time.Hour, info: grpcbalancer.DoneInfo{Err: status.Error(codes.Canceled, ""), BytesReceived: true}},
+			"cancelled":             {took: time.Millisecond, info: grpcbalancer.DoneInfo{Err: status.Error(codes.Canceled, ""), BytesSent: true}, second: true},
+			"cancelled, for longer": {took: time.Minute, info: grpcbalancer.DoneInfo{Err: status.Error(codes.Canceled, ""), BytesSent: true}, second: true},
+		} {
+			states := []pick.ConnState{pick.Ready, pick.Ready}
+			hosts := []pick.Host{{Address: "a", State: &pick.HostState{}}, {Address: "b", State: &pick.HostState{}}}
+			p := &clusterPicker{picker: pick.New(pick.Config{Policy: pick.PeakEWMA, Decay: 1000 * time.Hour}, &pick.State{}, hosts, states, 0)}
+			if name[0] == 'c' && test.answered == 0 { // what is known is that the host is slow
+				p.picker.DoneAfter(0, time.Now(), time.Second, false)
+				time.Sleep(1000 * time.Hour)
+			}
+			p.picker.DoneAfter(1, time.Now(), time.Second/2, false)
+			began, call := time.Now(), &mesh.Call{}
+			if time.Sleep(test.answered); test.answered > 0 {
+				call.Answer(time.Now())
+			}
+			time.Sleep(test.took - test.answered)
+			p.measure(call, 0, began, &test.info)
+			i, _ := p.picker.Pick(&pick.Input{Rand: rand.Uint64, Now: time.Now()})
+			if (i == 1) != test.second {
+				t.Errorf("%s: host %d is preferred", name, i)
+			}
+		}
+	})
 }

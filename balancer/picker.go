@@ -290,7 +290,7 @@ func (p *clusterPicker) picked(call *mesh.Call, i int, now time.Time) (grpcbalan
 func (p *clusterPicker) measurer(call *mesh.Call, i int, began time.Time) func(grpcbalancer.DoneInfo) {
 	call.Watch()
 	return func(info grpcbalancer.DoneInfo) {
-		p.measure(i, began, &info)
+		p.measure(call, i, began, &info)
 		p.observe(call, i, &info)
 		call.Unwatch()
 	}
@@ -406,14 +406,19 @@ func reachedNobody(call *mesh.Call) {
 	}
 }
 
-// measure tells the policy how long an attempt took.
-func (p *clusterPicker) measure(i int, began time.Time, info *grpcbalancer.DoneInfo) {
+// measure tells the policy how long an attempt took: a stream until it was answered,
+// as far as that is known. One that was given up would have taken longer.
+func (p *clusterPicker) measure(call *mesh.Call, i int, began time.Time, info *grpcbalancer.DoneInfo) {
 	if !started(info) {
 		p.picker.Done(i)
 		return
 	}
 	a, now := attemptOf(info), time.Now()
-	p.picker.DoneAfter(i, now, now.Sub(began), a.Failed())
+	took, answered := call.Answered(began)
+	if !answered {
+		took = now.Sub(began)
+	}
+	p.picker.DoneAfter(i, now, took, a.Failed() || a.LocalOrigin && !answered)
 }
 
 // release gives back the attempt's places among the limits.

@@ -448,6 +448,53 @@ func TestPeakEWMAPrefersTheFast(t *testing.T) {
 	}
 }
 
+// TestPeakEWMAOfStreams has a server whose streams last, but are answered faster than
+// the other answers anything: it is the fast one, by both ways to make a stream.
+func TestPeakEWMAOfStreams(t *testing.T) {
+	t.Parallel()
+	for name, edit := range map[string]func(*routev3.Route){"once": nil, "retry": retry("unavailable", 2)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const slow = 300 * time.Millisecond
+			lasting := func(srv any, ss grpc.ServerStream) error {
+				if method, _ := grpc.MethodFromServerStream(ss); method != "/a.B/Watch" {
+					return xdstest.Answer("fast", nil)(srv, ss)
+				}
+				_ = ss.SendMsg(wrapperspb.String("fast"))
+				<-time.After(3 * slow)
+				return nil
+			}
+			other := func(srv any, ss grpc.ServerStream) error {
+				<-time.After(slow)
+				return xdstest.Answer("slow", nil)(srv, ss)
+			}
+			f := newFixture(t, nil)
+			c := xdstest.Cluster("c")
+			c.Metadata = extension(t, map[string]any{"peak_ewma": map[string]any{"decay": "3600s"}})
+			f.Set(c, xdstest.Endpoints("c", xdstest.NewServer(t, lasting).Addr, xdstest.NewServer(t, other).Addr),
+				xdstest.Routes(target, xdstest.Route(edit, "c")), xdstest.Listener(target))
+			for met := map[string]bool{}; len(met) < 2; {
+				st, err := f.cc.NewStream(t.Context(), bidi, "/a.B/Watch")
+				if err == nil {
+					err = st.SendMsg(wrapperspb.String("hello"))
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				var from wrapperspb.StringValue
+				for err = st.CloseSend(); err == nil; err = st.RecvMsg(&from) {
+					if from.Value != "" {
+						met[from.Value] = true
+					}
+				}
+			}
+			if got, err := f.call(t.Context()); got != "fast" {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
+	}
+}
+
 // TestConnectTimeout looks at the deadline that connecting gets.
 func TestConnectTimeout(t *testing.T) {
 	t.Parallel()

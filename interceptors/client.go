@@ -439,8 +439,8 @@ func (c *call) openOnce(out outgoing, desc *grpc.StreamDesc, cc *grpc.ClientConn
 		end(err) // gRPC has said so, unless an interceptor further in refused
 		return nil, err
 	}
-	if permit.Probe() && desc.ServerStreams {
-		return &probingStream{st, permit}, nil
+	if desc.ServerStreams {
+		st = c.hearing(st, permit)
 	}
 	return st, nil
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -118,6 +119,9 @@ func (s *retriedStream) answer(a *attempt) error {
 		s.mu.Unlock()
 	}()
 	md, _ := a.stream.Header()
+	if md != nil && a.measured() && s.desc.ServerStreams {
+		a.Answer(time.Now())
+	}
 	conditions, after := a.asksForRetry(md)
 	if md != nil && conditions == 0 && after == 0 {
 		return nil

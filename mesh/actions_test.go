@@ -81,8 +81,8 @@ var policies = []struct {
 	{name: "half-open", allocs: 1, set: func(_ *snapshot.Route, c *snapshot.Cluster) {
 		c.HalfOpen = &breaker.HalfOpen{}
 	}, used: func(_ *mesh.Engine, _ *snapshot.Snapshot, d *mesh.Decision) {
-		if permit, err := d.Upstream.Gate.Allow(); err == nil {
-			permit.Done(true)
+		if permit, err := d.Upstream.Gate.Allow(time.Now()); err == nil {
+			permit.Done(true, time.Now())
 		}
 	}},
 }
@@ -200,11 +200,11 @@ func TestGateOutlivesConfiguration(t *testing.T) {
 	e := mesh.New(mesh.Options{})
 	lines := "host vh h\nroute r -> a\ncluster a half_open=1,1%\nendpoints a "
 	first := e.Apply(update(t, "h", lines+"10.0.0.1:80")).Upstreams[0]
-	permit, err := first.Gate.Allow()
+	permit, err := first.Gate.Allow(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	permit.Done(false)
+	permit.Done(false, time.Now())
 	if second := e.Apply(update(t, "h", lines+"10.0.0.2:80")).Upstreams[0]; second.Gate != first.Gate || !second.Gate.Open() {
 		t.Error("a reload closed the gate")
 	}

@@ -57,7 +57,18 @@ type Call struct {
 	// call to the next.
 	Kept any
 
-	watched atomic.Int32
+	watched  atomic.Int32
+	answered atomic.Int64 // when the present attempt was, in Unix nanoseconds; 0: not that it is known
+}
+
+// Answer notes that a server has answered the present attempt, a stream, which may go
+// on for long. Only the first time counts.
+func (c *Call) Answer(now time.Time) { c.answered.CompareAndSwap(0, now.UnixNano()) }
+
+// Answered is how long after a time the attempt was answered, if it is known to be.
+func (c *Call) Answered(began time.Time) (after time.Duration, ok bool) {
+	at := c.answered.Load()
+	return time.Duration(at - began.UnixNano()), at != 0
 }
 
 // Watch notes that the edge that connects will write down how an attempt ends; it

@@ -15,8 +15,8 @@ import (
 var ErrOpen = errors.New("the circuit breaker is open")
 
 // Gate is the breaker that a HalfOpen configures. It is safe for concurrent use;
-// it reads the clock and takes a lock for each call, so only clusters that ask
-// for one have it.
+// it reads the clock, that of the library that it is built on, and takes a lock for
+// each call, so only clusters that ask for one have it.
 type Gate struct {
 	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
 	phase   atomic.Pointer[phase]
@@ -68,8 +68,7 @@ var (
 
 // Allow admits a call, or fails with ErrOpen. A permit must be given back by
 // Done or Abandon when the call has ended.
-func (g *Gate) Allow() (Permit, error) {
-	now := time.Now()
+func (g *Gate) Allow(now time.Time) (Permit, error) {
 	done, err := g.breaker.Allow()
 	if errors.Is(err, gobreaker.ErrTooManyRequests) && g.giveUp(now.Add(-g.openFor)) {
 		done, err = g.breaker.Allow()
@@ -136,8 +135,8 @@ type Permit struct {
 	probe *probe // nil: the gate was closed
 }
 
-// Done tells how the call ended.
-func (p Permit) Done(success bool) {
+// Done tells how the call ended, at now.
+func (p Permit) Done(success bool, now time.Time) {
 	var err error
 	if !success {
 		err = errFailed
@@ -146,7 +145,7 @@ func (p Permit) Done(success bool) {
 	case p.gate == nil:
 	case p.probe != nil:
 		p.gate.probed(p.probe, err)
-	case time.Since(p.began) > p.gate.long:
+	case now.Sub(p.began) > p.gate.long:
 		p.gate.count(p.phase, err)
 	default:
 		p.done(err)
@@ -160,7 +159,7 @@ func (p Permit) Probe() bool { return p.probe != nil }
 // probe that has succeeded; else how it ends counts.
 func (p Permit) Answered() {
 	if p.probe != nil {
-		p.Done(true)
+		p.gate.probed(p.probe, nil)
 	}
 }
 

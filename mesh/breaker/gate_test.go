@@ -15,7 +15,7 @@ func through(t *testing.T, g *Gate, n int, success bool) int {
 	t.Helper()
 	admitted := 0
 	for range n {
-		permit, err := g.Allow()
+		permit, err := g.Allow(time.Now())
 		if err != nil {
 			if !errors.Is(err, ErrOpen) {
 				t.Fatal(err)
@@ -23,7 +23,7 @@ func through(t *testing.T, g *Gate, n int, success bool) int {
 			continue
 		}
 		admitted++
-		permit.Done(success)
+		permit.Done(success, time.Now())
 	}
 	return admitted
 }
@@ -76,7 +76,7 @@ func TestGateProbesAreBounded(t *testing.T) {
 		time.Sleep(time.Second + 1)
 		var permits []Permit
 		for range 5 {
-			if p, err := g.Allow(); err == nil {
+			if p, err := g.Allow(time.Now()); err == nil {
 				permits = append(permits, p)
 			}
 		}
@@ -85,16 +85,16 @@ func TestGateProbesAreBounded(t *testing.T) {
 		}
 		// A probe whose caller gave up makes room for another.
 		permits[0].Abandon()
-		third, err := g.Allow()
+		third, err := g.Allow(time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
-		permits[1].Done(true)
-		third.Done(true)
+		permits[1].Done(true, time.Now())
+		third.Done(true, time.Now())
 		if g.Open() {
 			t.Error("two probes succeeded and the gate is open")
 		}
-		Permit{}.Done(false)
+		Permit{}.Done(false, time.Now())
 		Permit{}.Abandon()
 	})
 }
@@ -125,7 +125,7 @@ func TestGateCountsLongCalls(t *testing.T) {
 		g := NewGate(&HalfOpen{})
 		var permits []Permit
 		for range 10 {
-			p, err := g.Allow()
+			p, err := g.Allow(time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -133,7 +133,7 @@ func TestGateCountsLongCalls(t *testing.T) {
 		}
 		time.Sleep(15 * time.Second)
 		for _, p := range permits {
-			p.Done(false)
+			p.Done(false, time.Now())
 		}
 		if !g.Open() {
 			t.Fatal("ten calls failed after 15 seconds, and the gate is not open")
@@ -153,7 +153,7 @@ func TestGateLongProbes(t *testing.T) {
 		}
 		probes := func(g *Gate) (list []Permit) {
 			for range 5 {
-				if p, err := g.Allow(); err == nil {
+				if p, err := g.Allow(time.Now()); err == nil {
 					list = append(list, p)
 				}
 			}
@@ -169,13 +169,13 @@ func TestGateLongProbes(t *testing.T) {
 		if len(again) != 2 {
 			t.Fatalf("%d probes in place of those that last, want 2", len(again))
 		}
-		long[0].Done(false)
-		long[1].Done(true)
+		long[0].Done(false, time.Now())
+		long[1].Done(true, time.Now())
 		if !g.Open() {
 			t.Fatal("probes that were given up count")
 		}
-		again[0].Done(true)
-		again[1].Done(true)
+		again[0].Done(true, time.Now())
+		again[1].Done(true, time.Now())
 		if g.Open() {
 			t.Error("two probes succeeded and the gate is open")
 		}
@@ -193,14 +193,14 @@ func TestGateLongProbes(t *testing.T) {
 			t.Fatal("two probes were answered and the gate is open")
 		}
 		for _, p := range long {
-			p.Done(false)
+			p.Done(false, time.Now())
 		}
 		if g.Open() {
 			t.Error("a probe counts twice")
 		}
-		p, _ := g.Allow()
+		p, _ := g.Allow(time.Now())
 		p.Answered()
-		if p.Done(false); !g.Open() {
+		if p.Done(false, time.Now()); !g.Open() {
 			t.Error("of a call that is no probe the end does not count")
 		}
 	})
@@ -211,11 +211,11 @@ func TestGateLongProbes(t *testing.T) {
 func TestGateForgetsOldPhases(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := NewGate(&HalfOpen{MinVolume: 1, ErrorPercent: 100, OpenFor: time.Second, Probes: 1})
-		old, _ := g.Allow()
+		old, _ := g.Allow(time.Now())
 		through(t, g, 1, false)
 		time.Sleep(time.Minute)
 		through(t, g, 1, true)
-		if old.Done(false); g.Open() {
+		if old.Done(false, time.Now()); g.Open() {
 			t.Error("a call from before the gate was open has opened it again")
 		}
 	})
@@ -231,7 +231,7 @@ func TestGateAtOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 16 {
 			wg.Go(func() {
-				if _, err := g.Allow(); err == nil {
+				if _, err := g.Allow(time.Now()); err == nil {
 					admitted.Add(1)
 				}
 			})

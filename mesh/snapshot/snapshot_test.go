@@ -326,11 +326,11 @@ func TestStatusWithoutGate(t *testing.T) {
 		return upstream(t, e.Apply(u), "v1")
 	}
 	half := &breaker.HalfOpen{MinVolume: 1}
-	permit, err := update(half).Gate.Allow()
+	permit, err := update(half).Gate.Allow(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	permit.Done(false)
+	permit.Done(false, time.Now())
 	if s := e.Status(); !s[0].Open {
 		t.Errorf("before: %+v", s)
 	}

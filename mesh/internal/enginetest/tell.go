@@ -171,12 +171,12 @@ func (s *script) gate(w words) ([]string, error) {
 	}
 	counts := map[bool]int{}
 	for range n {
-		permit, err := u.Gate.Allow()
+		permit, err := u.Gate.Allow(s.now)
 		counts[err == nil]++
 		if err != nil && !errors.Is(err, breaker.ErrOpen) {
 			return nil, err
 		}
-		permit.Done(end == "good")
+		permit.Done(end == "good", s.now)
 	}
 	return []string{fmt.Sprintf("%d admitted, %d refused", counts[true], counts[false])}, nil
 }
