@@ -144,23 +144,26 @@ func distribute(healthy, degraded []int, total int) {
 }
 
 // totalPanic shares the calls out by the number of hosts, whatever their
-// health.
+// health. What rounding leaves goes to the first level, though it be too small for more.
 func (p *Picker) totalPanic(levels []level) []portion {
+	if len(levels) == 0 {
+		return nil
+	}
 	sum := 0
 	for i := range levels {
 		sum += len(levels[i].hosts)
 	}
-	var portions []portion
-	left := 100
+	loads, left := make([]int, len(levels)), 100
 	for i := range levels {
-		load := 100 * len(levels[i].hosts) / sum
-		left -= load
+		loads[i] = 100 * len(levels[i].hosts) / sum
+		left -= loads[i]
+	}
+	loads[0] += left
+	var portions []portion
+	for i, load := range loads {
 		if hosts := p.connectable(levels[i].hosts); load > 0 && len(hosts) > 0 {
 			portions = append(portions, portion{i, hosts, load, true})
 		}
-	}
-	if len(portions) > 0 && portions[0].level == 0 {
-		portions[0].load += left
 	}
 	return portions
 }

@@ -260,3 +260,16 @@ func TestVerdictWhileHostsComeBack(t *testing.T) {
 	stop.Store(true)
 	wg.Wait()
 }
+
+// TestTotalPanicRoundsUpTheFirst holds that in total panic the first priority gets what
+// rounding leaves, as in Envoy, though its hosts be fewer than one in a hundred.
+func TestTotalPanicRoundsUpTheFirst(t *testing.T) {
+	hosts, conns := hostsOf(make([]uint32, 251)...)
+	for i := range hosts {
+		hosts[i].Health, hosts[i].Priority, conns[i] = Unhealthy, uint32(min(i, 1)), Ready
+	}
+	p := New(Config{PanicThreshold: 50}, &State{}, hosts, conns, 0)
+	if got := p.view.Load().shares()[0]; math.Abs(got-0.01) > 1e-6 {
+		t.Errorf("the first priority gets %v, want 0.01", got)
+	}
+}
