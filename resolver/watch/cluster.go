@@ -197,7 +197,8 @@ type lookup struct {
 	err    error
 }
 
-// addresses are those that names were resolved to, sorted.
+// addresses are those that names were resolved to: sorted, or for LOGICAL_DNS in the
+// order in which they are used.
 type addresses map[string][]string
 
 // newLookup resolves the names of a version; known are the answers that the one
@@ -222,12 +223,12 @@ func (l *lookup) run(ctx context.Context, t *Target, known addresses) {
 		rate = 5 * time.Second
 	}
 	for {
-		now, err := lookUp(ctx, t.m.cfg.LookupHost, l.of.Assignment, known)
+		now, err := lookUp(ctx, t.m.cfg.LookupHost, l.of, known)
 		if ctx.Err() != nil {
 			return
 		}
 		known = now
-		result := resolved(l.of.Assignment, known)
+		result := resolved(l.of, known)
 		if !empty(result) {
 			err = nil
 		}
@@ -264,7 +265,7 @@ func (l *lookup) deliver(ctx context.Context, t *Target, result *snapshot.Cluste
 }
 
 func sameEndpoints(a, b snapshot.LocalityEndpoints) bool {
-	return slices.Equal(a.Endpoints, b.Endpoints)
+	return a.Priority == b.Priority && slices.Equal(a.Endpoints, b.Endpoints)
 }
 
 // lookupHost asks the system. Unlike the resolver's LookupHost, its LookupNetIP
@@ -284,8 +285,8 @@ func lookupHost(ctx context.Context, host string) ([]string, error) {
 // lookUp resolves each name once. One that cannot be resolved keeps the addresses
 // that it had, if any, and holds up no other, as in Envoy; the error is that of the
 // first such.
-func lookUp(ctx context.Context, lookupHost func(context.Context, string) ([]string, error), in *snapshot.ClusterLoadAssignment, before addresses) (addresses, error) {
-	now := addresses{}
+func lookUp(ctx context.Context, lookupHost func(context.Context, string) ([]string, error), of *snapshot.Cluster, before addresses) (addresses, error) {
+	in, now := of.Assignment, addresses{}
 	var first error
 	for i := range in.Localities {
 		for j := range in.Localities[i].Endpoints {
@@ -298,9 +299,7 @@ func lookUp(ctx context.Context, lookupHost func(context.Context, string) ([]str
 				found, err = lookupHost(ctx, name)
 			}
 			if err == nil {
-				found = slices.Clone(found)
-				slices.Sort(found)
-				now[name] = slices.Compact(found)
+				now[name] = ordered(of, found, before[name])
 				continue
 			}
 			if now[name] = before[name]; first == nil {
@@ -309,6 +308,25 @@ func lookUp(ctx context.Context, lookupHost func(context.Context, string) ([]str
 		}
 	}
 	return now, first
+}
+
+// ordered returns the addresses that were found for a name of a cluster. In a LOGICAL_DNS
+// cluster the first is used, and stays so while it is found: servers of names change the
+// order with each answer.
+func ordered(of *snapshot.Cluster, found, before []string) []string {
+	sorted := slices.Clone(found)
+	slices.Sort(sorted)
+	sorted = slices.Compact(sorted)
+	if of.Discovery != snapshot.LogicalDNS {
+		return sorted
+	}
+	out := make([]string, 0, len(sorted))
+	for _, a := range slices.Concat(before, found) {
+		if i, is := slices.BinarySearch(sorted, a); is {
+			out, sorted = append(out, a), slices.Delete(sorted, i, i+1)
+		}
+	}
+	return out
 }
 
 // nameOf divides an address into host and port, and reports whether the host is a
@@ -322,10 +340,12 @@ func nameOf(address string) (host, port string, isName bool, _ error) {
 	return host, port, err != nil, nil
 }
 
-// resolved is an assignment with addresses in place of names.
-func resolved(in *snapshot.ClusterLoadAssignment, known addresses) *snapshot.ClusterLoadAssignment {
-	c := *in
-	c.Localities = slices.Clone(in.Localities)
+// resolved is the assignment of a cluster with addresses in place of names. That of a
+// LOGICAL_DNS cluster has one endpoint in Envoy, which connects to one address; here the
+// others stand behind that one, to be used while it cannot be connected to.
+func resolved(of *snapshot.Cluster, known addresses) *snapshot.ClusterLoadAssignment {
+	c := *of.Assignment
+	c.Localities = slices.Clone(c.Localities)
 	for i := range c.Localities {
 		var eps []snapshot.Endpoint
 		for _, e := range c.Localities[i].Endpoints {
@@ -348,7 +368,23 @@ func resolved(in *snapshot.ClusterLoadAssignment, known addresses) *snapshot.Clu
 		}
 		c.Localities[i].Endpoints = eps
 	}
+	if of.Discovery == snapshot.LogicalDNS {
+		c.Localities = oneByOne(c.Localities)
+	}
 	return &c
+}
+
+// oneByOne gives each endpoint a priority of its own.
+func oneByOne(in []snapshot.LocalityEndpoints) []snapshot.LocalityEndpoints {
+	var out []snapshot.LocalityEndpoints
+	for _, l := range in {
+		for _, e := range l.Endpoints {
+			one := l
+			one.Priority, one.Endpoints = uint32(len(out)), []snapshot.Endpoint{e}
+			out = append(out, one)
+		}
+	}
+	return out
 }
 
 // empty reports whether an assignment has no endpoint.

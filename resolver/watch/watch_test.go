@@ -324,6 +324,43 @@ func TestDNSNamesApart(t *testing.T) {
 	}
 }
 
+// TestLogicalDNS holds that one address is used, and stays in use while it is found,
+// whatever the order of the answers; the others stand behind it.
+func TestLogicalDNS(t *testing.T) {
+	t.Parallel()
+	var answer atomic.Pointer[[]string]
+	f := newFixture(t, func(c *watch.Config) {
+		c.LookupHost = func(context.Context, string) ([]string, error) { return *answer.Load(), nil }
+	})
+	answers := func(list ...string) { answer.Store(&list) }
+	order := func(want ...string) func(*snapshot.Snapshot, error) bool {
+		return func(s *snapshot.Snapshot, err error) bool {
+			if err != nil || s == nil || len(s.Upstreams) == 0 || len(s.Upstreams[0].Hosts) != len(want) {
+				return false
+			}
+			for _, h := range s.Upstreams[0].Hosts {
+				if p := int(h.Priority); p >= len(want) || want[p]+":80" != h.Address {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	answers("10.0.0.2", "10.0.0.3", "10.0.0.2", "10.0.0.1")
+	f.Set(&clusterv3.Cluster{
+		Name: "dns", ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_LOGICAL_DNS},
+		LoadAssignment: xdstest.Endpoints("dns", "reviews.example:80"),
+		DnsRefreshRate: durationpb.New(10 * time.Millisecond),
+	})
+	f.routes("dns")
+	f.target.Acquire()
+	f.when(t, "resolved", order("10.0.0.2", "10.0.0.3", "10.0.0.1"))
+	answers("10.0.0.4", "10.0.0.1", "10.0.0.3", "10.0.0.2")
+	f.when(t, "in another order, with one more", order("10.0.0.2", "10.0.0.3", "10.0.0.1", "10.0.0.4"))
+	answers("10.0.0.4", "10.0.0.1", "10.0.0.3")
+	f.when(t, "the first is gone", order("10.0.0.3", "10.0.0.1", "10.0.0.4"))
+}
+
 func TestDNSFails(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(c *watch.Config) {
