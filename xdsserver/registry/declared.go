@@ -116,6 +116,9 @@ func entryService(host string, e *config.ServiceEntry, selected []*config.Worklo
 			given = []*networking.WorkloadEntry{{Address: host}}
 		}
 		s.setNamed(append(entryEndpoints(given, e), entryWorkloads(selected, e, true)...), dns)
+		if s.Resolution == DNS && e.Spec.Resolution == networking.ServiceEntry_DNS_ROUND_ROBIN {
+			s.Resolution = DNSRoundRobin
+		}
 	default:
 		s.Endpoints = append(entryEndpoints(e.Spec.Endpoints, e), entryWorkloads(selected, e, false)...)
 	}

@@ -646,7 +646,7 @@ func TestSeveralNamesAreLookedUp(t *testing.T) {
 default/one.example.com dns 443=https:HTTPS
   one.example.com 443->443`)
 		check(t, r, "single.example.com", `
-default/single.example.com dns 80=http:HTTP
+default/single.example.com dns-round-robin 80=http:HTTP
   c.example.com 80->8000`)
 		const a = "\n  10.0.0.1 80->80 version=v1\n  10.0.0.2 80->80 version=v1"
 		const head = "default/several.example.com static 80=http:HTTP"

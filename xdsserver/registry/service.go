@@ -8,20 +8,27 @@ type Resolution uint8
 const (
 	// Static: Endpoints holds IP addresses (or unix paths), complete.
 	Static Resolution = iota
-	// DNS: Endpoints holds exactly one name for each port set, which whoever connects resolves (Envoy's LOGICAL_DNS).
-	// A service whose configuration gives several names is resolved here and is Static.
+	// DNS: Endpoints holds exactly one name for each port set, which whoever connects resolves; all its addresses are
+	// endpoints (Envoy's STRICT_DNS). A service whose configuration gives several names is resolved here and is Static.
 	DNS
+	// DNSRoundRobin is DNS with one of the addresses as the endpoint (Envoy's LOGICAL_DNS).
+	DNSRoundRobin
 	// None: the caller's own address is used; there are no endpoints.
 	None
 )
 
-// String returns "static", "dns" or "none".
+// ByName reports whether whoever connects looks the endpoints up, by a name.
+func (r Resolution) ByName() bool { return r == DNS || r == DNSRoundRobin }
+
+// String returns "static", "dns", "dns-round-robin" or "none".
 func (r Resolution) String() string {
 	switch r {
 	case Static:
 		return "static"
 	case DNS:
 		return "dns"
+	case DNSRoundRobin:
+		return "dns-round-robin"
 	default:
 		return "none"
 	}
@@ -84,7 +91,7 @@ const (
 
 // Endpoint is one place where a service can be reached.
 type Endpoint struct {
-	// Address is an IP, a host name (Resolution DNS) or "unix:PATH". It has no port.
+	// Address is an IP, a host name (Resolution.ByName) or "unix:PATH". It has no port.
 	Address string
 	// Ports maps a port number of the service to the endpoint's own port; a service port that is missing here is not
 	// served by this endpoint. With a unix address the values are 0.

@@ -21,7 +21,7 @@ var serviceEntryRows = []row{
 	both("ports[].protocol", works("`http` routes are for HTTP and gRPC ports; calls to others go to the service as it is")),
 	both("ports[].targetPort", works()),
 	both("location", works("it matters for telemetry and identity, which are to come")),
-	since(NamedClusters, rejected(noNames), row{field: "resolution", library: works("`NONE` by looking up the name that was called"), grpc: works("as for the library"), judge: resolution, spares: "STATIC", unset: "NONE"}),
+	since(NamedClusters, rejected(noNames), row{field: "resolution", library: works("`DNS` with all addresses, `DNS_ROUND_ROBIN` with one, the others while that cannot be connected to; `NONE` by looking up the name that was called, with one"), grpc: works("one of the addresses of a name; `NONE` by looking up the name that was called"), judge: resolution, spares: "STATIC", unset: "NONE"}),
 	{field: "endpoints[].address", library: works("IP addresses, and names with `DNS`"), grpc: works("as for the library"), judge: workloadAddress},
 	both("endpoints[].ports", works()),
 	both("endpoints[].labels", works()),

@@ -107,12 +107,13 @@ func (t *translation) unnamed(name string, s *registry.Service) Result {
 
 // byName reports whether clients look the endpoints of a service up themselves.
 func (t *translation) byName(s *registry.Service) bool {
-	return s.Resolution == registry.DNS || s.Resolution == registry.None
+	return s.Resolution.ByName() || s.Resolution == registry.None
 }
 
-// discovery says where the endpoints come from: EDS, or the one name that the client resolves.
+// discovery says where the endpoints come from: EDS, or the one name that the client resolves. gRPC's own clients know
+// names by LOGICAL_DNS only.
 func (t *translation) discovery(m *clusterv3.Cluster, s *registry.Service, n ClusterName) {
-	if s.Resolution != registry.DNS {
+	if !s.Resolution.ByName() {
 		if s.Resolution == registry.None {
 			s = atName(s)
 		} else {
@@ -123,6 +124,9 @@ func (t *translation) discovery(m *clusterv3.Cluster, s *registry.Service, n Clu
 	}
 	t.dep(Endpoints, s.Host)
 	m.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_LOGICAL_DNS}
+	if s.Resolution == registry.DNS && t.client.ours() {
+		m.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STRICT_DNS}
+	}
 	m.LoadAssignment = &endpointv3.ClusterLoadAssignment{ClusterName: m.Name}
 	for i := range s.Endpoints {
 		if own, ok := s.Endpoints[i].Port(n.Port); ok {

@@ -20,7 +20,7 @@ func (w *World) Endpoints(c Client, name string) Result {
 		return t.missing(empty)
 	}
 	s := t.service(n.Host, n.Port)
-	if s == nil || s.Port(n.Port) == nil || s.Resolution == registry.DNS {
+	if s == nil || s.Port(n.Port) == nil || s.Resolution.ByName() {
 		return t.missing(empty)
 	}
 	t.dep(Endpoints, s.Host)

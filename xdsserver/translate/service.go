@@ -65,10 +65,10 @@ func concrete(s *registry.Service, host string) *registry.Service {
 	return &c
 }
 
-// atName makes a service whose endpoint is its own name.
+// atName makes a service whose endpoint is its own name: one of its addresses, as for clients without a mesh.
 func atName(s *registry.Service) *registry.Service {
 	c := *s
-	c.Resolution = registry.DNS
+	c.Resolution = registry.DNSRoundRobin
 	ports := map[uint32]uint32{}
 	for _, p := range s.Ports {
 		ports[p.Number] = p.Number
