@@ -178,8 +178,8 @@ func (c *routeCompiler) actions(w *ClusterWeight) *Actions {
 		Session: effectiveSession(c.session, c.vh.Session, r.Session, w.Session),
 		path:    newPathRewrite(&r.Match, r.Rewrite), host: w.HostRewrite,
 	}
-	if r.Rewrite != nil {
-		a.host = cmp.Or(a.host, r.Rewrite.Host)
+	if r.Rewrite != nil { // the route has the last word, as in Envoy
+		a.host = cmp.Or(r.Rewrite.Host, a.host)
 	}
 	if r.Redirect != nil {
 		a.redirectPath = newPathRewrite(&r.Match, r.Redirect.Rewrite)

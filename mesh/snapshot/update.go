@@ -135,7 +135,7 @@ type ClusterWeight struct {
 	Fault                           *fault.Policy // overrides the route's; nil means not set
 	Session                         *Session      // likewise
 	RequestHeaders, ResponseHeaders *HeaderEdits
-	HostRewrite                     string // overrides the route's; "" means not set
+	HostRewrite                     string // where the route sets none; "" means not set
 }
 
 // Discovery says where the endpoints of a cluster come from.

@@ -209,7 +209,9 @@ func (r *router) destinations(out *routev3.Route, action *routev3.RouteAction, h
 	all := h.GetRoute()
 	if len(all) == 1 {
 		r.headers(out, all[0].GetHeaders())
-		r.hostHeader(action, all[0].GetHeaders())
+		if action.GetHostRewriteLiteral() == "" { // the route has the last word, as with several destinations
+			r.hostHeader(action, all[0].GetHeaders())
+		}
 		return []trafficPolicy{r.send(action, all[0].GetDestination())}
 	}
 	weights := &routev3.WeightedCluster{}
