@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -107,12 +108,21 @@ func (r *router) candidates() []candidate {
 		r.rule = nil
 		return []candidate{r.byDefault()}
 	}
+	if !slices.ContainsFunc(r.rule.Spec.GetHttp(), r.concerns) { // the rule is as good as none, as in Istio
+		r.rule = nil
+		return []candidate{r.byDefault()}
+	}
 	r.uses(r.rule.Meta)
 	var list []candidate
 	for i, h := range r.rule.Spec.GetHttp() {
 		list = append(list, r.httpRoute(h, fmt.Sprintf("spec.http[%d]", i))...)
 	}
 	return list
+}
+
+// concerns reports whether calls of the client, to this port, may take a route: one of its matches is for them.
+func (r *router) concerns(h *networking.HTTPRoute) bool {
+	return slices.ContainsFunc(matchesOf(h), r.fromHere)
 }
 
 // byDefault is the route of a service without rules.
