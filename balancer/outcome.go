@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,7 +33,8 @@ var succeeded = outcome.OfGRPC(int32(codes.OK))
 //	error   no              yes          reset; refused-stream too, if the error says so
 //	error   no              no           reset, reset-before-request, refused-stream
 //
-// A local deadline or cancellation is not a reset.
+// A local deadline or cancellation is not a reset, and neither is what the caller
+// could not send.
 func attemptOf(info *grpcbalancer.DoneInfo) outcome.Attempt {
 	if info.Err == nil {
 		return succeeded
@@ -45,6 +47,8 @@ func attemptOf(info *grpcbalancer.DoneInfo) outcome.Attempt {
 	a.LocalOrigin = true
 	switch {
 	case code == codes.Canceled || code == codes.DeadlineExceeded:
+	case unsendable(info):
+		return outcome.Attempt{GRPCStatus: int32(code), LocalOrigin: true}
 	case info.BytesSent:
 		a.Conditions |= outcome.Reset
 		if refused(info.Err) {
@@ -54,6 +58,26 @@ func attemptOf(info *grpcbalancer.DoneInfo) outcome.Attempt {
 		a.Conditions |= outcome.Reset | outcome.ResetBeforeRequest | outcome.RefusedStream
 	}
 	return a
+}
+
+// unsendable reports whether an attempt that no server answered ended because there was
+// nothing that could be sent: credentials failed, or a message was too large or of no
+// type that the codec knows. gRPC calls what becomes of connections unavailable, and
+// tells the rest apart by the text of the status only.
+func unsendable(info *grpcbalancer.DoneInfo) bool {
+	s := status.Convert(info.Err)
+	switch s.Code() {
+	case codes.Unavailable:
+		return false
+	case codes.Internal, codes.ResourceExhausted:
+		return !info.BytesSent || slices.ContainsFunc(unsendableTexts, func(text string) bool { return strings.HasPrefix(s.Message(), text) })
+	default:
+		return !info.BytesSent
+	}
+}
+
+var unsendableTexts = []string{
+	"grpc: error while marshaling", "grpc: error while compressing", "grpc: message too large", "trying to send message larger than max",
 }
 
 // refused reports whether the server did not take the stream: by RST_STREAM, or by a GOAWAY that leaves it out. gRPC
@@ -109,8 +133,8 @@ func reported(call *mesh.Call) bool {
 		call.Last.LocalOrigin && codes.Code(call.Last.GRPCStatus) == codes.DeadlineExceeded
 }
 
-// report tells the engine of an attempt. Calls that their caller gave up say
-// nothing about the host.
+// report tells the engine of an attempt. Calls that their caller gave up, or could not
+// send, say nothing about the host.
 func (p *clusterPicker) report(i int, a *outcome.Attempt) {
 	if p.up.Cluster.Outlier == nil {
 		return
@@ -119,7 +143,7 @@ func (p *clusterPicker) report(i int, a *outcome.Attempt) {
 		p.engine.ReportGood(p.up, i)
 		return
 	}
-	if a.LocalOrigin && codes.Code(a.GRPCStatus) == codes.Canceled {
+	if a.Unsent() || a.LocalOrigin && codes.Code(a.GRPCStatus) == codes.Canceled {
 		return
 	}
 	p.engine.Report(p.up, i, a, time.Now())

@@ -50,18 +50,19 @@ func TestMeasure(t *testing.T) {
 			took     time.Duration
 			info     grpcbalancer.DoneInfo
 			second   bool // the second host is preferred, which takes half a second
+			slow     bool // what is known of the host
 		}{
 			"slow":                  {took: time.Second, info: grpcbalancer.DoneInfo{BytesReceived: true}, second: true},
 			"fast":                  {took: time.Millisecond, info: grpcbalancer.DoneInfo{BytesReceived: true}},
 			"a stream that lasts":   {answered: time.Millisecond, took: time.Hour, info: grpcbalancer.DoneInfo{BytesReceived: true}},
 			"cancelled at last":     {answered: time.Millisecond, took: time.Hour, info: grpcbalancer.DoneInfo{Err: status.Error(codes.Canceled, ""), BytesReceived: true}},
-			"cancelled":             {took: time.Millisecond, info: grpcbalancer.DoneInfo{Err: status.Error(codes.Canceled, ""), BytesSent: true}, second: true},
-			"cancelled, for longer": {took: time.Minute, info: grpcbalancer.DoneInfo{Err: status.Error(codes.Canceled, ""), BytesSent: true}, second: true},
+			"cancelled":             {took: time.Millisecond, info: grpcbalancer.DoneInfo{Err: status.Error(codes.Canceled, ""), BytesSent: true}, second: true, slow: true},
+			"cancelled, for longer": {took: time.Minute, info: grpcbalancer.DoneInfo{Err: status.Error(codes.Canceled, ""), BytesSent: true}, second: true, slow: true},
 		} {
 			states := []pick.ConnState{pick.Ready, pick.Ready}
 			hosts := []pick.Host{{Address: "a", State: &pick.HostState{}}, {Address: "b", State: &pick.HostState{}}}
 			p := &clusterPicker{picker: pick.New(pick.Config{Policy: pick.PeakEWMA, Decay: 1000 * time.Hour}, &pick.State{}, hosts, states, 0)}
-			if name[0] == 'c' && test.answered == 0 { // what is known is that the host is slow
+			if test.slow {
 				p.picker.DoneAfter(0, time.Now(), time.Second, false)
 				time.Sleep(1000 * time.Hour)
 			}
@@ -78,4 +79,29 @@ func TestMeasure(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestUnsendable tells what this side could not send from what became of connections
+// and from what servers say.
+func TestUnsendable(t *testing.T) {
+	tooLarge := status.Error(codes.ResourceExhausted, "trying to send message larger than max (2 vs. 1)")
+	for _, c := range []struct {
+		info   grpcbalancer.DoneInfo
+		unsent bool
+	}{
+		{grpcbalancer.DoneInfo{Err: tooLarge, BytesSent: true}, true},
+		{grpcbalancer.DoneInfo{Err: tooLarge, BytesSent: true, BytesReceived: true}, false}, // it may be the server's word
+		{grpcbalancer.DoneInfo{Err: status.Error(codes.Internal, "grpc: error while marshaling: no"), BytesSent: true}, true},
+		{grpcbalancer.DoneInfo{Err: status.Error(codes.Internal, "stream terminated by RST_STREAM with error code: PROTOCOL_ERROR"), BytesSent: true}, false},
+		{grpcbalancer.DoneInfo{Err: status.Error(codes.ResourceExhausted, "stream terminated by RST_STREAM with error code: ENHANCE_YOUR_CALM"), BytesSent: true}, false},
+		{grpcbalancer.DoneInfo{Err: status.Error(codes.Unauthenticated, "transport: per-RPC creds failed")}, true},
+		{grpcbalancer.DoneInfo{Err: status.Error(codes.Unavailable, "transport is closing")}, false},
+		{grpcbalancer.DoneInfo{Err: status.Error(codes.DeadlineExceeded, "context deadline exceeded")}, false},
+		{grpcbalancer.DoneInfo{Err: status.Error(codes.Unknown, "x"), BytesSent: true}, false},
+		{grpcbalancer.DoneInfo{BytesSent: true, BytesReceived: true}, false},
+	} {
+		if a := attemptOf(&c.info); a.Unsent() != c.unsent || c.unsent && a.Failed() {
+			t.Errorf("%v: %+v", c.info.Err, a)
+		}
+	}
 }

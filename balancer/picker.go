@@ -414,6 +414,10 @@ func (p *clusterPicker) measure(call *mesh.Call, i int, began time.Time, info *g
 		return
 	}
 	a, now := attemptOf(info), time.Now()
+	if a.Unsent() {
+		p.picker.Done(i)
+		return
+	}
 	took, answered := call.Answered(began)
 	if !answered {
 		took = now.Sub(began)

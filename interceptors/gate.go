@@ -41,7 +41,7 @@ func (c *call) passed(p breaker.Permit) {
 		} else {
 			p.Done(false, time.Now())
 		}
-	case codes.Code(c.Last.GRPCStatus) == codes.Canceled && c.Err() != nil:
+	case c.Last.Unsent(), codes.Code(c.Last.GRPCStatus) == codes.Canceled && c.Err() != nil:
 		p.Abandon()
 	default:
 		p.Done(!c.Last.Failed(), time.Now())

@@ -52,6 +52,13 @@ type Attempt struct {
 	Duration time.Duration
 }
 
+// Unsent reports whether the caller could not send the request: there is nothing to be
+// said of the upstream, and no use in trying again. Such an attempt has neither a
+// response nor a condition.
+func (a *Attempt) Unsent() bool {
+	return a.LocalOrigin && a.HTTPStatus == 0 && a.Conditions == 0
+}
+
 // Failed reports whether the attempt counts as an error for the default,
 // non-split outlier detection: a 5xx (mapped for gRPC) or a failure without a
 // response.
