@@ -42,11 +42,7 @@ func reply(d *snapshot.DirectResponse) error {
 	if text == "" {
 		text = fmt.Sprintf("direct response with HTTP status %d", d.Status)
 	}
-	code := codeOfHTTP(d.Status)
-	if code == codes.OK { // a success without a message is none for gRPC
-		code = codes.Unknown
-	}
-	return status.Error(code, text)
+	return status.Error(failure(d.Status), text)
 }
 
 // abortCode is the gRPC status of an injected abort.
@@ -54,7 +50,16 @@ func abortCode(a fault.Abort) codes.Code {
 	if a.HTTP == 0 {
 		return codes.Code(a.GRPC)
 	}
-	return codeOfHTTP(a.HTTP)
+	return failure(a.HTTP)
+}
+
+// failure is the status of a call that an HTTP response without any message ends: a
+// success without one is none for gRPC.
+func failure(httpStatus int) codes.Code {
+	if code := codeOfHTTP(httpStatus); code != codes.OK {
+		return code
+	}
+	return codes.Unknown
 }
 
 // codeOfRefusal is the status of a call that a rate limit refused: for the usual

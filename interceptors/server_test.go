@@ -85,6 +85,11 @@ func TestServerFault(t *testing.T) {
 	for range 3 {
 		wantCode(t, serve(metadata.NewIncomingContext(t.Context(), metadata.MD{}), s, ok), codes.DataLoss, "fault")
 	}
+	for _, without := range []fault.Policy{{AbortHTTP: 200}, {AbortGRPC: int(codes.OK)}} { // the handler is not called
+		without.AbortFraction = fault.Million
+		s.Configure(&snapshot.Listener{Fault: &without})
+		wantCode(t, serve(metadata.NewIncomingContext(t.Context(), metadata.MD{}), s, ok), codes.Unknown, "fault")
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	s.Configure(&snapshot.Listener{Fault: &fault.Policy{AbortGRPC: -1, Delay: time.Hour, DelayFraction: fault.Million}})

@@ -20,7 +20,8 @@ type Policy struct {
 
 	// AbortHTTP is the HTTP status of an abort, or 0.
 	AbortHTTP int
-	// AbortGRPC is the gRPC status code of an abort, or -1.
+	// AbortGRPC is the gRPC status code of an abort, or -1. OK is an abort, too: the
+	// call has no server, and so no answer.
 	AbortGRPC     int
 	AbortFraction Fraction
 	// HeaderDelay and HeaderAbort leave the fault to the request: its headers say

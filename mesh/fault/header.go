@@ -39,7 +39,7 @@ func headerAbort(h Headers) Abort {
 		return Abort{HTTP: int(n)}
 	}
 	if n, ok := number(h, abortGRPCHeader); ok && n <= lastGRPC {
-		return Abort{GRPC: int(n)}
+		return abortGRPC(int(n))
 	}
 	return Abort{}
 }

@@ -35,7 +35,7 @@ func TestHeaderFaults(t *testing.T) {
 		{headers{abortHeader: "600", abortGRPCHeader: "14"}, 0, Abort{GRPC: 14}},
 		{headers{abortHeader: "503", abortGRPCHeader: "14"}, 0, Abort{HTTP: 503}},
 		{headers{abortGRPCHeader: "17"}, 0, Abort{}},
-		{headers{abortGRPCHeader: "0"}, 0, Abort{}},
+		{headers{abortGRPCHeader: "0"}, 0, Abort{HTTP: 200}},
 		{headers{delayHeader: "1", abortGRPCHeader: "16"}, time.Millisecond, Abort{GRPC: 16}},
 		{headers{delayHeader: "1", delayPercentHeader: "0"}, 0, Abort{}},
 	} {

@@ -35,10 +35,18 @@ func (i *Injector) Policy() *Policy { return i.policy }
 
 // Abort is the end of a call that a fault makes. The zero Abort is none.
 type Abort struct {
-	// HTTP is the HTTP status to fail with, or 0.
+	// HTTP is the HTTP status to end with, or 0. 200 is an answer without content.
 	HTTP int
 	// GRPC is the gRPC status code to fail with; read it only if HTTP is 0.
 	GRPC int
+}
+
+// abortGRPC ends with a gRPC status. OK, too, ends the call.
+func abortGRPC(code int) Abort {
+	if code == 0 {
+		return Abort{HTTP: 200}
+	}
+	return Abort{GRPC: code}
 }
 
 // None reports whether there is no abort.
@@ -94,7 +102,7 @@ func (i *Injector) acquire() bool {
 func (p *Policy) delays() bool { return (p.Delay > 0 || p.HeaderDelay) && p.DelayFraction > 0 }
 
 func (p *Policy) aborts() bool {
-	return (p.AbortHTTP > 0 || p.AbortGRPC > 0 || p.HeaderAbort) && p.AbortFraction > 0
+	return (p.AbortHTTP > 0 || p.AbortGRPC >= 0 || p.HeaderAbort) && p.AbortFraction > 0
 }
 
 // delay is the delay of a call and how likely it is.
@@ -118,7 +126,7 @@ func (p *Policy) abort(h Headers) (Abort, Fraction) {
 	case p.AbortHTTP > 0:
 		return Abort{HTTP: p.AbortHTTP}, p.AbortFraction
 	}
-	return Abort{GRPC: p.AbortGRPC}, p.AbortFraction
+	return abortGRPC(p.AbortGRPC), p.AbortFraction
 }
 
 // Hit reports whether an event of probability f happens. Certain and

@@ -57,7 +57,7 @@ var virtualServiceRows = []row{
 	both("http[].fault.delay.percent", works("deprecated by Istio")),
 	both("http[].fault.delay.exponentialDelay", rejected("refused, as by Istio")),
 	both("http[].fault.abort.httpStatus", works("as the gRPC status that gRPC maps it to")),
-	both("http[].fault.abort.grpcStatus", works()),
+	{field: "http[].fault.abort.grpcStatus", library: works("`OK` is UNKNOWN: the call has no answer"), grpc: works()},
 	both("http[].fault.abort.http2Error", rejected("refused, as by Istio")),
 	both("http[].fault.abort.percentage", works("in millionths; without it nothing is aborted, as in Istio")),
 	{field: "http[].mirror", library: works("unary calls and streams"), grpc: degraded(noMirror)},
