@@ -120,8 +120,8 @@ spec:
   gateways: [mesh, edge]
   http:
   - match:
-    - headers: {user-agent: {prefix: curl}, x-user: {exact: jason}}
-      queryParams: {v: {exact: "1"}}
+    - {headers: {user-agent: {prefix: curl}, x-user: {exact: jason}}, withoutHeaders: {trace-bin: {exact: "1"}},
+       queryParams: {v: {exact: "1"}}}
     route: [{destination: {host: reviews}}]
     retries: {attempts: 3, retryOn: "unavailable,5xx", perTryTimeout: 1s}
     mirror: {host: reviews, subset: v2}
@@ -169,6 +169,7 @@ func TestReport(t *testing.T) {
 	for c, want := range map[Client]string{
 		{Type: Meshframe}: `
 test.yaml:6: VirtualService default/reviews: spec.gateways[1]: degraded for meshframe: not served yet: rules of gateways wait for gateways
+test.yaml:9: VirtualService default/reviews: spec.http[0].match[0].withoutHeaders[trace-bin]: degraded for meshframe: without ` + "`te`, `grpc-…` and `…-bin`" + ` always holds
 test.yaml:10: VirtualService default/reviews: spec.http[0].match[0].queryParams[v]: degraded for meshframe: the match is never true: gRPC calls have no query
 test.yaml:14: VirtualService default/reviews: spec.http[0].corsPolicy: degraded for meshframe: left out: browsers make no gRPC calls
 test.yaml:30: DestinationRule default/reviews: spec.trafficPolicy.portLevelSettings[0].tls: rejected for meshframe: calls fail: there is no TLS yet, and plaintext would break what the rule asks for
@@ -176,6 +177,7 @@ test.yaml:38: Gateway default/edge: degraded for meshframe: not served yet: no g
 		{Type: GRPCCore}: `
 test.yaml:6: VirtualService default/reviews: spec.gateways[1]: degraded for grpc-core: not served yet: rules of gateways wait for gateways
 test.yaml:9: VirtualService default/reviews: spec.http[0].match[0].headers[user-agent]: degraded for grpc-core: ` + "`user-agent`, `te`, `grpc-…` and `…-bin` never match" + `
+test.yaml:9: VirtualService default/reviews: spec.http[0].match[0].withoutHeaders[trace-bin]: degraded for grpc-core: without ` + "`user-agent`, `te`, `grpc-…` and `…-bin`" + ` always holds
 test.yaml:10: VirtualService default/reviews: spec.http[0].match[0].queryParams[v]: degraded for grpc-core: the match is never true: gRPC calls have no query
 test.yaml:12: VirtualService default/reviews: spec.http[0].retries.perTryTimeout: degraded for grpc-core: attempts have no timeout of their own
 test.yaml:12: VirtualService default/reviews: spec.http[0].retries.retryOn: degraded for grpc-core: gRPC retries by gRPC status only: 5xx stand for the statuses that they mean, or for nothing

@@ -25,8 +25,8 @@ var virtualServiceRows = []row{
 	{field: "http[].match[].method", library: works("gRPC calls are POST"), grpc: works("decided by the control plane")},
 	{field: "http[].match[].scheme", library: works("`http`, or `https` with credentials that encrypt"), grpc: works("decided by the control plane: always `http`")},
 	{field: "http[].match[].authority", library: works(), grpc: works("decided by the control plane, for each name of the service")},
-	{field: "http[].match[].headers", library: works("`user-agent` included"), grpc: degraded("`user-agent`, `te`, `grpc-…` and `…-bin` never match"), judge: grpcHeader},
-	{field: "http[].match[].withoutHeaders", library: works(), grpc: degraded("without `user-agent`, `te`, `grpc-…` and `…-bin` always holds"), judge: grpcHeader},
+	{field: "http[].match[].headers", library: works("`user-agent` included; " + unseenHeaders + " never match"), grpc: degraded("`user-agent`, " + unseenHeaders + " never match"), judge: header},
+	{field: "http[].match[].withoutHeaders", library: works("without " + unseenHeaders + " always holds"), grpc: degraded("without `user-agent`, " + unseenHeaders + " always holds"), judge: header},
 	both("http[].match[].queryParams", degraded(noQuery)),
 	both("http[].match[].port", works()),
 	both("http[].match[].sourceLabels", works()),
@@ -77,10 +77,17 @@ func meshGateway(_ Client, table Verdict, value any) Verdict {
 	return notServed("rules of gateways wait for gateways")
 }
 
-// grpcHeader judges the name of a header that gRPC's own clients match, or do not.
-func grpcHeader(_ Client, table Verdict, value any) Verdict {
+// unseenHeaders are those that gRPC makes, or has the bytes of, which no client matches.
+const unseenHeaders = "`te`, `grpc-…` and `…-bin`"
+
+// header judges the name of a header that clients match, or do not.
+func header(c Client, table Verdict, value any) Verdict {
 	name := strings.ToLower(value.(string))
-	if name == "user-agent" || name == "te" || strings.HasPrefix(name, "grpc-") || strings.HasSuffix(name, "-bin") {
+	unseen := name == "te" || strings.HasPrefix(name, "grpc-") || strings.HasSuffix(name, "-bin")
+	switch {
+	case unseen:
+		return degraded(table.Reason)
+	case name == "user-agent":
 		return table
 	}
 	return works()
