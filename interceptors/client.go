@@ -362,13 +362,24 @@ func (c *call) sleep(d time.Duration) error {
 	}
 }
 
-// counted adds the request header that says which attempt this is, where the
-// route asks for it.
+// counted sets the request header that says which attempt this is, where the route
+// asks for it. One that the caller has, perhaps from a request that it serves, is of
+// another hop.
 func (c *call) counted(ctx context.Context) context.Context {
 	if !c.Decision.AttemptCount {
 		return ctx
 	}
-	return metadata.AppendToOutgoingContext(ctx, attemptCountHeader, strconv.Itoa(int(c.Retries)+1))
+	n := strconv.Itoa(int(c.Retries) + 1)
+	md := c.md
+	if a := c.Decision.Actions; !c.mdRead || a != nil && len(a.RequestHeaders) > 0 {
+		md, _ = metadata.FromOutgoingContext(ctx)
+	}
+	if len(md[attemptCountHeader]) == 0 {
+		return metadata.AppendToOutgoingContext(ctx, attemptCountHeader, n)
+	}
+	md, _ = metadata.FromOutgoingContext(ctx) // a copy
+	md.Set(attemptCountHeader, n)
+	return metadata.NewOutgoingContext(ctx, md)
 }
 
 // Unary returns the interceptor of unary calls.

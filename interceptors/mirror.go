@@ -123,7 +123,7 @@ func (s *shadow) unary(method string, req *frame, cc *grpc.ClientConn, invoker g
 	s.compare.stats.Sent()
 	go func() {
 		var reply frame
-		s.end(invoker(s.call, method, req, &reply, cc, s.opts...))
+		s.end(invoker(s.counted(s.call), method, req, &reply, cc, s.opts...))
 	}()
 }
 
@@ -150,7 +150,7 @@ func (s *shadowStream) open(desc *grpc.StreamDesc, method string, cc *grpc.Clien
 
 func (s *shadowStream) run(desc *grpc.StreamDesc, method string, cc *grpc.ClientConn, streamer grpc.Streamer) error {
 	ended := make(chan error, 1)
-	st, err := streamer(s.call, desc, cc, method, append(s.opts, grpc.OnFinish(func(err error) { ended <- err }))...)
+	st, err := streamer(s.counted(s.call), desc, cc, method, append(s.opts, grpc.OnFinish(func(err error) { ended <- err }))...)
 	if err != nil {
 		s.lost.Store(true)
 		return err

@@ -162,14 +162,19 @@ func (d *Decision) Session() *snapshot.Session {
 }
 
 // DecideMirror draws whether a copy of the call goes to mirror i of its actions,
-// and writes to m what was decided about the copy: the cluster and the call's own
-// deadline. It reports whether there is to be a copy.
+// and writes to m what was decided about the copy: the cluster, the call's own
+// deadline, and that its only attempt is counted. It reports whether there is to be
+// a copy.
 func (e *Engine) DecideMirror(s *snapshot.Snapshot, d *Decision, i int, m *Decision) bool {
 	mirror := &d.Actions.Mirrors[i]
 	if !mirror.Fraction.Hit(e.rnd) {
 		return false
 	}
-	return e.divert(s, d, mirror.Cluster, m)
+	if !e.divert(s, d, mirror.Cluster, m) {
+		return false
+	}
+	m.AttemptCount = d.AttemptCount
+	return true
 }
 
 // DecideFallback decides a call that found no host, or was refused by the gate
