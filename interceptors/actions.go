@@ -19,7 +19,7 @@ import (
 
 // answer ends the calls that the route does not forward: refused by its rate
 // limit, redirected, or answered by itself.
-func (c *call) answer(a *snapshot.Actions, method string) error {
+func (c *call) answer(a *snapshot.Actions, method string, opts []grpc.CallOption) error {
 	if a.RateLimit != nil {
 		r := c.request(c.client.target.Name(), method)
 		if !c.client.engine.Admit(&c.Decision, &r, time.Now()) {
@@ -27,13 +27,26 @@ func (c *call) answer(a *snapshot.Actions, method string) error {
 		}
 	}
 	if d := a.DirectResponse; d != nil {
+		c.answered(opts)
 		return reply(d)
 	}
 	if r := a.Redirect; r != nil {
+		c.answered(opts)
 		return status.Errorf(codes.Unknown, "%s: the route redirects to %s (HTTP status %d), which a gRPC call cannot follow",
 			c.client.target.Name(), a.Location(c.client.scheme, c.client.target.Name(), method), r.Status)
 	}
 	return nil
+}
+
+// answered gives the caller the headers of an answer that the route makes, as its
+// edits have them: gRPC shows those of a response without a message as its trailer.
+func (c *call) answered(opts []grpc.CallOption) {
+	md := c.editHeaders(metadata.MD{"content-type": {"application/grpc"}})
+	for _, o := range opts {
+		if o, ok := o.(grpc.TrailerCallOption); ok {
+			*o.TrailerAddr = md
+		}
+	}
 }
 
 // reply is a fixed HTTP answer as a gRPC call sees it.

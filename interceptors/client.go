@@ -116,7 +116,7 @@ func (c *call) begin(cc *grpc.ClientConn, method string, stream bool, opts []grp
 	}
 	d := &c.Decision
 	if d.Actions != nil && d.Actions.Answers() {
-		if err := c.answer(d.Actions, method); err != nil {
+		if err := c.answer(d.Actions, method, opts); err != nil {
 			return err
 		}
 	}
