@@ -17,15 +17,22 @@ import (
 	"github.com/meshframe/meshframe/mesh/snapshot"
 )
 
-// answer ends the calls that the route does not forward: refused by its rate
-// limit, redirected, or answered by itself.
-func (c *call) answer(a *snapshot.Actions, method string, opts []grpc.CallOption) error {
-	if a.RateLimit != nil {
-		r := c.request(c.client.target.Name(), method)
-		if !c.client.engine.Admit(&c.Decision, &r, time.Now()) {
-			return status.Errorf(codeOfRefusal(a.RateLimit.Policy().Status), "%s: rate limited", c.client.target.Name())
-		}
+// admit ends the calls that the route's rate limit refuses.
+func (c *call) admit(method string) error {
+	a := c.Decision.Actions
+	if a.RateLimit == nil {
+		return nil
 	}
+	r := c.request(c.client.target.Name(), method)
+	if !c.client.engine.Admit(&c.Decision, &r, time.Now()) {
+		return status.Errorf(codeOfRefusal(a.RateLimit.Policy().Status), "%s: rate limited", c.client.target.Name())
+	}
+	return nil
+}
+
+// answer ends the calls that the route does not forward: redirected, or answered by
+// itself.
+func (c *call) answer(a *snapshot.Actions, method string, opts []grpc.CallOption) error {
 	if d := a.DirectResponse; d != nil {
 		c.answered(opts)
 		return reply(d)

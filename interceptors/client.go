@@ -115,13 +115,19 @@ func (c *call) begin(cc *grpc.ClientConn, method string, stream bool, opts []grp
 		return err
 	}
 	d := &c.Decision
-	if d.Actions != nil && d.Actions.Answers() {
-		if err := c.answer(d.Actions, method, opts); err != nil {
+	answers := d.Actions != nil && d.Actions.Answers()
+	if answers {
+		if err := c.admit(method); err != nil {
 			return err
 		}
 	}
 	if d.Fault != nil {
 		if err := c.inject(method); err != nil {
+			return err
+		}
+	}
+	if answers {
+		if err := c.answer(d.Actions, method, opts); err != nil {
 			return err
 		}
 	}

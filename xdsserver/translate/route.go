@@ -170,9 +170,11 @@ func (r *router) action(out *routev3.Route, h *networking.HTTPRoute, field strin
 	case h.GetRedirect() != nil:
 		out.Action = &routev3.Route_Redirect{Redirect: r.redirect(h.GetRedirect())}
 		r.headers(out, h.GetHeaders())
+		addFault(out, h.GetFault(), nil)
 	case h.GetDirectResponse() != nil:
 		out.Action = &routev3.Route_DirectResponse{DirectResponse: directResponse(h.GetDirectResponse())}
 		r.headers(out, h.GetHeaders())
+		addFault(out, h.GetFault(), nil)
 	default:
 		action := &routev3.RouteAction{}
 		r.hostHeader(action, h.GetHeaders())
@@ -208,10 +210,16 @@ func (r *router) forward(out *routev3.Route, action *routev3.RouteAction, h *net
 		}
 		extend(&out.Metadata, r.routeLimit(own))
 	}
-	if f := h.GetFault(); f != nil {
-		out.TypedPerFilterConfig = map[string]*anypb.Any{faultFilterName: packed(fault(f, own.Fault.Value))}
-	}
+	addFault(out, h.GetFault(), own.Fault.Value)
 	out.Action = &routev3.Route_Route{Route: action}
+}
+
+// addFault writes the fault of a route, which is nil for none. One that answers calls itself has a fault only from the rule
+// that delegates to it.
+func addFault(out *routev3.Route, f *networking.HTTPFaultInjection, own *config.FaultControl) {
+	if f != nil {
+		out.TypedPerFilterConfig = map[string]*anypb.Any{faultFilterName: packed(fault(f, own))}
+	}
 }
 
 // destinations writes where calls go, and returns the policy of each destination.
