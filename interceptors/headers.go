@@ -2,6 +2,7 @@ package interceptors
 
 import (
 	"context"
+	"encoding/base64"
 	"strings"
 
 	"google.golang.org/grpc/metadata"
@@ -27,9 +28,22 @@ func edited(ctx context.Context, edits []*snapshot.HeaderEdits) context.Context 
 type headers metadata.MD
 
 func (h headers) Header(name string) (string, bool) { return joined(name, h[name]) }
-func (h headers) Set(name, value string)            { h[name] = []string{value} }
-func (h headers) Add(name, value string)            { h[name] = append(h[name], value) }
+func (h headers) Set(name, value string)            { h[name] = []string{unwired(name, value)} }
+func (h headers) Add(name, value string)            { h[name] = append(h[name], unwired(name, value)) }
 func (h headers) Del(name string)                   { delete(h, name) }
+
+// unwired is what gRPC has of a header in its metadata: edits are of what goes over the
+// wire, which of binary headers is in base64. What is not stays as it is.
+func unwired(name, value string) string {
+	if !strings.HasSuffix(name, "-bin") {
+		return value
+	}
+	data, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(value, "="))
+	if err != nil {
+		return value
+	}
+	return string(data)
+}
 
 // joined is how matchers see a header with several values.
 func joined(name string, values []string) (string, bool) {
