@@ -21,7 +21,8 @@ const (
 	// mirrorTimeout ends copies of calls that have no deadline of their own.
 	mirrorTimeout = 30 * time.Second
 	// mirrorQueue and mirrorBytes bound the messages of a stream that wait for its
-	// copy; a copy that falls behind further is given up.
+	// copy; a copy that falls behind further is given up. A single message may be of any
+	// size.
 	mirrorQueue = 64
 	mirrorBytes = 256 << 10
 )
@@ -185,7 +186,8 @@ func (s *shadowStream) send(f *frame) {
 	if s.closed {
 		return
 	}
-	if s.bytes.Add(int64(len(f.data))) <= mirrorBytes {
+	size := int64(len(f.data))
+	if waiting := s.bytes.Add(size); waiting <= mirrorBytes || waiting == size {
 		select {
 		case s.queue <- f:
 			return
