@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 
@@ -25,6 +26,9 @@ func (r *router) redirect(in *networking.HTTPRedirect) *routev3.RedirectAction {
 	}
 	if d, ok := in.GetRedirectPort().(*networking.HTTPRedirect_DerivePort); ok && d.DerivePort == networking.HTTPRedirect_FROM_REQUEST_PORT {
 		out.PortRedirect = r.port.Number
+	}
+	if p, scheme := out.GetPortRedirect(), cmp.Or(in.GetScheme(), "http"); p == 80 && scheme == "http" || p == 443 && scheme == "https" {
+		out.PortRedirect = 0 // it goes without saying, as in Istio
 	}
 	switch in.GetRedirectCode() {
 	case 0, http.StatusMovedPermanently:
