@@ -3,6 +3,8 @@ package support
 import (
 	"slices"
 	"strings"
+
+	networking "istio.io/api/networking/v1alpha3"
 )
 
 const (
@@ -37,8 +39,8 @@ var virtualServiceRows = []row{
 	both("http[].route[].destination.subset", works()),
 	both("http[].route[].destination.port", works()),
 	both("http[].route[].weight", works()),
-	{field: "http[].route[].headers", library: works("requests and responses, streams too; values of `…-bin` in base64"), grpc: degraded(noEdits)},
-	{field: "http[].headers", library: works("requests and responses, streams too; values of `…-bin` in base64"), grpc: degraded(noEdits)},
+	{field: "http[].route[].headers", library: works(edits), grpc: degraded(noEdits), judge: headerEdits},
+	{field: "http[].headers", library: works(edits), grpc: degraded(noEdits), judge: headerEdits},
 	{field: "http[].redirect", library: degraded("the call fails with an error that names the place: gRPC has no redirects"), grpc: rejected("calls fail: gRPC has no redirects")},
 	{field: "http[].directResponse", library: works("calls get the gRPC status that stands for the HTTP status, and the body as its message"), grpc: rejected("calls fail with UNAVAILABLE: gRPC does not know direct responses")},
 	both("http[].delegate", works()),
@@ -75,6 +77,32 @@ func meshGateway(_ Client, table Verdict, value any) Verdict {
 		return table
 	}
 	return notServed("rules of gateways wait for gateways")
+}
+
+const edits = "requests and responses, streams too; values of `…-bin` in base64; calls fail where a value has a variable such as `%REQ(name)%`, or a request's is not ASCII"
+
+// headerEdits judges the values that headers get.
+func headerEdits(c Client, table Verdict, value any) Verdict {
+	h, ok := value.(*networking.Headers)
+	if !ok || c.GRPC() {
+		return table
+	}
+	for _, list := range []map[string]string{h.GetRequest().GetSet(), h.GetRequest().GetAdd(), h.GetResponse().GetSet(), h.GetResponse().GetAdd()} {
+		for _, v := range list {
+			if strings.Contains(strings.ReplaceAll(v, "%%", ""), "%") {
+				return rejected("calls that take the route fail: values of headers are plain text, without variables")
+			}
+		}
+	}
+	unsendable := func(r rune) bool { return r < ' ' || r > '~' }
+	for _, list := range []map[string]string{h.GetRequest().GetSet(), h.GetRequest().GetAdd()} {
+		for _, v := range list {
+			if strings.ContainsFunc(v, unsendable) {
+				return rejected("calls that take the route fail: gRPC sends no headers but of printable ASCII")
+			}
+		}
+	}
+	return table
 }
 
 // unseenHeaders are those that gRPC makes, or has the bytes of, which no client matches.
