@@ -193,7 +193,7 @@ func (p *clusterPicker) pick(call *mesh.Call) (grpcbalancer.PickResult, error) {
 func (p *clusterPicker) tie(call *mesh.Call, in *pick.Input) {
 	d := &call.Decision
 	if len(call.Tried) > 0 {
-		in.Tried, in.AvoidPriorities = call.Tried, d.Retry.AvoidPreviousPriorities
+		in.Tried, in.AvoidPriorities = call.Tried, d.Retry.Left(len(call.Tried))
 		if d.Retry.AvoidPreviousHosts {
 			in.MaxRepicks = int(d.Retry.HostSelectionAttempts)
 		}

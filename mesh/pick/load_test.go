@@ -181,7 +181,7 @@ func TestRetriesAvoidPriorities(t *testing.T) {
 			tried []int
 			want  int
 		}{{nil, 0}, {[]int{0}, 1}, {[]int{0, 1}, 2}, {[]int{1}, 0}, {[]int{0, 1, 2}, 0}, {[]int{0}, 1}} {
-			in := &Input{Rand: seeded(13).Uint64, AvoidPriorities: true}
+			in := &Input{Rand: seeded(13).Uint64, AvoidPriorities: len(test.tried)}
 			for _, i := range test.tried {
 				in.Tried = append(in.Tried, hosts[i].State)
 			}
@@ -199,7 +199,7 @@ func TestDetoursAreBounded(t *testing.T) {
 	}
 	p := New(Config{}, &State{}, hosts, conns, 0)
 	for i := range hosts {
-		p.Pick(&Input{Tried: []*HostState{hosts[i].State}, AvoidPriorities: true})
+		p.Pick(&Input{Tried: []*HostState{hosts[i].State}, AvoidPriorities: 1})
 	}
 	n := 0
 	for d := p.view.Load().detours.Load(); d != nil; d = d.next {

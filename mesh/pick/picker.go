@@ -67,9 +67,10 @@ type Input struct {
 	// previous_hosts and host_selection_retry_max_attempts); 0 is not at all.
 	Tried      []*HostState
 	MaxRepicks int
-	// AvoidPriorities leaves the priorities of the Tried hosts out while others
-	// have usable hosts (Envoy's previous_priorities).
-	AvoidPriorities bool
+	// AvoidPriorities is of how many of the Tried hosts, the first ones, the
+	// priorities are left out while others have usable hosts (Envoy's
+	// previous_priorities).
+	AvoidPriorities int
 	// Override is the host that the call's session is bound to; it is used
 	// instead of the policy's choice if its health allows (Envoy's
 	// override_host). OverrideStrict fails the call otherwise, with Unavailable,
@@ -135,7 +136,7 @@ func (p *Picker) Pick(in *Input) (host int, v Verdict) {
 	if w.changes != p.state.changes.Load() {
 		w = p.refresh()
 	}
-	if !w.plain || in.Override != nil || in.OverrideStrict || in.AvoidPriorities {
+	if !w.plain || in.Override != nil || in.OverrideStrict || in.AvoidPriorities > 0 {
 		if w, host, v = p.special(w, in); w == nil {
 			return host, v
 		}
@@ -159,8 +160,8 @@ func (p *Picker) special(w *view, in *Input) (choose *view, host int, v Verdict)
 	if p.config.Utilization != nil {
 		w = p.weighed(w, in.Now)
 	}
-	if in.AvoidPriorities && len(in.Tried) > 0 {
-		w = p.avoiding(w, in.Tried)
+	if in.AvoidPriorities > 0 {
+		w = p.avoiding(w, in.Tried[:in.AvoidPriorities])
 	}
 	switch {
 	case w.verdict != Picked:

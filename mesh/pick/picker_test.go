@@ -314,7 +314,7 @@ func TestPickAllocatesNothing(t *testing.T) {
 			p.Reports(1, now, &Report{CPU: 0.5, QPS: 100})
 			in := &Input{Rand: rand.Uint64, Tried: []*HostState{hosts[1].State}, MaxRepicks: 3, Now: now}
 			if n := testing.AllocsPerRun(100, func() {
-				in.AvoidPriorities = !in.AvoidPriorities
+				in.AvoidPriorities = 1 - in.AvoidPriorities
 				host, _ := p.Pick(in)
 				p.DoneAfter(host, now, time.Second, false)
 			}); n != 0 {
@@ -353,7 +353,7 @@ func TestPicksAreSound(t *testing.T) {
 			in := &Input{Rand: rnd.Uint64, Hash: rnd.Uint64(), HasHash: rnd.IntN(2) == 0, Now: start.Add(100 * time.Second), MaxRepicks: 2}
 			if len(hosts) > 0 {
 				in.Tried = []*HostState{hosts[rnd.IntN(len(hosts))].State}
-				in.AvoidPriorities = rnd.IntN(2) == 0
+				in.AvoidPriorities = rnd.IntN(2)
 			}
 			host, v := p.Pick(in)
 			named := v == Picked || v == Connect
@@ -400,7 +400,7 @@ func pickWhileEjecting(t *testing.T, c Config) {
 		wg.Go(func() {
 			in := &Input{Rand: seeded(uint64(g)).Uint64, Now: time.Unix(1e9, 0), Tried: []*HostState{hosts[g].State}}
 			for i := range 2000 {
-				in.AvoidPriorities = i%3 == 0
+				in.AvoidPriorities = i % 2
 				if i%100 == 0 {
 					h := hosts[g].State
 					h.Ejected.Store(!h.Ejected.Load())
@@ -471,7 +471,7 @@ func BenchmarkPickMore(b *testing.B) {
 		{"slow_start/least_request", Config{Policy: LeastRequest, SlowStart: slow}, Input{Now: old.Add(30 * time.Minute)}, conns},
 		{"bias/least_request", Config{Policy: LeastRequest, HasActiveRequestBias: true, ActiveRequestBias: 0.5}, Input{}, conns},
 		{"session/round_robin", Config{}, Input{Override: hosts[500].State}, conns},
-		{"other_priorities/round_robin", Config{}, Input{Tried: []*HostState{hosts[0].State}, AvoidPriorities: true}, conns},
+		{"other_priorities/round_robin", Config{}, Input{Tried: []*HostState{hosts[0].State}, AvoidPriorities: 1}, conns},
 		{"one_ready/ring_hash", Config{Policy: RingHash}, Input{}, onlyReady(len(hosts), 502)},
 		{"one_ready/maglev", Config{Policy: Maglev}, Input{}, onlyReady(len(hosts), 502)},
 	} {

@@ -34,6 +34,9 @@ type Policy struct {
 	// AvoidPreviousPriorities leaves the priorities of failed attempts out while
 	// another has usable hosts (Envoy retry_priority previous_priorities).
 	AvoidPreviousPriorities bool
+	// PriorityUpdates is after how many failed attempts each the priorities that are
+	// left out become more (Envoy update_frequency); 0 is 1.
+	PriorityUpdates uint32
 	// Meets tells whether a request is one that is retried, by a look at its
 	// headers, among them :path, :method, :authority and :scheme; nil: any is (Envoy
 	// retriable_request_headers).
@@ -52,6 +55,15 @@ type Policy struct {
 // A nil Policy avoids none.
 func (p *Policy) Avoids() bool {
 	return p != nil && (p.AvoidPreviousHosts || p.AvoidPreviousPriorities)
+}
+
+// Left is of how many of so many failed attempts, the first ones, the priorities are
+// left out.
+func (p *Policy) Left(tried int) int {
+	if !p.AvoidPreviousPriorities {
+		return 0
+	}
+	return tried - tried%int(max(p.PriorityUpdates, 1))
 }
 
 // HeaderMatch is a condition on a response header.

@@ -136,3 +136,20 @@ func TestBackoff(t *testing.T) {
 		t.Errorf("mean backoff of retry 3 is %v, want 50ms", mean)
 	}
 }
+
+func TestLeft(t *testing.T) {
+	for _, test := range []struct {
+		updates uint32
+		left    []int // by the number of failed attempts
+	}{{0, []int{0, 1, 2, 3}}, {1, []int{0, 1, 2, 3}}, {2, []int{0, 0, 2, 2, 4}}, {3, []int{0, 0, 0, 3, 3, 3, 6}}} {
+		p := &Policy{AvoidPreviousPriorities: true, PriorityUpdates: test.updates}
+		for tried, want := range test.left {
+			if got := p.Left(tried); got != want {
+				t.Errorf("every %d of %d: %d, want %d", test.updates, tried, got, want)
+			}
+		}
+		if p.AvoidPreviousPriorities = false; p.Left(6) != 0 {
+			t.Error("priorities are left out that are not avoided")
+		}
+	}
+}

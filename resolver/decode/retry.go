@@ -158,10 +158,7 @@ func (s *scope) retryPriority(m *routev3.RetryPolicy_RetryPriority, out *retry.P
 	if c.GetUpdateFrequency() <= 0 {
 		return s.at("update_frequency").errorf("is %d, must be positive", c.GetUpdateFrequency())
 	}
-	if c.GetUpdateFrequency() > 1 {
-		s.at("update_frequency").notef("is %d: priorities are left out after each attempt", c.GetUpdateFrequency())
-	}
-	out.AvoidPreviousPriorities = true
+	out.AvoidPreviousPriorities, out.PriorityUpdates = true, uint32(c.GetUpdateFrequency())
 	return nil
 }
 

@@ -350,9 +350,9 @@ func TestRetryPolicy(t *testing.T) {
 		{
 			policy: `"rate_limited_retry_back_off": {"reset_headers": [{"name": "h"}], "max_interval": "7s"}, "retry_priority": ` + previousPriorities(`2`),
 			want: base(func(p *retry.Policy) {
-				p.ResetHeaders, p.MaxResetInterval, p.AvoidPreviousPriorities = []retry.ResetHeader{{Name: "h"}}, 7*time.Second, true
+				p.ResetHeaders, p.MaxResetInterval = []retry.ResetHeader{{Name: "h"}}, 7*time.Second
+				p.AvoidPreviousPriorities, p.PriorityUpdates = true, 2
 			}),
-			notes: []string{where + `retry_priority.update_frequency: is 2: priorities are left out after each attempt`},
 		},
 		{
 			policy: `"retry_priority": {"name": "p"}, "per_try_idle_timeout": "1s"`,

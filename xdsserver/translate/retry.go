@@ -28,8 +28,9 @@ const (
 const defaultBackoff = 25 * time.Millisecond
 
 var (
-	previousHosts      = packed(&previoushostsv3.PreviousHostsPredicate{})
-	previousPriorities = packed(&previousprioritiesv3.PreviousPrioritiesConfig{UpdateFrequency: 1})
+	previousHosts = packed(&previoushostsv3.PreviousHostsPredicate{})
+	// Priorities are left out after every second attempt, as Istio has it.
+	previousPriorities = packed(&previousprioritiesv3.PreviousPrioritiesConfig{UpdateFrequency: 2})
 )
 
 // retry translates a retry policy; nil stands for Istio's default, no attempts for none. Calls that are bound to an
