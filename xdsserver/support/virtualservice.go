@@ -109,7 +109,7 @@ func headerEdits(c Client, table Verdict, value any) Verdict {
 const unseenHeaders = "`te`, `grpc-…` and `…-bin`"
 
 // header judges the name of a header that clients match, or do not.
-func header(c Client, table Verdict, value any) Verdict {
+func header(_ Client, table Verdict, value any) Verdict {
 	name := strings.ToLower(value.(string))
 	unseen := name == "te" || strings.HasPrefix(name, "grpc-") || strings.HasSuffix(name, "-bin")
 	switch {
