@@ -49,7 +49,7 @@ var virtualServiceRows = []row{
 	{field: "http[].rewrite.authority", library: works(), grpc: degraded("calls keep their authority")},
 	both("http[].timeout", works("for the whole call with its retries; `0s` is none")),
 	since(Retries, degraded(noRetries), both("http[].retries.attempts", works("2 unless set, 0 is none"))),
-	{field: "http[].retries.perTryTimeout", library: works("of a stream until it is answered"), grpc: degraded("attempts have no timeout of their own")},
+	{field: "http[].retries.perTryTimeout", library: works("of a stream until it is answered; other than in Envoy also while the attempt waits for a connection or the request is being sent"), grpc: degraded("attempts have no timeout of their own")},
 	since(Retries, degraded(noRetries), row{field: "http[].retries.retryOn", library: works("Envoy's conditions, gRPC statuses and status codes; `5xx` and `gateway-error` read the gRPC status"), grpc: degraded("gRPC retries by gRPC status only: other conditions stand for the statuses that they mean, or for nothing"), judge: grpcRetryOn}),
 	{field: "http[].retries.retryRemoteLocalities", library: works("from the second retry on, as in Istio"), grpc: degraded("retries prefer the localities that any call prefers")},
 	{field: "http[].retries.retryIgnorePreviousHosts", library: works("on unless set"), grpc: degraded("retries go wherever the load balancer sends them")},
