@@ -122,6 +122,9 @@ type outgoing struct {
 
 // rewrite applies the route's edits of the request to the call.
 func (c *call) rewrite(given outgoing) outgoing {
+	if a := c.Decision.Actions; c.peeked > 0 && a != nil && len(a.RequestHeaders) > 0 {
+		c.outgoingMetadata() // before it is edited
+	}
 	out := c.edited(given)
 	c.Context = out.ctx
 	return out

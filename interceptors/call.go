@@ -41,10 +41,11 @@ type record struct {
 	cancel context.CancelFunc
 
 	mdRead   bool
-	acquired bool // the call holds its cluster
-	fault    bool // a fault of this call is active
-	diverted bool // the call was sent to its fallback, once
-	shared   bool // more than one context leads to the record, which is not used again
+	peeked   uint8 // headers looked up before md was read
+	acquired bool  // the call holds its cluster
+	fault    bool  // a fault of this call is active
+	diverted bool  // the call was sent to its fallback, once
+	shared   bool  // more than one context leads to the record, which is not used again
 
 	deadline deadline
 }
@@ -72,7 +73,7 @@ func (c *call) recycle() {
 	}
 	c.over.Store(true)
 	r.Call = mesh.Call{Reused: true, Kept: r.Kept}
-	r.from, r.md, r.cancel, r.mdRead, r.diverted = nil, nil, nil, false, false
+	r.from, r.md, r.cancel, r.mdRead, r.peeked, r.diverted = nil, nil, nil, false, 0, false
 	r.client.records.Put(r)
 }
 
@@ -203,8 +204,16 @@ func (c *call) Header(name string) (string, bool) {
 	if strings.HasSuffix(name, "-bin") {
 		return "", false
 	}
+	if !c.mdRead && c.peeked < peeks {
+		c.peeked++
+		return joined(name, metadata.ValueFromOutgoingContext(c.Context, name))
+	}
 	return joined(name, c.outgoingMetadata()[name])
 }
+
+// peeks is how many headers are looked up before it is cheaper to read them all, for
+// which gRPC makes a copy.
+const peeks = 3
 
 // outgoingMetadata is what the caller sends, as it was when first asked for.
 func (c *call) outgoingMetadata() metadata.MD {

@@ -376,14 +376,10 @@ func (c *call) counted(ctx context.Context) context.Context {
 		return ctx
 	}
 	n := strconv.Itoa(int(c.Retries) + 1)
-	md := c.md
-	if a := c.Decision.Actions; !c.mdRead || a != nil && len(a.RequestHeaders) > 0 {
-		md, _ = metadata.FromOutgoingContext(ctx)
-	}
-	if len(md[attemptCountHeader]) == 0 {
+	if len(metadata.ValueFromOutgoingContext(ctx, attemptCountHeader)) == 0 {
 		return metadata.AppendToOutgoingContext(ctx, attemptCountHeader, n)
 	}
-	md, _ = metadata.FromOutgoingContext(ctx) // a copy
+	md, _ := metadata.FromOutgoingContext(ctx)
 	md.Set(attemptCountHeader, n)
 	return metadata.NewOutgoingContext(ctx, md)
 }
