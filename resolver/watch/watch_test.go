@@ -324,6 +324,38 @@ func TestDNSNamesApart(t *testing.T) {
 	}
 }
 
+// TestDNSNamesHoldUpNoOther holds that a name whose answer does not come stays as it was,
+// and that the other names of the cluster are followed meanwhile.
+func TestDNSNamesHoldUpNoOther(t *testing.T) {
+	t.Parallel()
+	var answer atomic.Pointer[string]
+	var asked atomic.Int64
+	f := newFixture(t, func(c *watch.Config) {
+		c.LookupHost = func(ctx context.Context, host string) ([]string, error) {
+			if host == "a.example" {
+				return []string{*answer.Load()}, nil
+			}
+			if asked.Add(1) > 1 {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return []string{"10.0.0.9"}, nil
+		}
+	})
+	answers := func(a string) { answer.Store(&a) }
+	answers("10.0.0.1")
+	f.Set(&clusterv3.Cluster{
+		Name: "dns", ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STRICT_DNS},
+		LoadAssignment: xdstest.Endpoints("dns", "a.example:80", "b.example:80", "a.example:81"),
+		DnsRefreshRate: durationpb.New(10 * time.Millisecond),
+	})
+	f.routes("dns")
+	f.target.Acquire()
+	f.when(t, "both are known", is("dns[10.0.0.1:80 10.0.0.9:80 10.0.0.1:81]"))
+	answers("10.0.0.2")
+	f.when(t, "one has moved", is("dns[10.0.0.2:80 10.0.0.9:80 10.0.0.2:81]"))
+}
+
 // TestLogicalDNS holds that one address is used, and stays in use while it is found,
 // whatever the order of the answers; the others stand behind it.
 func TestLogicalDNS(t *testing.T) {
