@@ -203,6 +203,12 @@ func TestGRPCGoClient(t *testing.T) {
 		t.Errorf("header route: %q, %v", got, err)
 	}
 
+	for _, name := range []string{"Echo:80", "ECHO.default.SVC.cluster.local.:80"} {
+		if got, err := call(t, dialXDS(t, addr, name), "end-user", "jason"); got != "v2" || err != nil {
+			t.Errorf("header route as %s: %q, %v", name, got, err)
+		}
+	}
+
 	t.Run("weights", func(t *testing.T) {
 		apply(t, s, base+rule(`
   - route:

@@ -30,7 +30,7 @@ type Options struct {
 //
 // The problems are those of the files and those found here, in the order of files and lines. The model is never nil.
 func Build(files []File, opts Options) (*Model, []Problem) {
-	opts.Domain = cmp.Or(opts.Domain, DefaultDomain)
+	opts.Domain = PlainHost(cmp.Or(opts.Domain, DefaultDomain))
 	if opts.Previous != nil && opts.Previous.Domain != opts.Domain {
 		opts.Previous = nil // nothing of it can be used again
 	}

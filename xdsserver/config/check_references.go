@@ -72,13 +72,14 @@ func gateways(m *Model) map[string][]string {
 
 // withNamespace writes a gateway's host as namespace/host.
 func withNamespace(h, own string) string {
-	switch ns, name, cut := strings.Cut(h, "/"); {
+	switch ns, name, cut := strings.Cut(PlainHost(h), "/"); {
 	case !cut:
-		return "*/" + h
+		return "*/" + ns
 	case ns == ".":
 		return own + "/" + name
+	default:
+		return ns + "/" + name
 	}
-	return h
 }
 
 // checkGatewaysOf warns about gateways that there are not, and about those that have none of the rule's hosts.

@@ -9,10 +9,10 @@ import (
 const DefaultDomain = "cluster.local"
 
 // ResolveHost makes a host of the configuration fully qualified by Istio's rule: a name without a dot is a service of
-// the object's own namespace and becomes name.namespace.svc.domain; a name with a dot, a wildcard and an IP address stay as
-// they are.
+// the object's own namespace and becomes name.namespace.svc.domain; a name with a dot, a wildcard and an IP address are
+// taken as they are. What names of hosts may be written in, capitals and a dot at the end, is not in the result.
 func ResolveHost(host, namespace, domain string) string {
-	if host == "" || host == "*" || strings.Contains(host, ".") || isIP(host) {
+	if host = PlainHost(host); host == "" || host == "*" || strings.Contains(host, ".") || isIP(host) {
 		return host
 	}
 	if namespace == "" {
@@ -21,10 +21,20 @@ func ResolveHost(host, namespace, domain string) string {
 	return host + "." + namespace + ".svc." + domain
 }
 
+// PlainHost returns a host as all the ways to write it are compared: names are not case-sensitive, and a dot at their end
+// only says that they are whole.
+func PlainHost(host string) string {
+	if host = strings.ToLower(host); host == "*." { // is no name, and not every name either
+		return host
+	}
+	return strings.TrimSuffix(host, ".")
+}
+
 // Candidates lists, in order of preference, the fully qualified names that a caller in a namespace may mean by a host:
 // what Kubernetes' search path would try. "reviews" means the service in the caller's namespace, "reviews.prod" and
 // "reviews.prod.svc" may be a name of their own or a service in the namespace prod.
 func Candidates(host, namespace, domain string) []string {
+	host = PlainHost(host)
 	switch parts := strings.Split(host, "."); {
 	case len(parts) == 1:
 		return []string{ResolveHost(host, namespace, domain)}

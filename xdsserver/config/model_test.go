@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -168,6 +169,52 @@ func TestCandidates(t *testing.T) {
 	}
 	if got := ResolveHost("a", "", "d"); got != "a.default.svc.d" {
 		t.Error(got)
+	}
+}
+
+func TestHostsAreNotCaseSensitive(t *testing.T) {
+	m := mustLoad(t, nil, "a.yaml", `
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: s}
+spec: {hosts: [API.Example.com, Short], ports: [{number: 80, name: grpc}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: v}
+spec:
+  hosts: ["*.Example.Com.", api.EXAMPLE.com., SHORT]
+  http: [{route: [{destination: {host: Api.Example.Com}}], mirror: {host: sHORT}}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: d}
+spec: {host: aPI.example.com}
+---
+apiVersion: networking.meshframe.dev/v1alpha1
+kind: MeshPolicy
+metadata: {name: p}
+spec: {host: ApI.example.com, fallback: {destination: {host: SHORT}}}
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: c}
+spec: {egress: [{hosts: ["*/API.example.com"]}]}
+`)
+	v, short := m.VirtualServices[0], "short.default.svc.cluster.local"
+	got := slices.Concat(m.ServiceEntries[0].Hosts, v.Hosts,
+		[]string{v.Spec.Http[0].Route[0].Destination.Host, v.Spec.Http[0].Mirror.Host, m.DestinationRules[0].Host, m.Policies[0].Host, m.Policies[0].Spec.Fallback.Destination.Host},
+		Candidates("API.Example.com.", "default", m.Domain), Candidates("Short", "default", m.Domain))
+	want := []string{"api.example.com", short, "*.example.com", "api.example.com", short, "api.example.com", short,
+		"api.example.com", "api.example.com", short, "api.example.com", short}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	if !m.Sidecars[0].egress[0].imports("api.example.com", "default", "default") {
+		t.Error("the Sidecar does not import the host")
+	}
+	if got := ResolveHost("*.", "default", m.Domain); got != "*." {
+		t.Errorf("what is no name became %q", got)
 	}
 }
 

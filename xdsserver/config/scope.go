@@ -150,7 +150,7 @@ func egressListeners(s *networking.Sidecar) []egressListener {
 			if plain == "" {
 				plain = "*"
 			}
-			out[i].hosts = append(out[i].hosts, scopedHost{plain, host, left})
+			out[i].hosts = append(out[i].hosts, scopedHost{plain, PlainHost(host), left})
 		}
 	}
 	return out

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/meshframe/meshframe/xdsserver/config"
 	"github.com/meshframe/meshframe/xdsserver/registry"
 )
 
@@ -45,7 +46,7 @@ func parsePort(s string) (uint32, bool) {
 }
 
 // SplitHostPort reads the name of a listener for clients, "host:port". A name without a port has port 0. What cannot be
-// a host is not ok; underscores, which some name servers have, are.
+// a host is not ok; underscores, which some name servers have, are. Names are not case-sensitive, and come back in lower case.
 func SplitHostPort(name string) (host string, port uint32, ok bool) {
 	host, number, err := net.SplitHostPort(name)
 	if err == nil {
@@ -53,7 +54,7 @@ func SplitHostPort(name string) (host string, port uint32, ok bool) {
 	} else {
 		host, ok = strings.TrimSuffix(strings.TrimPrefix(name, "["), "]"), true
 	}
-	host = strings.TrimSuffix(host, ".")
+	host = config.PlainHost(host)
 	if !ok || !isHostName(host) {
 		return "", 0, false
 	}
@@ -78,7 +79,8 @@ func isIP(host string) bool {
 	return err == nil
 }
 
-// domains lists the authorities that mean a port of a service to a client in a namespace, in Istio's order.
+// domains lists the authorities that mean a port of a service to a client in a namespace, in Istio's order: the host, the
+// host with the port, and then others.
 func domains(s *registry.Service, port uint32, namespace, domain string) []string {
 	var list []string
 	add := func(host string) {

@@ -16,7 +16,7 @@ func TestSplitHostPort(t *testing.T) {
 		"reviews:9080":           {"reviews", 9080},
 		"reviews":                {"reviews", 0},
 		"reviews.prod.:80":       {"reviews.prod", 80},
-		"Reviews_v1.example:80":  {"Reviews_v1.example", 80},
+		"Reviews_v1.Example:80":  {"reviews_v1.example", 80},
 		"127.0.0.1:80":           {"127.0.0.1", 80},
 		"[::1]:80":               {"::1", 80},
 		"[::1]":                  {"::1", 0},

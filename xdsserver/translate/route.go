@@ -79,6 +79,11 @@ func (r *router) virtualHosts(names []string) []*routev3.VirtualHost {
 		}
 		v.Domains = append(v.Domains, name)
 	}
+	if !r.client.ours() {
+		// Some of gRPC's own clients compare capital letters. Whatever they write, they ask for this service alone.
+		_, key := applicable(candidates, names[1])
+		groups[key].Domains = append(groups[key].Domains, "*")
+	}
 	return hosts
 }
 

@@ -48,7 +48,7 @@ func (t *translation) service(host string, port uint32) *registry.Service {
 func (t *translation) byAddress(address string) *registry.Service {
 	for _, host := range t.index.Hosts() {
 		s := t.index.Find(host, t.client.Namespace)
-		if s != nil && slices.Contains(s.Addresses, address) {
+		if s != nil && slices.ContainsFunc(s.Addresses, func(a string) bool { return config.PlainHost(a) == address }) {
 			return s
 		}
 	}
