@@ -46,8 +46,8 @@ var meshPolicyRows = []row{
 	{field: "hedge", library: works("unary calls, and streams until a server answers"), grpc: degraded(noHedge)},
 	ours("sessionAffinity", noSessions),
 	ours("timeouts.idle", "streams may be idle"),
-	both("timeouts.maxStreamDuration", works()),
-	both("timeouts.maxGRPCTimeout", works()),
+	since(ExactTimeouts, degraded(lateTimeout), both("timeouts.maxStreamDuration", works())),
+	since(ExactTimeouts, degraded(lateTimeout), both("timeouts.maxGRPCTimeout", works())),
 	both("fault.maxActive", works()),
 	both("fault.byHeader", works()),
 }

@@ -76,6 +76,9 @@ const (
 	Ejection
 	// Utilization is weights by what endpoints report of their load, gRFC A58.
 	Utilization
+	// ExactTimeouts are timeouts of routes, gRFC A31, that count from the beginning of the call. The C core counts them from
+	// one to two seconds earlier (grpc/grpc#34547): with shorter ones all calls fail.
+	ExactTimeouts
 )
 
 // never is for what a client does in no release.
@@ -98,6 +101,7 @@ var features = []feature{
 	{LeastRequest, "least request", "A48", [types]Release{GRPCCore: never, GRPCJava: {1, 48, 0}, GRPCGo: {1, 73, 0}, GRPCNode: never}},
 	{Ejection, "outlier detection", "A50", [types]Release{GRPCCore: {1, 51, 0}, GRPCJava: {1, 49, 0}, GRPCGo: {1, 50, 0}, GRPCNode: {1, 7, 0}}},
 	{Utilization, "weights by utilization", "A58", [types]Release{GRPCCore: {1, 55, 0}, GRPCJava: {1, 54, 0}, GRPCGo: {1, 56, 0}, GRPCNode: {1, 14, 0}}},
+	{ExactTimeouts, "timeouts that are exact", "A31", [types]Release{GRPCCore: never, GRPCJava: {1, 37, 1}, GRPCGo: {1, 37, 0}, GRPCNode: {1, 4, 0}}},
 }
 
 // oldest are the first releases that are served. Those before do not know faults, timeouts and limits of requests (gRFCs

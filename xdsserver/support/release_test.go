@@ -1,6 +1,7 @@
 package support
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -106,6 +107,45 @@ spec: {host: a.example.com, outlierDetection: {successRate: {}}}
 		}
 		if entries := Report(m, c); len(entries) != want {
 			t.Errorf("%s: %d, want %d: %v", name, len(entries), want, entries)
+		}
+	}
+}
+
+// The C core does not count timeouts from the beginning of a call, in any release.
+func TestTimeoutsThatAreNotExactAreTold(t *testing.T) {
+	m := read(t, `apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: v}
+spec:
+  hosts: [a.example.com]
+  http:
+  - match: [{uri: {prefix: /a}}]
+    timeout: 1s
+    route: [{destination: {host: a.example.com}}]
+  - timeout: 0s
+    route: [{destination: {host: a.example.com}}]
+---
+apiVersion: networking.meshframe.dev/v1alpha1
+kind: MeshPolicy
+metadata: {name: p}
+spec: {host: a.example.com, timeouts: {maxStreamDuration: 1s, maxGRPCTimeout: 1s}}
+`)
+	want := []string{"spec.http[0].timeout", "spec.timeouts.maxGRPCTimeout", "spec.timeouts.maxStreamDuration"}
+	for name, late := range map[string]bool{"grpc-core": true, "grpc-core@1.51": true, "grpc-core@1.37": true, "grpc-go": false, "grpc-java": false, "grpc-node": false, "meshframe": false} {
+		c, err := ParseClient(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, e := range Report(m, c) {
+			got = append(got, e.Field)
+			if e.Outcome != Degraded {
+				t.Errorf("%s", e)
+			}
+		}
+		slices.Sort(got)
+		if late && !slices.Equal(got, want) || !late && got != nil {
+			t.Errorf("%s: %v", name, got)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	security "istio.io/api/security/v1beta1"
 )
 
@@ -14,7 +15,7 @@ type row struct {
 	library Verdict
 	grpc    Verdict // of gRPC's own clients
 	// judge, where it is set, has the last word about a value: it is given the verdict of the table. Values are scalars,
-	// names of enum values, keys of maps, and messages as they are.
+	// names of enum values, keys of maps, durations, and other messages as they are.
 	judge func(c Client, table Verdict, value any) Verdict
 	// as is another field, whose rows hold below this one too.
 	as string
@@ -60,6 +61,9 @@ func (r *row) verdict(c Client) (v Verdict, judged bool) {
 // about returns the verdict about a value.
 func (r *row) about(c Client, value any) Verdict {
 	v, judged := r.verdict(c)
+	if d, ok := value.(*durationpb.Duration); ok {
+		value = d.AsDuration()
+	}
 	if !judged && c.Served() && r.spares != nil && value == r.spares {
 		return r.grpc
 	}

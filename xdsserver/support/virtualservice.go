@@ -3,6 +3,7 @@ package support
 import (
 	"slices"
 	"strings"
+	"time"
 
 	networking "istio.io/api/networking/v1alpha3"
 )
@@ -14,6 +15,9 @@ const (
 	noQuery    = "the match is never true: gRPC calls have no query"
 	otherLayer = "gRPC calls take the http routes"
 	noBrowser  = "left out: browsers make no gRPC calls"
+	timeout    = "for the whole call with its retries; `0s` is none"
+
+	lateTimeout = "calls end up to two seconds late: the C core counts from one to two seconds before the call, and is told two more"
 )
 
 var virtualServiceRows = []row{
@@ -47,7 +51,7 @@ var virtualServiceRows = []row{
 	{field: "http[].rewrite.uri", library: works(), grpc: degraded("calls keep their method")},
 	{field: "http[].rewrite.uriRegexRewrite", library: works(), grpc: degraded("calls keep their method")},
 	{field: "http[].rewrite.authority", library: works(), grpc: degraded("calls keep their authority")},
-	both("http[].timeout", works("for the whole call with its retries; `0s` is none")),
+	since(ExactTimeouts, degraded(lateTimeout), row{field: "http[].timeout", library: works(timeout), grpc: works(timeout), spares: time.Duration(0)}),
 	since(Retries, degraded(noRetries), both("http[].retries.attempts", works("2 unless set, 0 is none"))),
 	{field: "http[].retries.perTryTimeout", library: works("of a stream until it is answered; other than in Envoy also while the attempt waits for a connection or the request is being sent"), grpc: degraded("attempts have no timeout of their own")},
 	since(Retries, degraded(noRetries), row{field: "http[].retries.retryOn", library: works("Envoy's conditions, gRPC statuses and status codes; `5xx` and `gateway-error` read the gRPC status"), grpc: degraded("gRPC retries by gRPC status only: other conditions stand for the statuses that they mean, or for nothing"), judge: grpcRetryOn}),

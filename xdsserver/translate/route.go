@@ -3,6 +3,7 @@ package translate
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/meshframe/meshframe/xdsserver/config"
 	"github.com/meshframe/meshframe/xdsserver/registry"
+	"github.com/meshframe/meshframe/xdsserver/support"
 )
 
 // Route translates a route configuration (RDS): the routes of one port of one service.
@@ -331,13 +333,24 @@ func (r *router) timing(action *routev3.RouteAction, timeout *durationpb.Duratio
 	}
 	action.Timeout = timeout
 	whole := shorter(timeout.AsDuration(), limits.MaxStreamDuration)
-	action.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: durationpb.New(whole)}
+	action.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: r.bound(whole)}
 	if limits.MaxGRPCTimeout > 0 {
-		action.MaxStreamDuration.GrpcTimeoutHeaderMax = durationpb.New(shorter(whole, limits.MaxGRPCTimeout))
+		action.MaxStreamDuration.GrpcTimeoutHeaderMax = r.bound(shorter(whole, limits.MaxGRPCTimeout))
 	}
 	if limits.Idle > 0 && r.client.ours() {
 		action.IdleTimeout = durationpb.New(limits.Idle)
 	}
+}
+
+// early is how long before a call its time begins at most where the client is not exact.
+const early = 2 * time.Second
+
+// bound writes how long a call may take. A client that is not exact is told more, so that no call ends too soon.
+func (r *router) bound(d time.Duration) *durationpb.Duration {
+	if d > 0 && d < math.MaxInt64-early && !r.client.knows(support.ExactTimeouts) {
+		d += early
+	}
+	return durationpb.New(d)
 }
 
 // shorter returns the shorter of two times of which 0 is none.

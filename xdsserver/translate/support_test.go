@@ -40,6 +40,8 @@ var partly = []string{
 	"DestinationRule trafficPolicy.tls", "MeshPolicy loadBalancer.policy",
 	// Beside the detectors of a MeshPolicy, and for failover.
 	"DestinationRule trafficPolicy.outlierDetection",
+	// To the C core, longer than they are.
+	"VirtualService http[].timeout", "MeshPolicy timeouts.max",
 }
 
 // TestSupport takes each field out of the configuration of each case, by itself, and looks at what is sent: where package
