@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"maps"
 	"regexp"
 	"slices"
@@ -186,16 +187,13 @@ func checkAction(r *reader, path string, route *networking.HTTPRoute, delegated 
 }
 
 func checkHTTPMatch(r *reader, path string, m *networking.HTTPMatchRequest) {
-	checkRegex(r, field(path, "uri"), m.Uri)
-	checkString(r, field(path, "scheme"), m.Scheme)
-	checkString(r, field(path, "method"), m.Method)
-	checkString(r, field(path, "authority"), m.Authority)
+	checkPath(r, field(path, "uri"), m.Uri)
+	checkAny(r, field(path, "scheme"), m.Scheme)
+	checkAny(r, field(path, "method"), m.Method)
+	checkAny(r, field(path, "authority"), m.Authority)
 	checkStrings(r, field(path, "headers"), m.Headers, badHeaderMatchName)
 	checkStrings(r, field(path, "withoutHeaders"), m.WithoutHeaders, badHeaderMatchName)
 	checkStrings(r, field(path, "queryParams"), m.QueryParams, func(string) string { return "" })
-	if strings.Contains(m.GetUri().GetExact(), "?") || strings.Contains(m.GetUri().GetPrefix(), "?") {
-		r.warnf(field(path, "uri"), "a path never contains '?'; match the query with queryParams")
-	}
 	if m.Port != 0 {
 		r.judge(field(path, "port"), badPort(m.Port))
 	}
@@ -203,6 +201,39 @@ func checkHTTPMatch(r *reader, path string, m *networking.HTTPMatchRequest) {
 	checkGatewayNames(r, field(path, "gateways"), m.Gateways)
 	if m.SourceNamespace != "" && !isLabel(m.SourceNamespace) {
 		r.errorf(field(path, "sourceNamespace"), "%q is no namespace", shorten(m.SourceNamespace))
+	}
+}
+
+// checkPath checks a match of the path, which has no query and begins with a slash.
+func checkPath(r *reader, path string, m *networking.StringMatch) {
+	checkRegex(r, path, m)
+	warnEmpty(r, path, m)
+	var text string
+	switch m := m.GetMatchType().(type) {
+	case *networking.StringMatch_Exact:
+		text = cmp.Or(m.Exact, " ") // no path is empty
+	case *networking.StringMatch_Prefix:
+		text = cmp.Or(m.Prefix, "/")
+	default:
+		return
+	}
+	if strings.Contains(text, "?") {
+		r.warnf(path, "a path never contains '?'; match the query with queryParams")
+	}
+	if text[0] != '/' && text != "*" {
+		r.warnf(path, "never true: a path begins with '/'")
+	}
+}
+
+// checkAny checks a match of what every request has.
+func checkAny(r *reader, path string, m *networking.StringMatch) {
+	checkString(r, path, m)
+	warnEmpty(r, path, m)
+}
+
+func warnEmpty(r *reader, path string, m *networking.StringMatch) {
+	if m != nil && m.MatchType == nil {
+		r.warnf(path, "always true: {} is no condition; want exact, prefix or regex")
 	}
 }
 
@@ -245,18 +276,34 @@ func checkHeaders(r *reader, path string, h *networking.Headers) {
 	checkHeaderEdits(r, field(request, "set"), h.GetRequest().GetSet(), true)
 	checkHeaderEdits(r, field(response, "add"), h.GetResponse().GetAdd(), false)
 	checkHeaderEdits(r, field(response, "set"), h.GetResponse().GetSet(), false)
-	for i, name := range h.GetRequest().GetRemove() {
-		r.judge(element(field(request, "remove"), i), badHeaderEdit(name, false))
-	}
-	for i, name := range h.GetResponse().GetRemove() {
-		r.judge(element(field(response, "remove"), i), badHeaderEdit(name, false))
+	checkHeaderRemovals(r, field(request, "remove"), h.GetRequest().GetRemove())
+	checkHeaderRemovals(r, field(response, "remove"), h.GetResponse().GetRemove())
+}
+
+func checkHeaderRemovals(r *reader, path string, names []string) {
+	for i, name := range names {
+		r.judge(element(path, i), badHeaderEdit(name, false))
+		warnHeaderName(r, element(path, i), name, "there is nothing to remove")
 	}
 }
 
-func checkHeaderEdits(r *reader, path string, edits map[string]string, authority bool) {
+func checkHeaderEdits(r *reader, path string, edits map[string]string, request bool) {
 	for _, name := range slices.Sorted(maps.Keys(edits)) {
-		r.judge(element(path, name), badHeaderEdit(name, authority))
-		r.judge(element(path, name), badHeaderValue(edits[name]))
+		at := element(path, name)
+		r.judge(at, badHeaderEdit(name, request))
+		r.judge(at, badHeaderValue(edits[name]))
+		warnHeaderName(r, at, name, "the route is refused by its clients, and its calls fail")
+		if value := edits[name]; request && headerValueForm.MatchString(value) && !strings.HasSuffix(strings.ToLower(name), "-bin") &&
+			strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' }) {
+			r.warnf(at, "gRPC sends printable ASCII only: its calls fail")
+		}
+	}
+}
+
+// warnHeaderName warns about what Istio takes for the name of a header, and nobody who sends one.
+func warnHeaderName(r *reader, path, name, then string) {
+	if name != "" && name[0] != ':' && !headerNameForm.MatchString(name) {
+		r.warnf(path, "%q is no header name: %s", shorten(name), then)
 	}
 }
 

@@ -16,13 +16,19 @@ import (
 type delegation struct {
 	rules map[string]*Object // by namespace/name
 	used  map[string]bool
+	hosts map[string]bool // the rules that have hosts
 }
 
 func (b *builder) delegates(all []*Object) *delegation {
-	d := &delegation{rules: map[string]*Object{}, used: map[string]bool{}}
+	d := &delegation{rules: map[string]*Object{}, used: map[string]bool{}, hosts: map[string]bool{}}
 	for _, o := range all {
-		if v, ok := o.Spec.(*networking.VirtualService); ok && len(v.Hosts) == 0 {
-			d.rules[o.Namespace+"/"+o.Name] = o
+		v, ok := o.Spec.(*networking.VirtualService)
+		switch name := o.Namespace + "/" + o.Name; {
+		case !ok:
+		case len(v.Hosts) == 0:
+			d.rules[name] = o
+		default:
+			d.hosts[name] = true
 		}
 	}
 	for _, o := range all {
@@ -48,7 +54,7 @@ func (b *builder) checkDelegate(o *Object, d *delegation, path string, route *ne
 	name, target := d.find(route.Delegate, o.Namespace)
 	d.used[name] = true
 	if target == nil {
-		b.warn(o, field(path, "delegate"), "there is no rule %s to delegate to: requests that match fail", name)
+		b.warn(o, field(path, "delegate"), "%s: requests that match fail", d.missing(name))
 		return
 	}
 	root := &networking.VirtualService{Http: []*networking.HTTPRoute{proto.CloneOf(route)}}
@@ -57,6 +63,18 @@ func (b *builder) checkDelegate(o *Object, d *delegation, path string, route *ne
 		if mergeRoute(root.Http[0], sub) == nil {
 			b.warn(target, element("spec.http", i), "never used by %s: it matches nothing of what is delegated to it", o.ID())
 		}
+	}
+}
+
+// missing says why there is no rule of a name for one to delegate to.
+func (d *delegation) missing(name string) string {
+	switch {
+	case d.hosts[name]:
+		return "the rule " + name + " has hosts, and others delegate only to rules without"
+	case d.rules[name] != nil:
+		return "the rule " + name + " is not exported to this namespace"
+	default:
+		return "there is no rule " + name + " to delegate to"
 	}
 }
 

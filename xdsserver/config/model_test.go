@@ -421,13 +421,13 @@ func TestDelegatedRoutesStandInPlace(t *testing.T) {
 	}
 	var warnings []string
 	for _, p := range problems {
-		if strings.Contains(p.Message, "delegate") {
+		if strings.Contains(p.String(), "delegate") {
 			warnings = append(warnings, p.String())
 		}
 	}
 	want = []string{
 		"root.yaml:15: VirtualService default/root: spec.http[1].delegate: there is no rule default/nobody to delegate to: requests that match fail",
-		"root.yaml:18: VirtualService default/root: spec.http[2].delegate: there is no rule team/private to delegate to: requests that match fail",
+		"root.yaml:18: VirtualService default/root: spec.http[2].delegate: the rule team/private is not exported to this namespace: requests that match fail",
 		"team.yaml:11: VirtualService team/child: spec.http[1]: never used by VirtualService default/root: it matches nothing of what is delegated to it",
 	}
 	if d := cmp.Diff(want, warnings); d != "" {
