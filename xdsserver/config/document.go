@@ -17,13 +17,17 @@ type syntaxError struct {
 	message string
 }
 
+// byteOrderMark begins the files of some editors.
+const byteOrderMark = "\xef\xbb\xbf"
+
 // readDocuments splits a file into its documents, none of them empty. One that cannot be read costs only itself: the ones
 // after it are read too, so that one look shows every error.
 func readDocuments(name string, data []byte) (docs []*yaml.Node, bad []syntaxError) {
-	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	data = bytes.TrimPrefix(data, []byte(byteOrderMark))
 	if strings.HasSuffix(name, ".json") {
 		return readJSON(data)
 	}
+	data = bytes.ReplaceAll(data, []byte("\n"+byteOrderMark), []byte("\n")) // of files that were joined
 	for _, c := range splitYAML(data) {
 		found, err := readYAML(c)
 		docs = append(docs, found...)
@@ -151,7 +155,20 @@ func yamlError(c chunk, err error) *syntaxError {
 			break
 		}
 	}
-	return &syntaxError{line: c.line + at, message: "not valid YAML: " + message}
+	return &syntaxError{line: c.line + at, message: "not valid YAML: " + message + syntaxHint(message, string(lines[at]))}
+}
+
+// syntaxHint says what may be meant by a line that the parser stumbles over.
+func syntaxHint(message, line string) string {
+	switch {
+	case strings.Contains(line, "{{"):
+		return "; templates have to be rendered first"
+	case strings.Contains(message, "expected alphabetic or numeric character"):
+		return `; what begins with * or & goes in quotes, as in "*.example.com"`
+	case strings.Contains(message, "cannot start any token"):
+		return "; what begins with @, % or a backtick goes in quotes"
+	}
+	return ""
 }
 
 // yamlMessage is the error that a text has, without its line; "" when it has none.

@@ -167,6 +167,7 @@ func TestDocumentsAndMarkers(t *testing.T) {
 		{"markers", "---\n---\n--- \n---\t# x\n", ""},
 		{"crlf", strings.ReplaceAll(entry("a")+"---\n"+entry("b"), "\n", "\r\n"), "a:1 b:6"},
 		{"byte order mark", "\xef\xbb\xbf" + entry("a"), "a:1"},
+		{"byte order marks of joined files", "\xef\xbb\xbf" + entry("a") + "\xef\xbb\xbf---\n" + entry("b") + "---\n\xef\xbb\xbf" + entry("c"), "a:1 b:6 c:11"},
 		{"end markers", entry("a") + "...\n" + entry("b") + "...\n---\n" + entry("c"), "a:1 b:6 c:12"},
 		{"content on the marker", "--- {apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: a}, spec: {hosts: [a.example.com]}}\n", "a:1"},
 		{"directive", "# c\n%YAML 1.1\n---\n" + entry("a"), "a:4"},
