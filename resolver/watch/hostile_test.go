@@ -47,6 +47,8 @@ type hostile struct {
 	// answer makes the body of a resource that is asked for; nil is none, and no
 	// answer.
 	answer func(typeURL, name string) proto.Message
+	// fails makes the error that takes the place of a resource; nil is none.
+	fails func(typeURL, name string) error
 	// hangsUp ends each stream after its first response.
 	hangsUp bool
 	// away turns further streams away.
@@ -124,6 +126,10 @@ func (h *hostile) DeltaAggregatedResources(st grpc.BidiStreamingServer[discovery
 		h.mu.Unlock()
 		var list []*discoveryv3.Resource
 		for _, n := range m.GetResourceNamesSubscribe() {
+			if h.fails != nil && h.fails(m.GetTypeUrl(), n) != nil {
+				h.fail(m.GetTypeUrl(), n, h.fails(m.GetTypeUrl(), n))
+				continue
+			}
 			if body := h.answer(m.GetTypeUrl(), n); body != nil && m.GetInitialResourceVersions()[n] == "" {
 				list = append(list, &discoveryv3.Resource{Name: n, Version: "1", Resource: xdstest.Any(body)})
 			}
@@ -141,6 +147,17 @@ func (h *hostile) send(typeURL, nonce string, list ...*discoveryv3.Resource) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	_ = h.stream.Send(&discoveryv3.DeltaDiscoveryResponse{TypeUrl: typeURL, Nonce: nonce, Resources: list}) // the client may have gone
+}
+
+// fail sends an error for a resource (gRFC A88).
+func (h *hostile) fail(typeURL, resource string, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_ = h.stream.Send(&discoveryv3.DeltaDiscoveryResponse{ // the client may have gone
+		TypeUrl: typeURL, Nonce: "e", ResourceErrors: []*discoveryv3.ResourceError{{
+			ResourceName: &discoveryv3.ResourceName{Name: resource}, ErrorDetail: status.Convert(err).Proto(),
+		}},
+	})
 }
 
 // counts are streams, requests, subscriptions and the reasons of refusals so far.
@@ -378,4 +395,62 @@ func TestHostileSize(t *testing.T) {
 			t.Errorf("%d MiB are kept", m.HeapAlloc>>20)
 		}
 	})
+}
+
+// TestErrorsOfResources has the control plane answer with an error for one resource
+// (gRFC A88). It is no outage: calls hear at once which resource and why, as soon as
+// there is one they go by it, and a later error takes nothing away.
+func TestErrorsOfResources(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{listenerURL, routeURL, clusterURL, endpointURL} {
+		t.Run(url[strings.LastIndex(url, ".")+1:], func(t *testing.T) {
+			t.Parallel()
+			h := &hostile{answer: good}
+			h.fails = func(typeURL, _ string) error {
+				if typeURL != url {
+					return nil
+				}
+				return status.Error(codes.PermissionDenied, "not for this tenant")
+			}
+			play(t, h, func(t *testing.T) { h.errorsOf(t, url) })
+		})
+	}
+}
+
+func (h *hostile) errorsOf(t *testing.T, url string) {
+	t.Helper()
+	resource := "a"
+	if url == listenerURL || url == routeURL {
+		resource = name
+	}
+	if err := h.whyCallsFail(); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q", resource)) || !strings.Contains(err.Error(), "not for this tenant") {
+		t.Errorf("calls fail with %v, want the resource and what the control plane says of it", err)
+	}
+	h.send(url, "n", &discoveryv3.Resource{Name: resource, Version: "2", Resource: xdstest.Any(good(url, resource))})
+	synctest.Wait()
+	if got := describe(h.target.Snapshot()); got != "a[10.0.0.1:1]" {
+		t.Errorf("got %s", got)
+	}
+	h.fail(url, resource, status.Error(codes.Internal, "database is down"))
+	synctest.Wait()
+	if got := describe(h.target.Snapshot()); got != "a[10.0.0.1:1]" {
+		t.Errorf("an error took away what was good: %s", got)
+	}
+}
+
+// whyCallsFail is the error of fail-fast calls; nil if they wait or succeed.
+func (h *hostile) whyCallsFail() error {
+	p, err, _ := h.target.Current()
+	switch {
+	case p.Snapshot == nil:
+		return err
+	case p.Snapshot.Err != nil:
+		return p.Snapshot.Err
+	}
+	for _, u := range p.Snapshot.Upstreams {
+		if u.Err != nil {
+			return u.Err
+		}
+	}
+	return nil
 }

@@ -38,7 +38,7 @@ type sub[T any] struct {
 	value   T
 	known   bool  // value was received
 	missing error // the resource does not exist
-	refused error // the resource could not be read, and there is no earlier version
+	refused error // it could not be read or was not given out, and there is no earlier version
 }
 
 // settled reports whether the subscription has been answered.
@@ -89,13 +89,12 @@ func (w subscriber[T]) Missing(_ string, err error, done func()) {
 	})
 }
 
-// Error is a refusal of the whole resource or a failure of the stream; neither
-// takes anything away that was good.
+// Error is a refusal of the whole resource, the control plane's own error for it,
+// or a failure of the stream; none takes anything away that was good.
 func (w subscriber[T]) Error(_ string, err error, done func()) {
 	w.under(done, func() {
-		var refused *xdsclient.RefusedError
-		if errors.As(err, &refused) && !w.s.known {
-			w.s.refused = err
+		if isAnswer(err) && !w.s.known {
+			w.s.missing, w.s.refused = nil, err
 			w.t.join.evaluate()
 			return
 		}
@@ -105,6 +104,14 @@ func (w subscriber[T]) Error(_ string, err error, done func()) {
 		}
 		w.t.setError(err)
 	})
+}
+
+// isAnswer reports whether err, in place of a version, is about one resource and
+// settles it for now; an outage leaves all of them waiting.
+func isAnswer(err error) bool {
+	var refused *xdsclient.RefusedError
+	var server *xdsclient.ServerError
+	return errors.As(err, &refused) || errors.As(err, &server) && server.Resource != ""
 }
 
 func newJoin(t *Target, listener string) *join {
@@ -159,8 +166,7 @@ func (j *join) candidate() (c config, ok bool, err error) {
 // evaluate looks at everything that is known and publishes what follows.
 func (j *join) evaluate() {
 	next, ok, err := j.candidate()
-	var refused *xdsclient.RefusedError
-	if errors.As(err, &refused) && j.active.listener != nil {
+	if isAnswer(err) && j.active.listener != nil {
 		j.t.setError(err) // what was good before stays
 		err = nil
 	}

@@ -259,7 +259,7 @@ func (a *applying) failure(f failure) {
 	case codes.NotFound:
 		a.remove(f.name, f.err.Err())
 	default:
-		err := &ServerError{Server: a.st.s.cfg.URI, Err: f.err.Err()}
+		err := &ServerError{Server: a.st.s.cfg.URI, Type: sub.entry.name, Resource: sub.name, Err: f.err.Err()}
 		if sub.state == Refused && sub.err.Error() == err.Error() {
 			a.st.speaks(sub)
 			return

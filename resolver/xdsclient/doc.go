@@ -47,7 +47,9 @@
 //
 // Existence: a resource is missing when the server says so (removed_resources,
 // a NOT_FOUND resource error, or absence from a response of a FullState type),
-// or when it stays silent for Config.WatchExpiry on a live stream.
+// or when it stays silent for Config.WatchExpiry on a live stream. Any other
+// resource error (gRFC A88) is an Error that names the resource, and leaves the
+// last good version.
 //
 // Outages: last good values stay for ever, the stream is opened again with
 // jittered exponential backoff up to DefaultMaxDelay, and watchers are told when no server can be

@@ -4,16 +4,25 @@ import "fmt"
 
 // ServerError says that a control plane could not be reached, that its stream
 // ended before it answered, or that it answered with an error for a resource
-// (gRFC A88).
+// (gRFC A88). Only the last is about the resource, and names it: see Resource.
 type ServerError struct {
 	// Server is the URI of the server.
 	Server string
-	// Err is the cause.
+	// Type is ResourceType.Name, Resource the resource's name, if the server
+	// answered with an error for it. Both are empty in an outage.
+	Type, Resource string
+	// Err is the cause: in an answer the server's own words, as a gRPC status.
 	Err error
 }
 
-// Error names the server and the cause.
-func (e *ServerError) Error() string { return fmt.Sprintf("xds server %q: %v", e.Server, e.Err) }
+// Error names the server, the resource that it answered for, if any, and the
+// cause.
+func (e *ServerError) Error() string {
+	if e.Resource == "" {
+		return fmt.Sprintf("xds server %q: %v", e.Server, e.Err)
+	}
+	return fmt.Sprintf("%s %q: xds server %q answered with an error: %v", e.Type, e.Resource, e.Server, e.Err)
+}
 
 // Unwrap returns the cause.
 func (e *ServerError) Unwrap() error { return e.Err }

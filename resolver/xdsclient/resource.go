@@ -80,10 +80,11 @@ type Watcher[T any] interface {
 	// not answer. An earlier value is void. err is a *MissingError.
 	Missing(name string, err error, done func())
 
-	// Error says that no new version could be had: no server could be reached or
-	// the server reported an error (*ServerError, the most preferred server's
-	// where there are several), or a version was refused as a whole
-	// (*RefusedError). An earlier value stays good.
+	// Error says that no new version could be had: no server could be reached
+	// (*ServerError, the most preferred server's where there are several), the
+	// server answered with an error for this resource (*ServerError with Resource
+	// set), or a version was refused as a whole (*RefusedError). An earlier value
+	// stays good.
 	Error(name string, err error, done func())
 }
 
