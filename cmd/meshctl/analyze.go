@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -66,7 +67,7 @@ It ends with status 1 if there are errors, with --strict also if there are warni
   meshctl analyze --client all --output json mesh.yaml
   meshctl analyze --strict --registration off /etc/mesh
   kubectl get virtualservices,destinationrules -o yaml | meshctl analyze -`,
-		Args: usage(cobra.MinimumNArgs(1)),
+		Args: usage(somePaths),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return []string{"yaml", "yml", "json"}, cobra.ShellCompDirectiveFilterFileExt
 		},
@@ -86,6 +87,14 @@ It ends with status 1 if there are errors, with --strict also if there are warni
 	return cmd
 }
 
+// somePaths wants something to read.
+func somePaths(_ *cobra.Command, args []string) error {
+	if len(args) == 0 || slices.Contains(args, "") {
+		return errors.New("want a PATH to read: a file, a directory, or - for standard input")
+	}
+	return nil
+}
+
 func (a *analysis) run(in io.Reader, out io.Writer, paths []string) error {
 	clients, err := parseClients(a.clients)
 	if err != nil {
@@ -94,6 +103,9 @@ func (a *analysis) run(in io.Reader, out io.Writer, paths []string) error {
 	policy, err := registry.ParsePolicy(a.registration)
 	if err != nil {
 		return usageError{fmt.Errorf("--%w", err)}
+	}
+	if !config.IsDomain(a.domain) {
+		return usageError{fmt.Errorf("--domain %q: want a domain such as cluster.local", a.domain)}
 	}
 	read, err := readAll(in, paths)
 	if err != nil {

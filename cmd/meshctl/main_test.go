@@ -187,7 +187,9 @@ func TestCommandLine(t *testing.T) {
 		{"analyze testdata", 0, "warning: nothing was read", ""}, // its files end in .txt
 		{"analyze --strict testdata", exitFailed, "warning: nothing was read", ""},
 		{"analyze nothing.yaml", exitFailed, "error: nothing.yaml: cannot be read", ""},
-		{"analyze", exitUsage, "", "meshctl: requires at least 1 arg"},
+		{"analyze", exitUsage, "", "meshctl: want a PATH to read: a file, a directory, or - for standard input\n"},
+		{"analyze ", exitUsage, "", "meshctl: want a PATH to read"},
+		{"analyze --domain a_b x.yaml", exitUsage, "", `meshctl: --domain "a_b": want a domain such as cluster.local`},
 		{"analyze --client grpc x.yaml", exitUsage, "", `meshctl: --client: unknown client "grpc": want one of meshframe, `},
 		{"analyze --output xml x.yaml", exitUsage, "", `meshctl: --output "xml": want text or json`},
 		{"analyze --registration some x.yaml", exitUsage, "", `meshctl: --registration "some": want any, declared or off`},

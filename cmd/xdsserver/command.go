@@ -79,12 +79,7 @@ Changes of the files are taken up at once. A file that has become bad leaves wha
 /debug/config say so.`,
 		Example: `  xdsserver --config samples/bookinfo --config mesh.yaml
   xdsserver --config /etc/mesh --listen :15010 --registration declared --state /var/lib/xdsserver`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if err := cobra.NoArgs(cmd, args); err != nil {
-				return usageError{fmt.Errorf("unexpected argument %q: files are given with --config", args[0])}
-			}
-			return nil
-		},
+		Args:          noArgs(": files are given with --config"),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version(),
@@ -99,10 +94,20 @@ Changes of the files are taken up at once. A file that has become bad leaves wha
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	f.define(cmd)
 	cmd.AddCommand(&cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Use: "version", Short: "Print the version", Args: noArgs(""),
 		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), "xdsserver version", version()) },
 	})
 	return cmd
+}
+
+// noArgs refuses arguments, with a hint at what is meant.
+func noArgs(hint string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usageError{fmt.Errorf("unexpected argument %q%s", args[0], hint)}
+		}
+		return nil
+	}
 }
 
 func (f *flags) define(cmd *cobra.Command) {
@@ -141,11 +146,11 @@ func (f *flags) parse(stderr io.Writer) (*slog.Logger, error) {
 		return nil, errors.New(`--config "": want a file or a directory`)
 	}
 	for _, a := range []struct{ flag, address string }{{"--listen", f.listen}, {"--admin", f.admin}} {
-		if _, _, err := net.SplitHostPort(a.address); err != nil && (a.address != "" || a.flag == "--listen") {
+		if !isAddress(a.address) && (a.address != "" || a.flag == "--listen") {
 			return nil, fmt.Errorf("%s %q: want host:port, such as 127.0.0.1:15010", a.flag, a.address)
 		}
 	}
-	if config.CheckHost(f.options.Domain) != nil || strings.HasSuffix(f.options.Domain, ".") {
+	if !config.IsDomain(f.options.Domain) {
 		return nil, fmt.Errorf("--domain %q: want a domain such as cluster.local", f.options.Domain)
 	}
 	var level slog.Level
@@ -162,6 +167,16 @@ func (f *flags) parse(stderr io.Writer) (*slog.Logger, error) {
 		return nil, fmt.Errorf("--log-format %q: want text or json", f.logFormat)
 	}
 	return f.options.Logger, nil
+}
+
+// isAddress reports whether an address has a port that there can be, by number or by name.
+func isAddress(s string) bool {
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return false
+	}
+	_, err = net.LookupPort("tcp", port)
+	return err == nil
 }
 
 // serve runs the control plane until the context ends.

@@ -164,6 +164,8 @@ spec: {}
 		"bad level":         {[]string{"--log-level", "loud"}, exitUsage, []string{`--log-level "loud"`}},
 		"bad format":        {[]string{"--log-format", "xml"}, exitUsage, []string{`--log-format "xml": want text or json`}},
 		"bad address":       {[]string{"--listen", "15010"}, exitUsage, []string{`--listen "15010": want host:port`}},
+		"no such port":      {[]string{"--admin", ":99999"}, exitUsage, []string{`--admin ":99999": want host:port`}},
+		"version of what":   {[]string{"version", "x"}, exitUsage, []string{`unexpected argument "x"`}},
 		"no domain":         {[]string{"--domain", ""}, exitUsage, []string{`--domain ""`}},
 		"bad domain":        {[]string{"--domain", "a b"}, exitUsage, []string{`--domain "a b": want a domain such as cluster.local`}},
 		"dotted domain":     {[]string{"--domain", ".local"}, exitUsage, []string{`--domain ".local"`}},

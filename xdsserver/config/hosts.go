@@ -55,5 +55,8 @@ func CheckHost(host string) error {
 	return nil
 }
 
+// IsDomain reports whether short names can be completed with a domain.
+func IsDomain(domain string) bool { return CheckHost(domain) == nil && !strings.HasSuffix(domain, ".") }
+
 // IsWildcard reports whether a host stands for several: "*" or "*.example.com".
 func IsWildcard(host string) bool { return isWildcard(host) }
