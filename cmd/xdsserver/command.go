@@ -84,7 +84,7 @@ Changes of the files are taken up at once. A file that has become bad leaves wha
 		SilenceErrors: true,
 		Version:       version(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, err := f.parse(stderr)
+			log, err := f.parse(cmd.Context(), stderr)
 			if err != nil {
 				return usageError{err}
 			}
@@ -134,7 +134,7 @@ func (f *flags) define(cmd *cobra.Command) {
 }
 
 // parse reads the flags that are not taken as they are, and makes the logger.
-func (f *flags) parse(stderr io.Writer) (*slog.Logger, error) {
+func (f *flags) parse(ctx context.Context, stderr io.Writer) (*slog.Logger, error) {
 	var err error
 	if f.options.OutboundPolicy, err = xdsserver.ParseOutboundPolicy(f.outbound); err != nil {
 		return nil, fmt.Errorf("--outbound-policy %q: want allow-any or registry-only", f.outbound)
@@ -146,7 +146,7 @@ func (f *flags) parse(stderr io.Writer) (*slog.Logger, error) {
 		return nil, errors.New(`--config "": want a file or a directory`)
 	}
 	for _, a := range []struct{ flag, address string }{{"--listen", f.listen}, {"--admin", f.admin}} {
-		if !isAddress(a.address) && (a.address != "" || a.flag == "--listen") {
+		if !isAddress(ctx, a.address) && (a.address != "" || a.flag == "--listen") {
 			return nil, fmt.Errorf("%s %q: want host:port, such as 127.0.0.1:15010", a.flag, a.address)
 		}
 	}
@@ -170,12 +170,12 @@ func (f *flags) parse(stderr io.Writer) (*slog.Logger, error) {
 }
 
 // isAddress reports whether an address has a port that there can be, by number or by name.
-func isAddress(s string) bool {
+func isAddress(ctx context.Context, s string) bool {
 	_, port, err := net.SplitHostPort(s)
 	if err != nil {
 		return false
 	}
-	_, err = net.LookupPort("tcp", port)
+	_, err = net.DefaultResolver.LookupPort(ctx, "tcp", port)
 	return err == nil
 }
 
