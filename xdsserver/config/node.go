@@ -268,7 +268,7 @@ func nearest(wrong string, words []string) string {
 		if fold(w) == plain {
 			return w
 		}
-		if d := distance(plain, fold(w)); d < bestDistance {
+		if d := distance(plain, fold(w)); d < bestDistance && d < len(w) { // else nothing of it is left
 			best, bestDistance = w, d
 		}
 	}

@@ -298,3 +298,12 @@ func BenchmarkParse(b *testing.B) {
 		}
 	}
 }
+
+// A word that has nothing left of what is written is no suggestion.
+func TestSuggestions(t *testing.T) {
+	for wrong, want := range map[string]string{"FOO": "", "O": "OK", "ABORTD": "ABORTED", "un-known": "UNKNOWN"} {
+		if got := nearest(wrong, []string{"OK", "ABORTED", "UNKNOWN"}); got != want {
+			t.Errorf("%s: %q, want %q", wrong, got, want)
+		}
+	}
+}
