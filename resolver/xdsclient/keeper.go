@@ -26,6 +26,7 @@ type keeper struct {
 
 	// Guarded by Client.mu.
 	dirty  map[Key]*Saved // changes to be saved; nil: to be deleted
+	saving map[Key]*Saved // the same, while they are being saved: not in dirty, nor in index yet
 	index  map[Key]entry  // what the store holds
 	copies map[Key]Saved  // the same with contents, while it may be needed; nil: to be loaded
 	heard  bool           // a server has answered since the last outage
@@ -93,8 +94,10 @@ func (k *keeper) has(s *subscription) bool {
 	if k == nil {
 		return false
 	}
-	if change, ok := k.dirty[s.key()]; ok {
-		return change != nil
+	for _, changes := range []map[Key]*Saved{k.dirty, k.saving} {
+		if change, ok := changes[s.key()]; ok {
+			return change != nil
+		}
 	}
 	_, ok := k.index[s.key()]
 	return ok
@@ -303,6 +306,7 @@ func (k *keeper) save() bool {
 	}
 	k.c.mu.Lock()
 	defer k.c.mu.Unlock()
+	k.saving = nil
 	if err != nil {
 		if k.status.LastError == nil || k.status.LastError.Error() != err.Error() {
 			k.c.log.Warn("xds resources cannot be saved", "error", err, "retry_in", saveRetry)
@@ -329,6 +333,7 @@ func (k *keeper) plan() (changes map[Key]*Saved, put []Saved, remove []Key) {
 	k.c.mu.Lock()
 	defer k.c.mu.Unlock()
 	changes, k.dirty = k.dirty, map[Key]*Saved{}
+	k.saving = changes
 	room := k.c.cfg.CacheBytes - k.bytes()
 	for _, key := range slices.SortedFunc(maps.Keys(changes), compareKeys) {
 		old, held := k.index[key]

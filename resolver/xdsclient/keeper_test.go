@@ -173,6 +173,42 @@ func TestSlowStore(t *testing.T) {
 	})
 }
 
+// TestRestoreWhileSaving: what is being saved, also after it was given up, is
+// brought back as soon as the store has it, and what is being deleted is not.
+func TestRestoreWhileSaving(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, st, m := keeping(t, 1<<20)
+		defer c.calls.stop()
+		k := Key{fuzzFull, "gone"}
+		m.saved[k] = Saved{Key: k, Version: "0", Body: []byte("gone=0")}
+		c.keeper.load()
+		cancelA := Watch(c, fuzzType1, "a", fuzzWatcher{})
+		cancelGone := Watch(c, fuzzType1, "gone", fuzzWatcher{})
+		c.flush()
+		st.plan(time.Now())
+		feedOne(st, "a=1", "-gone")
+		m.gate = make(chan struct{})
+		go c.keeper.save()
+		synctest.Wait()
+		cancelA()
+		cancelGone()
+		c.servers[0].end(st)
+		Watch(c, fuzzType1, "a", fuzzWatcher{})
+		Watch(c, fuzzType1, "gone", fuzzWatcher{})
+		c.down(c.servers[0], &ServerError{Err: errDamaged})
+		if due := c.keeper.due(); len(due) != 1 || due[0].name != "a" {
+			t.Errorf("%d copies are due, want that of a", len(due))
+		}
+		close(m.gate)
+		c.keeper.restoreDue()
+		for _, r := range c.Status().Resources {
+			if want := r.Name == "a"; r.Stale != want {
+				t.Errorf("%s: stale=%v, want %v", r.Name, r.Stale, want)
+			}
+		}
+	})
+}
+
 // TestRestore: copies that are not usable, are not what they are called, or
 // are not wanted any more do no harm.
 func TestRestore(t *testing.T) {
