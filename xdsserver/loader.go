@@ -27,6 +27,7 @@ type loader struct {
 	memory []config.File
 	kept   []config.File // from before the restart, where the start needed them
 	state  configState
+	again  *time.Timer // while what is in force could not be kept for a restart
 	closed bool
 }
 
@@ -230,11 +231,34 @@ func (l *loader) take(m *config.Model, problems []config.Problem, restored bool)
 	l.state = configState{model: m, problems: problems, loaded: time.Now(), restored: restored}
 	l.report(before)
 	l.deliver(m)
+	l.keep()
+}
+
+// keepAgain is the time between two tries to keep what could not be kept.
+const keepAgain = time.Second
+
+// keep keeps what is in force for a restart: later, at the latest at the end, if it cannot be now. That is logged once.
+func (l *loader) keep() {
 	if l.opts.StateDir == "" {
 		return
 	}
-	if err := files.SaveSet(l.statePath(), l.absolute(m.Raw())); err != nil {
+	err := files.SaveSet(l.statePath(), l.absolute(l.state.model.Raw()))
+	switch {
+	case err == nil && l.again != nil:
+		l.again.Stop()
+		l.again = nil
+	case err == nil:
+	case l.again == nil:
 		l.log.Error("the configuration cannot be kept for a restart", "error", err)
+		l.again = time.AfterFunc(keepAgain, func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if !l.closed && l.again != nil {
+				l.keep()
+			}
+		})
+	default:
+		l.again.Reset(keepAgain)
 	}
 }
 
@@ -275,10 +299,15 @@ func (l *loader) current() configState {
 	return l.state
 }
 
-// close stops following the files.
+// close stops following the files. What could not be kept is tried a last time.
 func (l *loader) close() {
 	l.mu.Lock()
-	l.closed = true
+	if !l.closed && l.again != nil {
+		l.keep()
+	}
+	if l.closed = true; l.again != nil {
+		l.again.Stop()
+	}
 	l.mu.Unlock()
 	if l.watcher != nil {
 		_ = l.watcher.Close() // it only waits
