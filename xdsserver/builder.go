@@ -59,6 +59,7 @@ type unit struct {
 	refused bool            // it was taken away on purpose
 	held    bool            // clients that have it from another stream are not told of this one
 	retire  *time.Timer     // running while the resource outlives its configuration
+	until   time.Time       // when that ends
 }
 
 func newBuilder(w *translate.World, c *Cache, log *slog.Logger, m *metrics, retain time.Duration) *builder {
@@ -290,11 +291,21 @@ func (b *builder) inherit(from, to *view, typeURL string, names []string) {
 	for _, name := range names {
 		key := unitKey{typeURL, name}
 		before, u := from.units[key], to.units[key]
-		if !before.served || u.served || u.refused || !retained(typeURL) {
+		if !before.served || u.served && u.retire == nil || u.refused || !retained(typeURL) {
+			continue
+		}
+		until := time.Now().Add(b.retain)
+		if before.retire != nil {
+			until = before.until // its time goes on
+		}
+		if u.retire == nil || until.After(u.until) { // or others brought it, who may keep it for longer
+			u.stopRetiring()
+			b.retireAt(u, until)
+		}
+		if u.served {
 			continue
 		}
 		u.served = true
-		b.retireLater(u)
 		ch := change{key: tableKey{to.key, typeURL}, name: name}
 		ch.res, _ = b.cache.get(tableKey{from.key, typeURL}, name)
 		_, ch.instead = b.cache.get(ch.key, name)
@@ -375,12 +386,16 @@ func (b *builder) renew(u *unit, old *translate.World) (change, bool) {
 
 // retireLater begins the time that a resource may outlive its configuration.
 func (b *builder) retireLater(u *unit) {
-	if u.retire != nil {
-		return
+	if u.retire == nil {
+		b.retireAt(u, time.Now().Add(b.retain))
 	}
+}
+
+// retireAt has a resource outlive its configuration until then.
+func (b *builder) retireAt(u *unit, until time.Time) {
 	var t *time.Timer
-	t = time.AfterFunc(b.retain, func() { b.retired(u, &t) })
-	u.retire = t
+	t = time.AfterFunc(time.Until(until), func() { b.retired(u, &t) })
+	u.retire, u.until = t, until
 }
 
 // unregistered reports whether the service of an assignment, or its port, existed only because servers had registered

@@ -293,6 +293,33 @@ func TestMakeBeforeBreakInAnotherView(t *testing.T) {
 	})
 }
 
+// What stays for a while does not stay for longer because a client moves to another view meanwhile.
+func TestRetentionGoesOnInAnotherView(t *testing.T) {
+	bothProtocols(t, func(t *testing.T, protocol string) {
+		s := embedded(t, xdsserver.Options{}, reviews("10.0.1.1", "10.0.2.1"), subsets("v1", "v2"), routed("v2 100"))
+		var clients []*ads
+		for _, region := range []string{"eu", "us"} {
+			n := grpcNode()
+			n.Locality = &corev3.Locality{Region: region}
+			c := connect(t, dial(t, s.Dialer()), protocol, n)
+			c.subscribe(cds, v2Cluster)
+			c.expect("CDS +" + v2Cluster)
+			clients = append(clients, c)
+		}
+		apply(t, s, reviews("10.0.1.1", "10.0.2.1"), subsets("v1"), routed("v1 100"))
+		pass(6 * time.Second)
+		apply(t, s, reviews("10.0.1.1", "10.0.2.1"), subsets("v1")+"  trafficPolicy: {outlierDetection: {consecutive5xxErrors: 5}}\n", routed("v1 100"))
+		pass(3 * time.Second)
+		for _, c := range clients {
+			c.expect()
+		}
+		pass(2 * time.Second)
+		for _, c := range clients {
+			c.expectGone(v2Cluster)
+		}
+	})
+}
+
 // What goes while the server has just started stays as long as later.
 func TestMakeBeforeBreakAtTheStart(t *testing.T) {
 	bothProtocols(t, func(t *testing.T, protocol string) {
