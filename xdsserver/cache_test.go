@@ -266,6 +266,42 @@ func TestCacheWildcard(t *testing.T) {
 }
 
 // A client that reads nothing holds nobody up, and when it reads again it gets the latest.
+// A name that one request both subscribes to and unsubscribes from is not subscribed to.
+func TestCacheUnsubscribesLast(t *testing.T) {
+	for way := range ways {
+		t.Run(way, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := xdsserver.NewCache()
+				client := connect(t, dial(t, serveCache(t, way, c)), "delta", node("n", nil))
+				both := func(names ...string) { client.request(eds, "", "", nil, names, names, nil) }
+				must(t, c.Set(eds, "a", assignment("a", 1)))
+				client.request(eds, "", "", nil, []string{"a", "b"}, []string{"a"}, nil) // the first of the stream
+				client.expect("EDS -b")
+				both("a") // is new
+				client.expect()
+				must(t, c.Set(eds, "a", assignment("a", 2)))
+				client.expect()
+				client.subscribe(eds, "a")
+				client.expect("EDS +a")
+				both("a", "a") // is there
+				client.expect()
+				must(t, c.Set(eds, "a", assignment("a", 3)))
+				client.expect()
+
+				// Who subscribes to everything is told how it stands, and goes on hearing of it.
+				client.subscribe(eds, "*")
+				client.expect("EDS +a")
+				both("a", "c")
+				client.expect("EDS +a -c")
+				both("c")
+				client.expect("EDS -c")
+				must(t, c.Set(eds, "a", assignment("a", 4)))
+				client.expect("EDS +a")
+			})
+		})
+	}
+}
+
 func TestCacheStuckSubscriber(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := xdsserver.NewCache()

@@ -202,23 +202,30 @@ func (s *stream) add(w *watch) {
 	w.peers = s
 }
 
-// news returns which of the names to add the watch does not have by name, and which of the names to remove it has.
+// news returns which of the names to add the watch does not have by name, and which of the names to remove it has. A name
+// that is to be both ends up removed, as with go-control-plane and istiod. Only to "*" that makes a difference: the client
+// hears once more of what it no longer names.
 func (w *watch) news(add, remove []string) (added, removed []string) {
 	if len(add) == 0 && len(remove) == 0 {
 		return nil, nil
 	}
 	w.cache.mu.Lock()
 	defer w.cache.mu.Unlock()
-	seen := make(map[string]bool, len(add))
+	ends := make(map[string]bool, len(remove))
+	for _, name := range remove {
+		ends[name] = true
+	}
+	begins := make(map[string]bool, len(add))
 	for _, name := range add {
-		if l := w.byName[name]; name != wildcardName && !seen[name] && (l == nil || !l.named) {
-			seen[name] = true
+		l := w.byName[name]
+		if name != wildcardName && !begins[name] && (l == nil || !l.named) && (!ends[name] || w.wildcard) {
+			begins[name] = true
 			added = append(added, name)
 		}
 	}
 	for _, name := range remove {
-		if l := w.byName[name]; l != nil && l.named && !seen[name] {
-			seen[name] = true
+		if l := w.byName[name]; ends[name] && (begins[name] || l != nil && l.named) {
+			ends[name] = false // once
 			removed = append(removed, name)
 		}
 	}
