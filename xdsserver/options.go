@@ -83,7 +83,8 @@ type Options struct {
 	LeaseGrace time.Duration
 	// RestartGrace is how long after the start registrations from before may be missing: those restored from StateDir
 	// are held as long, and without StateDir no endpoint is withdrawn from a client that comes back, while a new one
-	// hears in the first 5 s only of services that are declared or registered. Default 30 s.
+	// hears in the first 5 s only of services that are declared or registered, and of others if servers cannot register
+	// for them. Default 30 s.
 	RestartGrace time.Duration
 	// Retention is how long a cluster that the configuration no longer has is kept for clients that still use it;
 	// default 10 s. It ends earlier, when no client subscribes to it.
@@ -105,5 +106,6 @@ func (o Options) withDefaults() Options {
 func (o Options) world() translate.Options {
 	return translate.Options{
 		RegistryOnly: o.OutboundPolicy == RegistryOnly, RootNamespace: o.RootNamespace, SystemNamespace: o.SystemNamespace,
+		Declared: o.Registration == RegistrationDeclared,
 	}
 }

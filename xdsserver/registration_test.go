@@ -297,6 +297,20 @@ func TestRestartWithNewClients(t *testing.T) {
 	})
 }
 
+// Where servers register for declared services only, nobody waits for others.
+func TestRestartWithNewClientsOfTheDeclared(t *testing.T) {
+	bothProtocols(t, func(t *testing.T, protocol string) {
+		s := embedded(t, xdsserver.Options{OutboundPolicy: xdsserver.RegistryOnly, Registration: xdsserver.RegistrationDeclared}, reviews("10.0.1.1", ""))
+		c := connect(t, dial(t, s.Dialer()), protocol, grpcNode())
+		c.subscribe(lds, "nobody:80")
+		if protocol == "sotw" {
+			c.expect("LDS +nobody:80") // without routes
+		} else {
+			c.expect("LDS -nobody:80")
+		}
+	})
+}
+
 // A server that does not accept its listener does not serve, and is not registered until it accepts one; then the last
 // good one counts (gRFC A36).
 func TestRegistrationNeedsAnAcceptedListener(t *testing.T) {

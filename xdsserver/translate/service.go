@@ -31,7 +31,7 @@ func (t *translation) service(host string, port uint32) *registry.Service {
 			return concrete(s, host)
 		}
 	}
-	t.unsettled = true
+	t.unsettled = t.unsettled || !t.opts.Declared
 	for _, c := range candidates {
 		if t.virtualService(c) != nil {
 			host = c

@@ -22,6 +22,8 @@ type Options struct {
 	RootNamespace string
 	// SystemNamespace holds services that every client sees, whatever Sidecars say; "" is none.
 	SystemNamespace string
+	// Declared says that servers register for services of the configuration only.
+	Declared bool
 }
 
 // World is everything that translation reads, at one moment. It is immutable and safe for concurrent use.
