@@ -312,7 +312,8 @@ func (st *stream) lose(sub *subscription, err *MissingError, h *hold) bool {
 }
 
 // removeAbsent removes the resources that a full-state response leaves out, if
-// the server must have known that they were asked for.
+// the server must have known that they were asked for: it was told at the
+// beginning of the stream, or has answered on it.
 func (a *applying) removeAbsent() {
 	var gone []string
 	for n := range a.t.known {
@@ -320,7 +321,7 @@ func (a *applying) removeAbsent() {
 		if sub == nil || sub.round == a.st.s.c.round {
 			continue
 		}
-		if _, first := a.t.first[n]; first || sub.answeredBy(a.st.s) {
+		if _, first := a.t.first[n]; first || sub.heard == a.st.number && sub.answeredBy(a.st.s) {
 			gone = append(gone, n)
 		}
 	}

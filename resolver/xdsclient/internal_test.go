@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,12 +23,17 @@ import (
 // does what its goroutines would.
 func detached(tb testing.TB, p Protocol) (*Client, *stream) {
 	tb.Helper()
-	cfg, err := Config{
-		Servers: []Server{{URI: "nowhere", Credentials: insecure.NewCredentials(), Dialer: func(context.Context, string) (net.Conn, error) {
-			return nil, errors.New("not to be dialed")
-		}}},
-		WatchExpiry: -1,
-	}.withDefaults()
+	c := detachedFrom(tb, 1)
+	return c, c.servers[0].begin(p)
+}
+
+// detachedFrom is detached with several servers, and no stream yet.
+func detachedFrom(tb testing.TB, servers int) *Client {
+	tb.Helper()
+	nowhere := Server{URI: "nowhere", Credentials: insecure.NewCredentials(), Dialer: func(context.Context, string) (net.Conn, error) {
+		return nil, errors.New("not to be dialed")
+	}}
+	cfg, err := Config{Servers: slices.Repeat([]Server{nowhere}, servers), WatchExpiry: -1}.withDefaults()
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -35,10 +41,12 @@ func detached(tb testing.TB, p Protocol) (*Client, *stream) {
 	if err := c.addServers(); err != nil {
 		tb.Fatal(err)
 	}
-	c.servers[0].disconnect()
+	for _, s := range c.servers {
+		s.disconnect()
+	}
 	c.calls = newCalls(func() {})
 	go c.calls.run()
-	return c, c.servers[0].begin(p)
+	return c
 }
 
 // TestReplyQueue: a server that sends but never reads makes no queue grow.

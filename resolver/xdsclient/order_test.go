@@ -1,6 +1,9 @@
 package xdsclient
 
 import (
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,11 +12,23 @@ import (
 )
 
 // wordWatcher keeps what it was told.
-type wordWatcher struct{ said []string }
+type wordWatcher struct {
+	mu   sync.Mutex
+	said []string
+}
 
 func (w *wordWatcher) note(word string, done func()) {
+	w.mu.Lock()
 	w.said = append(w.said, word)
+	w.mu.Unlock()
 	done()
+}
+
+// all is what it was told so far.
+func (w *wordWatcher) all() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.said)
 }
 
 func (w *wordWatcher) Update(u Update[string], done func()) { w.note("update "+u.Value, done) }
@@ -80,4 +95,76 @@ func TestExpiryWhileAnAnswerIsRead(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAskedAgainOnOneOfTwoStreams: a resource that is given up and wanted again at
+// once may have been given up on one stream only, so that it is still known. What
+// was said of it there before does not count: a response that crosses the new
+// request, and so does not have it, takes nothing away, and an answer is due.
+func TestAskedAgainOnOneOfTwoStreams(t *testing.T) {
+	play := func(t *testing.T, f func(st *stream, w *wordWatcher)) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			c := detachedFrom(t, 2)
+			c.cfg.WatchExpiry = DefaultWatchExpiry
+			defer c.calls.stop()
+			primary, fallback := c.servers[0], c.servers[1]
+			cancel := Watch(c, fuzzType1, "a", fuzzWatcher{})
+			Watch(c, fuzzType1, "b", fuzzWatcher{})
+			c.flush()
+			c.down(primary, &ServerError{Err: errDamaged})
+			two := fallback.begin(StateOfTheWorld)
+			two.plan(time.Now())
+			one := primary.begin(StateOfTheWorld)
+			one.plan(time.Now())
+			feedAll(one, "a=1", "b=1") // it takes over; the other stream is yet to end
+
+			cancel()
+			c.flush()
+			one.plan(time.Now())
+			var w wordWatcher
+			Watch(c, fuzzType1, "a", &w)
+			c.flush()
+			batch, _ := one.plan(time.Now())
+			one.expect(batch)
+			feedAll(one, "b=2")
+			synctest.Wait()
+			if diff := cmp.Diff([]string{"update 1"}, w.all()); diff != "" {
+				t.Errorf("after a response that crossed (-want +got):\n%s", diff)
+			}
+			f(one, &w)
+			primary.end(one)
+			fallback.end(two)
+		})
+	}
+	t.Run("answered", func(t *testing.T) {
+		play(t, func(st *stream, w *wordWatcher) {
+			feedAll(st, "a=1", "b=2")
+			time.Sleep(2 * DefaultWatchExpiry)
+			feedAll(st, "b=2")
+			synctest.Wait()
+			if diff := cmp.Diff([]string{"update 1", "missing"}, w.all()); diff != "" {
+				t.Errorf("after it was taken away (-want +got):\n%s", diff)
+			}
+		})
+	})
+	t.Run("not answered", func(t *testing.T) {
+		play(t, func(_ *stream, w *wordWatcher) {
+			time.Sleep(2 * DefaultWatchExpiry)
+			synctest.Wait()
+			if diff := cmp.Diff([]string{"update 1", "missing"}, w.all()); diff != "" {
+				t.Errorf("after silence (-want +got):\n%s", diff)
+			}
+		})
+	})
+}
+
+// feedAll has the server send all that there is, in state-of-the-world.
+func feedAll(st *stream, bodies ...string) {
+	r := &response{typeURL: fuzzFull, nonce: "n", version: strings.Join(bodies, " ")}
+	for _, b := range bodies {
+		r.resources = append(r.resources, received{version: r.version, body: []byte(b)})
+	}
+	<-st.handle(r).free
+	st.setHeld(false)
 }

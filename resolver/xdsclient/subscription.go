@@ -44,7 +44,7 @@ type subscription struct {
 	state   ResourceState
 	updated time.Time
 	by      *server // whose word state is; nil: nobody's, so far
-	heard   int     // the number of the stream that it came by
+	heard   int     // the number of the stream that it came by; 0: it was given up there since
 
 	// The value at hand.
 	value    any

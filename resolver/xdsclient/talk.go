@@ -176,6 +176,9 @@ func (st *stream) planChanges(t *talk, batch []*request) []*request {
 		switch {
 		case sub == nil: // another server has been told its end
 		case sub.wanted() && !known:
+			if sub.heard == st.number {
+				sub.heard = 0 // what was said before it was given up is no answer to this
+			}
 			t.known[n] = struct{}{}
 			r.subscribe = append(r.subscribe, n)
 			r.fresh = append(r.fresh, n)
