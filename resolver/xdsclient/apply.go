@@ -44,13 +44,14 @@ func (st *stream) handle(r *response) *hold {
 // look finds the subscriptions that a response is about, as far as it can tell
 // without decoding. It answers nil when the type was not asked for on this
 // stream, as a reply would subscribe to it, and when a server before this one
-// has answered.
+// has answered, even if it cannot be reached any more: then this one is asked
+// anew.
 func (st *stream) look(r *response) (*talk, []reading) {
 	c := st.s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	st.answered = true
-	if st.s.index > c.level {
+	if st.retired || st.s.index > c.level {
 		return nil, nil
 	}
 	st.s.answered()

@@ -155,6 +155,9 @@ func (c *Client) takeOver(s *server) {
 func (s *server) retire() {
 	s.leave()
 	s.outage = nil
+	if s.stream != nil {
+		s.stream.retired = true
+	}
 }
 
 // outage is a failure that watchers are told once.

@@ -159,6 +159,37 @@ func TestAskedAgainOnOneOfTwoStreams(t *testing.T) {
 	})
 }
 
+// TestLateWordOfARetiredStream: what a fallback said before the primary took over,
+// and is read only after that was lost again, does not replace what it said.
+func TestLateWordOfARetiredStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := detachedFrom(t, 2)
+		defer c.calls.stop()
+		primary, fallback := c.servers[0], c.servers[1]
+		var w wordWatcher
+		Watch(c, fuzzType1, "a", &w)
+		c.flush()
+		c.down(primary, &ServerError{Err: errDamaged})
+		two := fallback.begin(StateOfTheWorld)
+		two.plan(time.Now())
+		one := primary.begin(StateOfTheWorld)
+		one.plan(time.Now())
+		feedAll(one, "a=1")
+		primary.end(one)
+		Watch(c, fuzzType1, "b", fuzzWatcher{})
+		c.down(primary, &ServerError{Err: errDamaged})
+		if c.inCharge() != fallback {
+			t.Fatal("the fallback is not asked")
+		}
+		feedAll(two, "a=0")
+		synctest.Wait()
+		if diff := cmp.Diff([]string{"update 1"}, w.all()); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+		fallback.end(two)
+	})
+}
+
 // feedAll has the server send all that there is, in state-of-the-world.
 func feedAll(st *stream, bodies ...string) {
 	r := &response{typeURL: fuzzFull, nonce: "n", version: strings.Join(bodies, " ")}

@@ -18,6 +18,7 @@ type stream struct {
 	held     bool             // a response is being read, or watchers are waited for
 	puzzled  bool             // a response of an unknown type was logged
 	answered bool             // there was a response
+	retired  bool             // a server before this one has answered
 }
 
 // newStream makes a stream. Client.mu is held.
