@@ -189,7 +189,7 @@ func (u *unary) act() error {
 	var cs []*shadow
 	if a != nil && len(a.Mirrors) > 0 {
 		var err error
-		if cs, err = u.mirror(authority); err != nil {
+		if cs, err = u.mirror(given, authority); err != nil {
 			return err
 		}
 	}
@@ -223,12 +223,12 @@ func (u *unary) send() error {
 
 // mirror sends copies of a unary call. The message is encoded once, for the call
 // and its copies.
-func (u *unary) mirror(authority string) ([]*shadow, error) {
+func (u *unary) mirror(given outgoing, authority string) ([]*shadow, error) {
 	codec, err := codecOf(u.opts)
 	if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
-	cs := u.shadows(codec, authority, u.opts)
+	cs := u.shadows(given, codec, authority, u.opts)
 	if len(cs) == 0 {
 		return nil, nil
 	}
@@ -271,7 +271,7 @@ func (c *call) stream(given outgoing, desc *grpc.StreamDesc, cc *grpc.ClientConn
 		if s.codec, err = codecOf(out.opts); err != nil {
 			return nil, c.unopened(out.opts, status.Error(codes.Internal, err.Error()))
 		}
-		for _, sh := range c.shadows(s.codec, out.authority, out.opts) {
+		for _, sh := range c.shadows(given, s.codec, out.authority, out.opts) {
 			s.copies = append(s.copies, sh.stream())
 		}
 		out.opts = append(out.opts[:len(out.opts):len(out.opts)], grpc.ForceCodecV2(s.codec))

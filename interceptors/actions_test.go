@@ -352,6 +352,44 @@ func TestRingHashKeepsAUser(t *testing.T) {
 	}
 }
 
+// TestMirrorKeepsAUser: the cluster of the copies hashes and that of the calls does
+// not. Copies are bound by what the caller sent, which the route takes away.
+func TestMirrorKeepsAUser(t *testing.T) {
+	t.Parallel()
+	onEachRoad(t, func(t *testing.T, call func(context.Context, *fixture, string, ...grpc.CallOption) (string, error)) {
+		const n = 40
+		copied := make(chan int, n)
+		var mirrors []string
+		for i := range 4 {
+			mirrors = append(mirrors, xdstest.NewServer(t, func(srv any, ss grpc.ServerStream) error {
+				copied <- i
+				return xdstest.Answer("", nil)(srv, ss)
+			}).Addr)
+		}
+		f := newFixture(t, nil)
+		m := xdstest.Cluster("m")
+		m.LbPolicy = clusterv3.Cluster_RING_HASH
+		f.Set(m)
+		f.Set(xdstest.Endpoints("m", mirrors...))
+		f.serve(map[string][]string{"c": {server(t, "c").Addr}}, xdstest.Route(func(r *routev3.Route) {
+			hashBy("x-user")(t, r)
+			r.RequestHeadersToRemove = []string{"x-user"}
+			r.GetRoute().RequestMirrorPolicies = []*routev3.RouteAction_RequestMirrorPolicy{{Cluster: "m"}}
+		}, "c"))
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "x-user", "u")
+		reached := map[int]int{}
+		for range n {
+			if got, err := call(ctx, f, "/a.B/C"); err != nil || got != "c" {
+				t.Fatalf("got %q, %v", got, err)
+			}
+			reached[<-copied]++
+		}
+		if len(reached) != 1 {
+			t.Errorf("copies of one user's calls reached %v", reached)
+		}
+	})
+}
+
 func TestStreamIdleTimeout(t *testing.T) {
 	t.Parallel()
 	s := xdstest.NewServer(t, func(_ any, ss grpc.ServerStream) error { <-ss.Context().Done(); return ss.Context().Err() })

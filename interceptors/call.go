@@ -217,9 +217,14 @@ const peeks = 3
 
 // outgoingMetadata is what the caller sends, as it was when first asked for.
 func (c *call) outgoingMetadata() metadata.MD {
+	c.readMetadata(c.Context)
+	return c.md
+}
+
+// readMetadata reads what goes out with ctx, if it was not asked for before.
+func (c *call) readMetadata(ctx context.Context) {
 	if !c.mdRead {
-		c.md, _ = metadata.FromOutgoingContext(c.Context)
+		c.md, _ = metadata.FromOutgoingContext(ctx)
 		c.mdRead = true
 	}
-	return c.md
 }

@@ -63,8 +63,8 @@ type shadow struct {
 // shadows draws the mirrors of the call and prepares those that get a copy. The
 // copies are independent of the caller's context but for its values, end by a
 // deadline of their own, and slow the call down by no more than the encoding of
-// its messages.
-func (c *call) shadows(codec frameCodec, authority string, opts []grpc.CallOption) []*shadow {
+// its messages. given is the call before the route's edits: hash policies go by it.
+func (c *call) shadows(given outgoing, codec frameCodec, authority string, opts []grpc.CallOption) []*shadow {
 	s := c.client.target.Snapshot()
 	if s == nil {
 		return nil
@@ -74,6 +74,11 @@ func (c *call) shadows(codec frameCodec, authority string, opts []grpc.CallOptio
 		var d mesh.Decision
 		if !c.client.engine.DecideMirror(s, &c.Decision, i, &d) {
 			continue
+		}
+		if d.LacksKey() {
+			c.readMetadata(given.ctx)
+			r := c.request(s.Authority, given.method)
+			c.client.engine.KeyMirror(s, &r, &d)
 		}
 		stats := &d.Upstream.State.Mirrored
 		if c.client.mirrors.Add(1) > maxMirrors {

@@ -177,6 +177,17 @@ func (e *Engine) DecideMirror(s *snapshot.Snapshot, d *Decision, i int, m *Decis
 	return true
 }
 
+// LacksKey reports whether the cluster chooses hosts by hash, and the decision has no
+// key for it.
+func (d *Decision) LacksKey() bool { return d.Upstream.Hashes() && !d.HasHash }
+
+// KeyMirror gives the decision m about a copy of the call r the key that it lacks,
+// as the cluster of the call itself does not hash, by the hash policies of the
+// route. A cookie that they generate goes nowhere: nobody gets the copy's response.
+func (e *Engine) KeyMirror(s *snapshot.Snapshot, r *Request, m *Decision) {
+	m.Hash, m.HasHash, _ = s.Hash(m.Route, r, e.rnd)
+}
+
 // DecideFallback decides a call that found no host, or was refused by the gate
 // of its cluster, anew, if its fallback is another cluster. It reports whether f
 // is where the call goes: what the route asks for stays, what belongs to a cluster

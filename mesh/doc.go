@@ -5,8 +5,8 @@
 // once or at the next Tick. What a route does beside forwarding is in the
 // decision's Actions; an edge takes them in this order: rate limit (Admit),
 // redirect or direct response, header edits and rewrites, faults, mirrors
-// (DecideMirror), then the cluster's gate and limits, pick, retries and hedges; a
-// call that finds no host, or an open gate, falls back (DecideFallback).
+// (DecideMirror, KeyMirror), then the cluster's gate and limits, pick, retries and
+// hedges; a call that finds no host, or an open gate, falls back (DecideFallback).
 //
 //	Update -> Apply -> Snapshot -> Decide -> Decision -> Pick -> attempt -> Report
 //

@@ -77,14 +77,18 @@ func (r *router) rewrite(action *routev3.RouteAction, in *networking.HTTPRewrite
 }
 
 // mirrors sends copies of calls elsewhere, under an authority that ends in "-shadow", by which a server knows them. gRPC's
-// own clients do not, and are not to look for where.
-func (r *router) mirrors(action *routev3.RouteAction, h *networking.HTTPRoute) {
+// own clients do not, and are not to look for where. It returns by what the copies are bound to endpoints, if by anything:
+// a route can have that once, so it is that of the first mirror that has some.
+func (r *router) mirrors(action *routev3.RouteAction, h *networking.HTTPRoute) (bound []*routev3.RouteAction_HashPolicy) {
 	if !r.client.ours() {
-		return
+		return nil
 	}
 	add := func(to *networking.Destination, fraction *typev3.FractionalPercent) {
 		var via routev3.RouteAction
 		r.send(&via, to)
+		if len(bound) == 0 {
+			bound = via.GetHashPolicy()
+		}
 		action.RequestMirrorPolicies = append(action.RequestMirrorPolicies, &routev3.RouteAction_RequestMirrorPolicy{
 			Cluster:         via.GetCluster(),
 			RuntimeFraction: &corev3.RuntimeFractionalPercent{DefaultValue: fraction},
@@ -100,6 +104,7 @@ func (r *router) mirrors(action *routev3.RouteAction, h *networking.HTTPRoute) {
 		}
 		add(m.GetDestination(), fraction)
 	}
+	return bound
 }
 
 // mirrorFraction is the share of calls that Istio's older field mirrors: all when nothing is said.

@@ -188,8 +188,11 @@ func (r *router) action(out *routev3.Route, h *networking.HTTPRoute, field strin
 		r.rewrite(action, h.GetRewrite())
 		r.headers(out, h.GetHeaders())
 		policies := r.destinations(out, action, h)
-		r.mirrors(action, h)
+		copies := r.mirrors(action, h)
 		r.forward(out, action, h, policies)
+		if len(action.GetHashPolicy()) == 0 {
+			action.HashPolicy = copies // which no other call goes by
+		}
 	}
 }
 

@@ -119,7 +119,14 @@ func (s *script) mirrors(w words) ([]string, error) {
 		if d.Actions != nil {
 			for i := range d.Actions.Mirrors {
 				if s.engine.DecideMirror(s.snapshot(), &d, i, &m) {
-					out = append(out, "copy to "+m.Upstream.Name)
+					line := "copy to " + m.Upstream.Name
+					if m.LacksKey() {
+						s.engine.KeyMirror(s.snapshot(), r, &m)
+					}
+					if m.HasHash {
+						line += fmt.Sprintf(" hash %016x", m.Hash)
+					}
+					out = append(out, line)
 				}
 			}
 		}
