@@ -3,9 +3,9 @@
 // snapshot and draws its cluster, the cluster's picker chooses an endpoint, and
 // Report takes the outcome of each attempt, which outlier detection acts on at
 // once or at the next Tick. What a route does beside forwarding is in the
-// decision's Actions; an edge takes them in this order: rate limit (Admit),
-// redirect or direct response, header edits and rewrites, faults, mirrors
-// (DecideMirror, KeyMirror), then the cluster's gate and limits, pick, retries and
+// decision's Actions; an edge takes them in this order: rate limit (Admit), faults,
+// redirect or direct response, header edits and rewrites, mirrors (DecideMirror,
+// KeyMirror), then the cluster's gate and limits, pick, retries and
 // hedges; a call that finds no host, or an open gate, falls back (DecideFallback).
 //
 //	Update -> Apply -> Snapshot -> Decide -> Decision -> Pick -> attempt -> Report
