@@ -1,5 +1,7 @@
 //go:build !race
 
+// Under the race detector pools lose what they are given, now and then.
+
 package interceptors_test
 
 import (
@@ -72,6 +74,29 @@ func TestAllocationsOfACall(t *testing.T) {
 			} else {
 				t.Logf("%s: %s: %v allocations more than the %v of plain gRPC", name, kind, extra, base)
 			}
+		}
+	}
+}
+
+// TestUnusedPoliciesCostNothing holds the policies that do nothing in a call to
+// the allocations of a call without any.
+func TestUnusedPoliciesCostNothing(t *testing.T) {
+	count := func(c *policyCase) float64 {
+		p := newPath(t, c)
+		return testing.AllocsPerRun(1000, func() {
+			if err := p.call(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	none := count(&policyCase{})
+	for i := range policyCases {
+		c := &policyCases[i]
+		if !c.inactive {
+			continue
+		}
+		if n := count(c); n > none {
+			t.Errorf("%s: %v allocations, %v without", c.name, n, none)
 		}
 	}
 }

@@ -368,26 +368,3 @@ type fakeConn struct{ grpcbalancer.SubConn }
 
 func (*fakeConn) Connect()  {}
 func (*fakeConn) Shutdown() {}
-
-// TestUnusedPoliciesCostNothing holds the policies that do nothing in a call to
-// the allocations of a call without any.
-func TestUnusedPoliciesCostNothing(t *testing.T) {
-	count := func(c *policyCase) float64 {
-		p := newPath(t, c)
-		return testing.AllocsPerRun(1000, func() {
-			if err := p.call(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		})
-	}
-	none := count(&policyCase{})
-	for i := range policyCases {
-		c := &policyCases[i]
-		if !c.inactive {
-			continue
-		}
-		if n := count(c); n > none {
-			t.Errorf("%s: %v allocations, %v without", c.name, n, none)
-		}
-	}
-}
