@@ -321,8 +321,8 @@ func (b *meshBalancer) newClusterPicker(u *snapshot.Upstream) *clusterPicker {
 	}
 	p.picker = u.NewPicker(states)
 	if u.Cluster != nil {
-		p.measures = u.Cluster.LB.Policy == pick.PeakEWMA
-		p.weighs = u.Cluster.LB.Policy == pick.ClientSideWeightedRoundRobin
+		p.measures = u.Cluster.LB.Times()
+		p.weighs = u.Cluster.LB.Utilization != nil
 		p.timed = p.measures || p.weighs || u.Cluster.LB.SlowStart != nil || u.Cluster.Limits.BudgetInterval > 0
 	}
 	p.setErrors(errors.Join(failures...))

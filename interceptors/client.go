@@ -375,7 +375,13 @@ func (c *call) counted(ctx context.Context) context.Context {
 	if !c.Decision.AttemptCount {
 		return ctx
 	}
-	n := strconv.Itoa(int(c.Retries) + 1)
+	return withAttemptCount(ctx, c.Retries)
+}
+
+// withAttemptCount is apart from counted, so that calls without it pay no more than a
+// look.
+func withAttemptCount(ctx context.Context, retries uint32) context.Context {
+	n := strconv.Itoa(int(retries) + 1)
 	if len(metadata.ValueFromOutgoingContext(ctx, attemptCountHeader)) == 0 {
 		return metadata.AppendToOutgoingContext(ctx, attemptCountHeader, n)
 	}

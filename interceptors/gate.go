@@ -13,7 +13,6 @@ import (
 
 	"github.com/meshframe/meshframe/mesh/breaker"
 	"github.com/meshframe/meshframe/mesh/outcome"
-	"github.com/meshframe/meshframe/mesh/pick"
 )
 
 // pass asks the half-open breaker of the call's cluster, if it has one, for an
@@ -69,7 +68,7 @@ func (c *call) hearing(st grpc.ClientStream, permit breaker.Permit) grpc.ClientS
 // measured reports whether the cluster wants to know how fast its hosts are.
 func (c *call) measured() bool {
 	up := c.Decision.Upstream
-	return up != nil && up.Cluster != nil && up.Cluster.LB.Policy == pick.PeakEWMA
+	return up != nil && up.Cluster != nil && up.Cluster.LB.Times()
 }
 
 // answeredBy notes that a server has answered the attempt.

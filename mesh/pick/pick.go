@@ -53,8 +53,8 @@ type Config struct {
 	TableSize uint64
 	// Decay is the time constant of PeakEWMA's averages; default 10 s.
 	Decay time.Duration
-	// Utilization is for ClientSideWeightedRoundRobin, which needs it; others have
-	// none.
+	// Utilization is for ClientSideWeightedRoundRobin; without it that is RoundRobin.
+	// Others must have none.
 	Utilization *Utilization
 	// SlowStart ramps up hosts that are new; nil is off.
 	SlowStart *SlowStart
@@ -69,12 +69,16 @@ type Config struct {
 	OverrideHealth HealthSet
 }
 
+// Times reports whether the policy learns from how long attempts take, which
+// Picker.DoneAfter tells it.
+func (c *Config) Times() bool { return c.Policy == PeakEWMA }
+
 // SlowStart raises the weight of a host in the course of Window after it became
 // usable: weight * max(MinWeightPercent/100, (elapsed/Window)^(1/Aggression))
 // (Envoy slow_start_config). Envoy has it for RoundRobin, LeastRequest and
-// ClientSideWeightedRoundRobin; here
-// it works with all policies but those that hash. The policies that hash ignore it: a
-// weight that changes would move requests from host to host.
+// ClientSideWeightedRoundRobin; here it works with Random and PeakEWMA too. The
+// policies that hash ignore it: a weight that changes would move requests from host
+// to host.
 type SlowStart struct {
 	Window           time.Duration
 	Aggression       float64 // default 1

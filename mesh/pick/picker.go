@@ -201,7 +201,7 @@ func (p *Picker) Done(host int) {
 // host look faster.
 func (p *Picker) DoneAfter(host int, now time.Time, took time.Duration, failed bool) {
 	p.Done(host)
-	if p.config.Policy == PeakEWMA {
+	if p.config.Times() {
 		p.hosts[host].State.latency.observe(now.UnixNano(), took, p.config.decay(), failed)
 	}
 }

@@ -48,7 +48,7 @@ func (s *scope) clusterExtension(m *clusterv3.Cluster, out *snapshot.Cluster) er
 	out.HalfOpen = o.halfOpen()
 	out.Session = o.session()
 	if e := o.object("peak_ewma"); e != nil {
-		out.LB.Policy = pick.PeakEWMA
+		out.LB.Policy, out.LB.Utilization = pick.PeakEWMA, nil
 		out.LB.Decay = e.duration("decay", 10*time.Second)
 	}
 	if e := o.object("slow_start"); e != nil {

@@ -112,12 +112,7 @@ func TestAskedAgainOnOneOfTwoStreams(t *testing.T) {
 			cancel := Watch(c, fuzzType1, "a", fuzzWatcher{})
 			Watch(c, fuzzType1, "b", fuzzWatcher{})
 			c.flush()
-			c.down(primary, &ServerError{Err: errDamaged})
-			two := fallback.begin(StateOfTheWorld)
-			two.plan(time.Now())
-			one := primary.begin(StateOfTheWorld)
-			one.plan(time.Now())
-			feedAll(one, "a=1", "b=1") // it takes over; the other stream is yet to end
+			one, two := takenOver(c, "a=1", "b=1")
 
 			cancel()
 			c.flush()
@@ -169,12 +164,7 @@ func TestLateWordOfARetiredStream(t *testing.T) {
 		var w wordWatcher
 		Watch(c, fuzzType1, "a", &w)
 		c.flush()
-		c.down(primary, &ServerError{Err: errDamaged})
-		two := fallback.begin(StateOfTheWorld)
-		two.plan(time.Now())
-		one := primary.begin(StateOfTheWorld)
-		one.plan(time.Now())
-		feedAll(one, "a=1")
+		one, two := takenOver(c, "a=1")
 		primary.end(one)
 		Watch(c, fuzzType1, "b", fuzzWatcher{})
 		c.down(primary, &ServerError{Err: errDamaged})
@@ -198,4 +188,17 @@ func feedAll(st *stream, bodies ...string) {
 	}
 	<-st.handle(r).free
 	st.setHeld(false)
+}
+
+// takenOver opens a stream to both servers of c, of which the first takes over with
+// what it says: the stream of the second is yet to end.
+func takenOver(c *Client, said ...string) (one, two *stream) {
+	primary, fallback := c.servers[0], c.servers[1]
+	c.down(primary, &ServerError{Err: errDamaged})
+	two = fallback.begin(StateOfTheWorld)
+	two.plan(time.Now())
+	one = primary.begin(StateOfTheWorld)
+	one.plan(time.Now())
+	feedAll(one, said...)
+	return one, two
 }
